@@ -1,0 +1,118 @@
+"""What the terminal shows while a study runs and when it has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pandas as pd
+
+from study.results import Choice, Study, TrialRecord
+
+STATUS_EVERY = 30.0  # seconds
+TABLE_ROWS = 10
+
+
+class Progress:
+    """A line for each trial that ends and, at least every half minute, one for the whole study."""
+
+    def __init__(
+        self,
+        study: Study,
+        trials: int,
+        concurrent: int,
+        write: Callable[[str], None] = lambda line: print(line, flush=True),
+    ) -> None:
+        self.study = study
+        self.trials = trials
+        self.concurrent = concurrent
+        self.write = write
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, record: TrialRecord) -> None:
+        """Shows what changed with this record."""
+        if record.status != "running":
+            self.write(f"  {trial_line(record)}")
+        if record.status != "running" or time.monotonic() - self.last > STATUS_EVERY:
+            self.last = time.monotonic()
+            self.write(self.status_line())
+
+    def status_line(self) -> str:
+        counts = self.study.counts()
+        ended = sum(count for status, count in counts.items() if status != "running")
+        states = ", ".join(
+            f"{count} {status.replace('_', ' ')}" for status, count in counts.items()
+        )
+        elapsed = time.monotonic() - self.start
+        best = (
+            "; ".join(f"{loss} {_best(c)}" for loss, c in self.study.best().items()) or "none yet"
+        )
+        return (
+            f"[{duration(elapsed)}] {ended}/{self.trials} trials ended ({states}) · "
+            f"best {best} · {self._left(elapsed)}"
+        )
+
+    def _left(self, elapsed: float) -> str:
+        """Time left, as if the trials to come were like the mean of those so far."""
+        ended = [t for t in self.study.trials if t.status != "running"]
+        if not ended:
+            return "time left: known after the first trial"
+        spent = sum((t.ended or 0.0) - (t.started or t.ended or 0.0) for t in ended)
+        running = [t for t in self.study.trials if t.status == "running"]
+        done = sum(time.time() - t.started for t in running if t.started)
+        left = spent / len(ended) * (self.trials - len(ended)) - done
+        return f"about {duration(max(left, 0.0) / min(self.concurrent, self.trials))} left"
+
+
+def trial_line(record: TrialRecord) -> str:
+    """One ended trial: status, best epoch, time, and the cause if it is a fault."""
+    best = record.best
+    score = "no epoch" if best is None else f"mAP {best['val_map']:.4f} at epoch {best['epoch']}"
+    line = (
+        f"{record.trial_id}  {record.status.replace('_', ' '):<13}  {score}"
+        f"  ({len(record.epochs)} epochs, {duration(record.seconds)})"
+    )
+    return line if record.status in ("finished", "stopped_early") else f"{line}  {record.cause}"
+
+
+def best_table(study: Study) -> str:
+    """The best trials of each loss, best first, with the knobs that its trials use."""
+    table = study.trials_table()
+    parts = []
+    for loss in study.losses:
+        rows = table[(table["loss"] == loss) & table["best_val_map"].notna()]
+        rows = rows.sort_values("best_val_map", ascending=False).head(TABLE_ROWS)
+        if rows.empty:
+            continue
+        shown = ["trial_id", "status", "best_val_map", "best_epoch", "seconds", *_KNOBS]
+        used = rows[shown].dropna(axis=1, how="all")
+        parts.append(used.to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.4g}"))
+    return "\n\n".join(parts)
+
+
+_KNOBS = [
+    "optimizer",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "batch_size",
+    "schedule",
+    "anchors",
+    "margin",
+    "reduction",
+    "tau",
+    "numerator",
+]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `42 s`, `3 m 05 s` or `2 h 07 m`."""
+    whole = pd.Timedelta(seconds=round(seconds)).components
+    hours = 24 * whole.days + whole.hours
+    if hours:
+        return f"{hours} h {whole.minutes:02d} m"
+    return f"{whole.minutes} m {whole.seconds:02d} s" if whole.minutes else f"{whole.seconds} s"
+
+
+def _best(choice: Choice) -> str:
+    return f"{choice.val_map:.4f} ({choice.trial_id}, epoch {choice.epoch})"

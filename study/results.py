@@ -1,0 +1,294 @@
+"""The results of a study: one schema, written by a study and read by the analysis.
+
+    <storage-path>/<name>/
+        study.json            what was asked, by which command, versions, commit, machine, status
+        trials/<trial>.json   the record of a trial: the truth from which the tables are derived
+        trials.csv            a row a trial: identity, status, best epoch, then the knobs
+        epochs.csv            a row an epoch of a trial
+        best.json             by loss: the chosen configuration, its validation mAP, its checkpoint
+        search.journal        the search as Optuna stores it
+        tune/                 Ray Tune's own folder: checkpoints, TensorBoard files, logs
+        report/               made by `analysis/report.py`
+
+A file is replaced as a whole, so that no crash leaves half of one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from trainables.config import KNOB_NAMES, TrialConfig
+
+SCHEMA = 1
+STATUSES = ("running", "finished", "stopped_early", "diverged", "failed", "interrupted")
+# The epochs of these are exact, so one of them can be the best; the others ended by a fault.
+SOUND = ("running", "finished", "stopped_early", "interrupted")
+
+
+class StudyError(ValueError):
+    """A study that cannot be made, read or continued; the message is one line for the user."""
+
+
+@dataclass
+class TrialRecord:
+    """One trial: its configuration, every epoch, how and why it ended.
+
+    Attributes:
+        trial_id: `<loss>-<number>`; the number counts within the loss, from 0.
+        epochs: one mapping an epoch with the fields of `trainables.train.EpochMetrics`.
+        status: one of `STATUSES`.
+        cause: why it ended as it did, empty for `running` and `finished`.
+        checkpoint: the best epoch's checkpoint file, once the trial has one.
+        logs: Tune's folder of the trial.
+        worker: `host:pid` of the process that trained it last.
+        started, ended: seconds since 1970, None if it has not.
+    """
+
+    trial_id: str
+    config: TrialConfig
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    status: str = "running"
+    cause: str = ""
+    checkpoint: str | None = None
+    logs: str | None = None
+    worker: str | None = None
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def loss(self) -> str:
+        return self.config.loss
+
+    @property
+    def number(self) -> int:
+        return int(self.trial_id.rsplit("-", 1)[1])
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The epoch of the highest validation mAP, of equal ones the latest; None before any."""
+        if not self.epochs:
+            return None
+        return max(self.epochs, key=lambda row: (row["val_map"], row["epoch"]))
+
+    @property
+    def seconds(self) -> float:
+        """Spent in training and evaluation, without the start of processes."""
+        return sum(row["seconds"] for row in self.epochs)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "config": self.config.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrialRecord:
+        return cls(**{**values, "config": TrialConfig.from_dict(values["config"])})
+
+
+class Choice(NamedTuple):
+    """The configuration that a loss is represented by, chosen on validation mAP alone."""
+
+    trial_id: str
+    config: TrialConfig
+    val_map: float
+    epoch: int
+    checkpoint: Path | None
+
+
+@dataclass
+class Study:
+    """A study's folder: `info` as in study.json, and the trials in the order of their start."""
+
+    folder: Path
+    info: dict[str, Any]
+    trials: list[TrialRecord]
+
+    @classmethod
+    def create(cls, folder: Path, info: dict[str, Any]) -> Study:
+        """A new study; StudyError if the folder has one already."""
+        if (folder / "study.json").exists():
+            raise StudyError(f"{folder} already holds a study; choose another --name")
+        try:
+            (folder / "trials").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"the study's folder cannot be made: {error}") from error
+        study = cls(folder, {"schema": SCHEMA, **info}, [])
+        study.write()
+        return study
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Study:
+        """Reads a study; StudyError names what is missing or damaged."""
+        folder = Path(folder)
+        if not (folder / "study.json").is_file():
+            raise StudyError(f"{folder} is not a study: it has no study.json")
+        info = _read_json(folder / "study.json")
+        if info.get("schema") != SCHEMA:
+            raise StudyError(
+                f"{folder / 'study.json'} must have schema {SCHEMA}; got {info.get('schema')!r}"
+            )
+        trials = [_read_trial(path) for path in sorted((folder / "trials").glob("*.json"))]
+        trials.sort(key=lambda trial: (trial.number, trial.loss))
+        return cls(folder, info, trials)
+
+    @property
+    def losses(self) -> list[str]:
+        """The losses that the study was asked to tune, in that order."""
+        return list(self.info["plan"]["losses"])
+
+    def write_trial(self, trial: TrialRecord) -> None:
+        text = json.dumps(trial.to_dict(), indent=1)
+        write_atomically(self.folder / "trials" / f"{trial.trial_id}.json", text)
+
+    def write(self) -> None:
+        """study.json and all that is derived from the trials."""
+        write_atomically(self.folder / "study.json", json.dumps(self.info, indent=2))
+        write_atomically(self.folder / "trials.csv", self.trials_table().to_csv(index=False))
+        write_atomically(self.folder / "epochs.csv", self.epochs_table().to_csv(index=False))
+        best = {
+            loss: {
+                "trial_id": choice.trial_id,
+                "val_map": choice.val_map,
+                "epoch": choice.epoch,
+                "checkpoint": None if choice.checkpoint is None else str(choice.checkpoint),
+                "config": choice.config.to_dict(),
+            }
+            for loss, choice in self.best().items()
+        }
+        write_atomically(self.folder / "best.json", json.dumps(best, indent=2))
+
+    def trials_table(self) -> pd.DataFrame:
+        """A row a trial: TRIAL_COLUMNS, then the knobs; best_* are empty before the first epoch."""
+        rows = []
+        for trial in self.trials:
+            best = trial.best or {}
+            row = {
+                "trial_id": trial.trial_id,
+                "status": trial.status,
+                "cause": trial.cause,
+                "epochs": len(trial.epochs),
+                "best_epoch": best.get("epoch"),
+                "best_val_map": best.get("val_map"),
+                "seconds": round(trial.seconds, 3),
+                "started": trial.started,
+                "ended": trial.ended,
+                "worker": trial.worker,
+                "logs": trial.logs,
+                "checkpoint": trial.checkpoint,
+            }
+            knobs = trial.config.to_dict()
+            knobs["max_epochs"] = knobs.pop("epochs")  # `epochs` is how many it had
+            rows.append(row | knobs)
+        knob_columns = ["max_epochs" if name == "epochs" else name for name in KNOB_NAMES]
+        others = [name for name in knob_columns if name != "loss"]
+        table = pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, *others])
+        return table.astype({"best_epoch": "Int64"})
+
+    def epochs_table(self) -> pd.DataFrame:
+        """A row an epoch: trial_id, loss, then the fields of `EpochMetrics`."""
+        rows = [
+            {"trial_id": trial.trial_id, "loss": trial.loss, **row}
+            for trial in self.trials
+            for row in trial.epochs
+        ]
+        return pd.DataFrame(rows, columns=EPOCH_COLUMNS)
+
+    def best(self) -> dict[str, Choice]:
+        """By loss, the sound trial whose best epoch has the highest validation mAP."""
+        choices = {}
+        for loss in self.losses:
+            sound = [t for t in self.trials if t.loss == loss and t.status in SOUND and t.best]
+            if sound:
+                trial = max(sound, key=lambda t: t.best["val_map"])  # type: ignore[index]
+                best = trial.best
+                assert best is not None
+                path = None if trial.checkpoint is None else self._found(Path(trial.checkpoint))
+                choices[loss] = Choice(
+                    trial.trial_id, trial.config, best["val_map"], best["epoch"], path
+                )
+        return choices
+
+    def counts(self) -> dict[str, int]:
+        """How many trials have each status, without those that none has."""
+        counts = dict.fromkeys(STATUSES, 0)
+        for trial in self.trials:
+            counts[trial.status] += 1
+        return {status: count for status, count in counts.items() if count}
+
+    def _found(self, checkpoint: Path) -> Path:
+        """The checkpoint where it is now: a study's folder may have been moved as a whole."""
+        if not checkpoint.exists() and "tune" in checkpoint.parts:
+            tail = checkpoint.parts[len(checkpoint.parts) - checkpoint.parts[::-1].index("tune") :]
+            moved = self.folder.joinpath("tune", *tail).resolve()
+            return moved if moved.exists() else checkpoint
+        return checkpoint
+
+
+TRIAL_COLUMNS = [
+    "trial_id",
+    "loss",
+    "status",
+    "cause",
+    "epochs",
+    "best_epoch",
+    "best_val_map",
+    "seconds",
+    "started",
+    "ended",
+    "worker",
+    "logs",
+    "checkpoint",
+]
+EPOCH_COLUMNS = [
+    "trial_id",
+    "loss",
+    "epoch",
+    "train_loss",
+    "val_loss",
+    "val_map",
+    "seconds",
+    "evaluation_seconds",
+    "images_per_second",
+]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replaces a file's content as a whole, and only once it is on the disk."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read (truncated?): {error}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} must hold an object; got {type(content).__name__}")
+    return content
+
+
+def _read_trial(path: Path) -> TrialRecord:
+    try:
+        trial = TrialRecord.from_dict(_read_json(path))
+    except (TypeError, KeyError, ValueError) as error:
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(f"{path} is not the record of a trial: {error}") from error
+    if trial.trial_id != path.stem or trial.status not in STATUSES:
+        raise StudyError(f"{path} is not the record of a trial: {trial.trial_id}, {trial.status}")
+    for row in trial.epochs:
+        if not math.isfinite(row["val_map"]):
+            raise StudyError(f"{path}: val_map must be finite; got {row['val_map']}")
+    return trial

@@ -1,0 +1,135 @@
+"""What a study varies: a line a knob, with its default, its range and its role.
+
+Roles as in Google's tuning playbook: a *scientific* knob is what the study asks about, a
+*nuisance* knob must be tuned for the comparison to be fair, a *fixed* one is the same for all.
+
+Every knob has a name of its own in Optuna (`lr_sgd`, `lr_adam`) where its range depends on another
+knob, so that each name has one distribution and the sampler can model it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from trainables.config import METRIC_LOSSES, OPTIMIZERS, REFERENCES, SCHEDULES, TrialConfig
+
+Range = CategoricalDistribution | FloatDistribution
+
+
+class Knob(NamedTuple):
+    """A knob of the search: its name in Optuna, the field that it sets, and where it is used."""
+
+    name: str
+    field: str
+    default: Any
+    range: Range
+    role: str
+    where: Mapping[str, tuple[str, ...]] = {}
+
+    def used(self, chosen: Mapping[str, Any]) -> bool:
+        return all(chosen[field] in values for field, values in self.where.items())
+
+    def suggest(self, trial: optuna.trial.BaseTrial) -> Any:
+        if isinstance(self.range, CategoricalDistribution):
+            return trial.suggest_categorical(self.name, self.range.choices)
+        return trial.suggest_float(self.name, self.range.low, self.range.high, log=self.range.log)
+
+    def allows(self, value: Any) -> bool:
+        if isinstance(self.range, CategoricalDistribution):
+            return value in self.range.choices
+        return self.range.low <= value <= self.range.high
+
+
+def _choice(*values: Any) -> CategoricalDistribution:
+    return CategoricalDistribution(values)
+
+
+def _log(low: float, high: float) -> FloatDistribution:
+    return FloatDistribution(low, high, log=True)
+
+
+_SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
+_METRIC = {"loss": METRIC_LOSSES}
+_TRIPLET, _SMOOTH_AP = {"loss": ("triplet",)}, {"loss": ("smooth_ap",)}
+_N, _S = "nuisance", "scientific"
+
+# The scientific knob above all is `loss`: each loss has a search of its own.
+# fmt: off
+SPACE: tuple[Knob, ...] = (
+    # name            field           default    range                          role  where
+    Knob("optimizer",    "optimizer",    "adam",    _choice(*OPTIMIZERS),           _N),
+    Knob("lr_sgd",       "lr",           1e-3,      _log(1e-4, 1.0),                _N, _SGD),
+    Knob("lr_adam",      "lr",           1e-4,      _log(5e-5, 2e-2),               _N, _ADAPTIVE),
+    Knob("momentum",     "momentum",     0.0,       _choice(0.0, 0.9, 0.98),        _N, _SGD),
+    Knob("weight_decay", "weight_decay", 0.0,       _choice(0.0, 4e-5, 4e-4, 4e-3), _N),
+    Knob("batch_size",   "batch_size",   64,        _choice(64, 128, 256, 512),     _N),
+    Knob("schedule",     "schedule",     "constant", _choice(*SCHEDULES),           _N),
+    Knob("anchors",      "anchors",      10,        _choice(10, "all"),             _N, _METRIC),
+    Knob("margin",       "margin",       0.5,       _log(0.05, 1.0),                _N, _TRIPLET),
+    Knob("reduction",    "reduction",    "sum",     _choice("sum", "mean"),         _N, _TRIPLET),
+    Knob("tau",          "tau",          0.01,      _log(0.003, 0.5),               _S, _SMOOTH_AP),
+    Knob("numerator",    "numerator",    "seed",    _choice("seed", "paper"),       _S, _SMOOTH_AP),
+)
+# fmt: on
+FIXED = ("loss", "epochs", "seed", "dataset", "network")
+
+
+def sample(trial: optuna.trial.BaseTrial, base: TrialConfig) -> TrialConfig:
+    """The configuration that an Optuna trial suggests; the FIXED knobs are those of `base`."""
+    chosen = {field: getattr(base, field) for field in FIXED}
+    for knob in SPACE:
+        if knob.used(chosen):
+            chosen[knob.field] = knob.suggest(trial)
+    return TrialConfig.from_dict(chosen)
+
+
+def params(config: TrialConfig) -> dict[str, Any]:
+    """A configuration as Optuna's parameters: the inverse of `sample`.
+
+    Raises:
+        ValueError: a value lies outside the range of its knob.
+    """
+    chosen = config.to_dict()
+    found = {}
+    for knob in SPACE:
+        if knob.used(chosen):
+            value = chosen[knob.field]
+            if not knob.allows(value):
+                raise ValueError(f"{knob.name} must be in {knob.range}; got {value!r}")
+            found[knob.name] = value
+    return found
+
+
+def distributions(config: TrialConfig) -> dict[str, Range]:
+    """The ranges of the knobs that a configuration uses, by their names in Optuna."""
+    chosen = config.to_dict()
+    return {knob.name: knob.range for knob in SPACE if knob.used(chosen)}
+
+
+def reference(loss: str, *, epochs: int, seed: int) -> TrialConfig:
+    """The seed study's configuration of a loss, for so many epochs."""
+    return REFERENCES[loss].replace(epochs=epochs, seed=seed)
+
+
+def describe() -> list[dict[str, str]]:
+    """The space as rows of text (knob, default, range, role, used by), for results and pages."""
+    return [
+        {
+            "knob": knob.name,
+            "default": str(knob.default),
+            "range": _range_text(knob.range),
+            "role": knob.role,
+            "used by": ", ".join(v for values in knob.where.values() for v in values) or "all",
+        }
+        for knob in SPACE
+    ]
+
+
+def _range_text(distribution: Range) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return ", ".join(str(choice) for choice in distribution.choices)
+    return f"{distribution.low:g} to {distribution.high:g}" + (" (log)" if distribution.log else "")

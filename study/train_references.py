@@ -1,0 +1,34 @@
+"""Trains the seed study's three reference configurations, for their 100 epochs, without a search.
+
+    python study/train_references.py
+    python study/train_references.py --max-epochs 10
+
+The results have the same form as any study's, so `analysis/report.py` reads them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from study.cli import add_run_options, run
+from trainables.config import LOSSES
+
+SMOKE_EPOCHS = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Trains the references; returns the exit code."""
+    text = argparse.ArgumentParser(
+        description="Train the seed study's configuration of each loss.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    text.add_argument("--max-epochs", type=int, default=100, help="epochs of each")
+    add_run_options(text)
+    options = text.parse_args(arguments)
+    epochs = SMOKE_EPOCHS if options.smoke_test else options.max_epochs
+    return run(options, losses=LOSSES, num_samples=1, max_epochs=epochs, early_stopping=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

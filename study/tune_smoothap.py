@@ -1,0 +1,70 @@
+"""The main job: tune losses for image retrieval with Ray Tune and Optuna.
+
+    python study/tune_smoothap.py                          # Smooth-AP, about ten minutes on 2 cores
+    python study/tune_smoothap.py --loss smooth_ap --loss triplet --loss cross_entropy
+    python study/tune_smoothap.py --smoke-test             # the whole path in under two minutes
+    python study/tune_smoothap.py --address auto           # on a running Ray cluster
+
+Expect a validation mAP above 0.80 from the default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from study.cli import add_run_options, run
+from trainables.config import LOSSES
+
+# The defaults take about ten minutes on two cores.
+NUM_SAMPLES, MAX_EPOCHS = 16, 9
+SMOKE_SAMPLES, SMOKE_EPOCHS = 4, 3
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the main job."""
+    text = argparse.ArgumentParser(
+        description="Tune losses for image retrieval on Fashion-MNIST. "
+        "The default takes about ten minutes on two cores.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = text.add_argument
+    add(
+        "--loss",
+        action="append",
+        choices=LOSSES,
+        help="a loss to tune; repeat it for several (default: smooth_ap)",
+        default=argparse.SUPPRESS,
+    )
+    add(
+        "--num-samples",
+        type=int,
+        help=f"trials for each loss (default: {NUM_SAMPLES}; {SMOKE_SAMPLES} in a smoke test)",
+        default=argparse.SUPPRESS,
+    )
+    add(
+        "--max-epochs",
+        type=int,
+        help=f"epochs of a trial at most (default: {MAX_EPOCHS}; {SMOKE_EPOCHS} in a smoke test)",
+        default=argparse.SUPPRESS,
+    )
+    add_run_options(text)
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the study that the arguments describe; returns the exit code."""
+    options = parser().parse_args(arguments)
+    samples, epochs = (
+        (SMOKE_SAMPLES, SMOKE_EPOCHS) if options.smoke_test else (NUM_SAMPLES, MAX_EPOCHS)
+    )
+    return run(
+        options,
+        losses=getattr(options, "loss", ["smooth_ap"]),
+        num_samples=getattr(options, "num_samples", samples),
+        max_epochs=getattr(options, "max_epochs", epochs),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from trainables.config import CONDITIONAL_KNOBS, LOSSES, REFERENCES, TrialConfig
+
+VALID = REFERENCES["smooth_ap"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "contrastive"}, "loss must be one of .*; got 'contrastive'"),
+        ({"optimizer": "lion"}, "optimizer must be one of .*; got 'lion'"),
+        ({"schedule": "step"}, "schedule must be one of .*; got 'step'"),
+        ({"lr": 0}, "lr must be a finite number > 0; got 0"),
+        ({"lr": -1e-3}, "lr must be .*; got -0.001"),
+        ({"lr": float("nan")}, "lr must be .*; got nan"),
+        ({"lr": "fast"}, "lr must be .*; got 'fast'"),
+        ({"weight_decay": -1.0}, "weight_decay must be .* >= 0; got -1.0"),
+        ({"tau": 0}, "tau must be a finite number > 0; got 0"),
+        ({"tau": None}, "tau must be set for loss smooth_ap"),
+        ({"margin": 0.5}, "margin is used only by loss triplet.*smooth_ap; got 0.5"),
+        ({"momentum": 0.9}, "momentum is used only by optimizer sgd.*adam; got 0.9"),
+        ({"numerator": "half"}, "numerator must be one of paper, seed; got 'half'"),
+        ({"anchors": 0}, "anchors must be an integer >= 1 or 'all'; got 0"),
+        ({"anchors": "some"}, "anchors must be .*; got 'some'"),
+        ({"batch_size": 1}, "batch_size must be an integer >= 2; got 1"),
+        ({"batch_size": 64.0}, "batch_size must be an integer .*; got 64.0"),
+        ({"epochs": 0}, "epochs must be an integer >= 1; got 0"),
+        ({"epochs": True}, "epochs must be an integer >= 1; got True"),
+        ({"seed": -1}, "seed must be an integer >= 0; got -1"),
+        ({"dataset": "mnist"}, "dataset must be one of fashion_mnist; got 'mnist'"),
+        ({"network": "resnet"}, "network must be one of seed_cnn; got 'resnet'"),
+    ],
+)
+def test_a_broken_law_is_stated_with_the_value(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        VALID.replace(**changes)
+
+
+def test_margin_with_cross_entropy_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"margin is used only by loss triplet.*cross_entropy"):
+        REFERENCES["cross_entropy"].replace(margin=0.5)
+
+
+@pytest.mark.parametrize(("momentum", "valid"), [(0.0, True), (0.99, True), (1.0, False)])
+def test_momentum_lies_in_its_half_open_range(momentum: float, valid: bool) -> None:
+    config = REFERENCES["cross_entropy"]
+    if valid:
+        assert config.replace(momentum=momentum).momentum == momentum
+    else:
+        with pytest.raises(ValueError, match=r"momentum must be .* in \[0, 1\); got 1.0"):
+            config.replace(momentum=momentum)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_configuration_survives_its_dictionary(loss: str) -> None:
+    config = REFERENCES[loss]
+    assert TrialConfig.from_dict(config.to_dict()) == config
+
+
+def test_unknown_and_missing_knobs_are_named() -> None:
+    with pytest.raises(ValueError, match=r"got \['learning_rate'\]"):
+        TrialConfig.from_dict({**VALID.to_dict(), "learning_rate": 1.0})
+    with pytest.raises(ValueError, match=r"\['lr', 'optimizer'\] missing"):
+        TrialConfig.from_dict({"loss": "triplet"})
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        VALID.lr = 1.0  # type: ignore[misc]
+
+
+def test_references_are_the_seed_studys() -> None:
+    cross_entropy, triplet, smooth_ap = (REFERENCES[loss] for loss in LOSSES)
+    assert (cross_entropy.optimizer, cross_entropy.lr, cross_entropy.momentum) == ("sgd", 1e-3, 0.9)
+    assert (triplet.optimizer, triplet.lr, triplet.momentum) == ("sgd", 1e-3, 0.0)
+    assert (triplet.margin, triplet.reduction, triplet.anchors) == (0.5, "sum", 10)
+    assert (smooth_ap.optimizer, smooth_ap.lr, smooth_ap.weight_decay) == ("adam", 1e-4, 4e-5)
+    assert (smooth_ap.tau, smooth_ap.numerator, smooth_ap.anchors) == (0.01, "seed", 10)
+    assert {(c.batch_size, c.epochs, c.schedule) for c in REFERENCES.values()} == {
+        (64, 100, "constant")
+    }
+
+
+def test_conditional_knobs_default_to_unset() -> None:
+    fields = {field.name: field.default for field in dataclasses.fields(TrialConfig)}
+    assert all(fields[knob] is None for knob in CONDITIONAL_KNOBS)

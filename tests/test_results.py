@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from study.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord
+from trainables.config import REFERENCES
+
+INFO = {"plan": {"losses": ["smooth_ap", "triplet"]}, "status": "finished"}
+
+
+def record(
+    trial_id: str, maps: list[float], status: str = "finished", **kwargs: Any
+) -> TrialRecord:
+    loss = trial_id.rsplit("-", 1)[0]
+    zeros = dict.fromkeys(EPOCH_COLUMNS[3:], 0.5)
+    epochs = [{"epoch": i, **zeros, "val_map": m} for i, m in enumerate(maps, 1)]
+    return TrialRecord(trial_id, REFERENCES[loss], epochs, status, **kwargs)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    checkpoint = tmp_path / "study" / "tune" / "smooth_ap-001" / "checkpoint.pt"
+    study = Study.create(tmp_path / "study", dict(INFO))
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_text("weights")
+    study.trials += [
+        record("smooth_ap-000", [0.5, 0.6, 0.55]),
+        record("triplet-000", [0.4], "stopped_early", cause="ASHA"),
+        record("smooth_ap-001", [0.2, 0.7], checkpoint=str(checkpoint)),
+        record("smooth_ap-002", [0.9], "diverged", cause="nan"),
+        record("triplet-001", [0.95, 0.96], "failed", cause="killed"),
+        record("triplet-002", [], "failed", cause="killed"),
+    ]
+    for trial in study.trials:
+        study.write_trial(trial)
+    study.write()
+    return study
+
+
+def test_a_study_comes_back_as_it_was_written(study: Study) -> None:
+    loaded = Study.load(study.folder)
+    assert loaded.info == study.info
+    by_id = {trial.trial_id: trial for trial in loaded.trials}
+    assert by_id == {trial.trial_id: trial for trial in study.trials}
+
+
+def test_the_best_is_the_best_epoch_of_a_sound_trial(study: Study) -> None:
+    best = study.best()
+    assert (best["smooth_ap"].trial_id, best["smooth_ap"].val_map) == ("smooth_ap-001", 0.7)
+    assert best["smooth_ap"].epoch == 2
+    assert (best["triplet"].trial_id, best["triplet"].val_map) == ("triplet-000", 0.4)
+    assert study.trials[0].best["epoch"] == 2  # not the last
+    assert record("triplet-000", [0.5, 0.5]).best["epoch"] == 2  # of equal ones the latest
+
+
+def test_the_tables_on_disk(study: Study) -> None:
+    trials = pd.read_csv(study.folder / "trials.csv")
+    assert len(trials) == 6
+    assert {"trial_id", "loss", "status", "epochs", "best_epoch", "best_val_map", "seconds"} <= set(
+        trials.columns
+    )
+    assert {"lr", "tau", "margin", "batch_size", "max_epochs"} <= set(trials.columns)
+    row = trials.set_index("trial_id").loc["smooth_ap-000"]
+    assert (row["epochs"], row["best_epoch"], row["best_val_map"], row["seconds"]) == (
+        3,
+        2,
+        0.6,
+        1.5,
+    )
+    epochs = pd.read_csv(study.folder / "epochs.csv")
+    assert list(epochs.columns) == EPOCH_COLUMNS
+    assert len(epochs) == 3 + 1 + 2 + 1 + 2
+    best = json.loads((study.folder / "best.json").read_text())
+    assert best["smooth_ap"]["config"] == REFERENCES["smooth_ap"].to_dict()
+    assert Path(best["smooth_ap"]["checkpoint"]).read_text() == "weights"
+
+
+def test_a_moved_study_finds_its_checkpoints(study: Study, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "copy"
+    shutil.move(study.folder, moved)
+    checkpoint = Study.load(moved).best()["smooth_ap"].checkpoint
+    assert checkpoint == moved / "tune" / "smooth_ap-001" / "checkpoint.pt"
+
+
+def test_counts_by_status(study: Study) -> None:
+    assert study.counts() == {"finished": 2, "stopped_early": 1, "diverged": 1, "failed": 2}
+
+
+def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=f"{tmp_path} is not a study"):
+        Study.load(tmp_path)
+
+
+def test_a_second_study_does_not_overwrite_the_first(study: Study) -> None:
+    with pytest.raises(StudyError, match="already holds a study"):
+        Study.create(study.folder, dict(INFO))
+
+
+@pytest.mark.parametrize("name", ["study.json", "trials/smooth_ap-000.json"])
+def test_a_truncated_file_is_named(study: Study, name: str) -> None:
+    path = study.folder / name
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(StudyError, match=rf"{name} cannot be read"):
+        Study.load(study.folder)
+
+
+def test_a_foreign_record_is_named(study: Study) -> None:
+    path = study.folder / "trials" / "smooth_ap-000.json"
+    path.write_text("{}")
+    with pytest.raises(StudyError, match=r"smooth_ap-000\.json is not the record of a trial"):
+        Study.load(study.folder)

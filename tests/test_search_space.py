@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from study.search_space import SPACE, describe, params, reference, sample
+from trainables.config import LOSSES, TrialConfig
+
+
+def trials_of(loss: str, count: int) -> list[tuple[TrialConfig, optuna.trial.FrozenTrial]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    base = reference(loss, epochs=7, seed=3)
+    asked = [study.ask() for _ in range(count)]
+    configs = [sample(trial, base) for trial in asked]
+    return list(zip(configs, study.get_trials(), strict=True))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_sample_is_a_valid_configuration_and_has_its_parameters_back(loss: str) -> None:
+    for config, trial in trials_of(loss, 60):
+        assert (config.loss, config.epochs, config.seed) == (loss, 7, 3)
+        assert params(config) == trial.params
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_choice_and_both_ends_of_a_range_are_reached(loss: str) -> None:
+    configs = [config for config, _ in trials_of(loss, 400)]
+    for knob in SPACE:
+        if not knob.used({"loss": loss, "optimizer": "sgd"}) and not knob.used(
+            {"loss": loss, "optimizer": "adam"}
+        ):
+            continue
+        values = [getattr(c, knob.field) for c in configs if knob.used(c.to_dict())]
+        if isinstance(knob.range, optuna.distributions.CategoricalDistribution):
+            assert set(values) == set(knob.range.choices)
+        else:
+            assert min(values) < 1.1 * knob.range.low * (knob.range.high / knob.range.low) ** 0.1
+            assert max(values) > 0.9 * knob.range.high / (knob.range.high / knob.range.low) ** 0.1
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_reference_lies_in_the_space(loss: str) -> None:
+    config = reference(loss, epochs=5, seed=1)
+    study = optuna.create_study()
+    study.enqueue_trial(params(config))
+    assert sample(study.ask(), config) == config
+
+
+def test_a_value_outside_the_space_is_named() -> None:
+    config = reference("smooth_ap", epochs=5, seed=0).replace(tau=9.0)
+    with pytest.raises(ValueError, match=r"tau must be in .*; got 9.0"):
+        params(config)
+
+
+def test_a_parameter_name_has_one_distribution() -> None:
+    names = [knob.name for knob in SPACE]
+    assert len(set(names)) == len(names)
+
+
+def test_defaults_lie_in_their_ranges_and_the_description_has_every_knob() -> None:
+    assert all(knob.allows(knob.default) for knob in SPACE)
+    assert [row["knob"] for row in describe()] == [knob.name for knob in SPACE]
+    assert all(all(row.values()) for row in describe())

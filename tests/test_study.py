@@ -1,0 +1,203 @@
+"""The main job with a real Ray runtime, on the first images of the real data."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from study import train_references, tune_smoothap
+from study.results import Study
+from study.runner import SMOKE_TRAIN, SMOKE_VALIDATION
+from trainables import data
+from trainables.config import REFERENCES
+from trainables.data import load_split, slice_of
+from trainables.train import TrainingRun
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str, script: str = "study/tune_smoothap.py") -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", env=dict(os.environ))
+
+
+@dataclass
+class Finished:
+    study: Study
+    output: str
+
+
+@pytest.fixture(scope="module")
+def training_data_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real training files beside test files that no one can read."""
+    folder = tmp_path_factory.mktemp("data")
+    source = data.find_fashion_mnist()
+    for file in data._FILES.values():
+        path = next(p for p in source.iterdir() if p.name.removesuffix(".gz") == file.name)
+        if file.name.startswith("t10k"):
+            (folder / path.name).write_bytes(gzip.compress(b"not for a study"))
+        else:
+            shutil.copy(path, folder)
+    with pytest.raises(data.DataError):
+        data.load_test(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(training_data_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    storage = tmp_path_factory.mktemp("results")
+    done = run(
+        *("--smoke-test", "--loss", "smooth_ap", "--loss", "cross_entropy", "--num-samples", "3"),
+        *("--max-epochs", "3", "--seed", "5", "--name", "s", "--storage-path", str(storage)),
+        *("--data-dir", str(training_data_only)),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Finished(Study.load(storage / "s"), done.stdout)
+
+
+def test_each_loss_had_its_trials_beginning_with_its_reference(finished: Finished) -> None:
+    trials = finished.study.trials
+    assert sorted(t.trial_id for t in trials) == [
+        f"{loss}-{n:03d}" for loss in ("cross_entropy", "smooth_ap") for n in range(3)
+    ]
+    for trial in trials:
+        if trial.number == 0:
+            assert trial.config == REFERENCES[trial.loss].replace(epochs=3, seed=5)
+        assert trial.status in ("finished", "stopped_early")
+        assert (trial.status == "finished") == (len(trial.epochs) == 3)
+        assert bool(trial.cause) == (trial.status == "stopped_early")
+        assert [row["epoch"] for row in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+    assert finished.study.info["status"] == "finished"
+
+
+def test_a_study_never_reads_the_test_images(finished: Finished) -> None:
+    """The test files of the study's data folder are unreadable, and it has finished."""
+    assert finished.study.info["status"] == "finished"
+
+
+def test_the_best_checkpoint_gives_the_recorded_map(finished: Finished) -> None:
+    split = slice_of(load_split(), SMOKE_TRAIN, SMOKE_VALIDATION)
+    for choice in finished.study.best().values():
+        assert choice.checkpoint is not None
+        run = TrainingRun(choice.config, split)
+        run.load(choice.checkpoint)
+        assert run.epoch == choice.epoch
+        assert run._validate()[1] == pytest.approx(choice.val_map, abs=1e-6)
+
+
+def test_optuna_was_told_what_happened(finished: Finished) -> None:
+    storage = JournalStorage(JournalFileBackend(str(finished.study.folder / "search.journal")))
+    for loss in ("smooth_ap", "cross_entropy"):
+        told = optuna.load_study(study_name=loss, storage=storage).get_trials()
+        records = [trial for trial in finished.study.trials if trial.loss == loss]
+        assert len(told) == len(records)
+        for trial, record in zip(told, records, strict=True):
+            values = {row["epoch"]: row["val_map"] for row in record.epochs}
+            assert trial.intermediate_values == values
+            assert record.best is not None
+            if record.status == "finished":
+                assert trial.state is TrialState.COMPLETE
+                assert trial.value == record.best["val_map"]
+            else:
+                assert trial.state is TrialState.PRUNED
+
+
+def test_the_tables_hold_every_trial(finished: Finished) -> None:
+    folder = finished.study.folder
+    trials = pd.read_csv(folder / "trials.csv")
+    assert len(trials) == 6
+    assert trials["tau"].notna().tolist() == (trials["loss"] == "smooth_ap").tolist()
+    best = json.loads((folder / "best.json").read_text())
+    for loss, choice in best.items():
+        of_loss = trials[trials["loss"] == loss]
+        assert math.isclose(choice["val_map"], of_loss["best_val_map"].max())
+    info = json.loads((folder / "study.json").read_text())
+    assert info["plan"]["num_samples"] == 3
+    assert {"ray", "optuna", "torch"} <= set(info["versions"])
+
+
+def test_the_terminal_tells_what_a_user_wants_to_know(finished: Finished) -> None:
+    output = finished.output
+    assert re.search(r"dashboard: http://127\.0\.0\.1:\d+", output)
+    assert "6/6 trials ended" in output
+    assert re.search(r"about .* left", output)
+    assert "Best trials, by validation mAP" in output
+    assert f"Everything lies in {finished.study.folder}" in output
+    assert f"python analysis/report.py {finished.study.folder}" in output
+
+
+def test_a_name_that_exists_is_refused_and_nothing_is_lost(
+    finished: Finished, training_data_only: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = finished.study.folder
+    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    code = tune_smoothap.main(["--name", folder.name, "--storage-path", str(folder.parent)])
+    assert code == 2
+    assert f"{folder} already holds a study" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--num-samples", "0"], "error: num_samples must be >= 1; got 0"),
+        (["--max-epochs", "-3"], "error: max_epochs must be >= 1; got -3"),
+        (["--seed", "-1"], "error: seed must be >= 0; got -1"),
+        (["--cpus-per-trial", "0"], "error: cpus_per_trial must be > 0; got 0.0"),
+        (["--gpus-per-trial", "-1"], "error: gpus_per_trial must be >= 0; got -1.0"),
+        (["--max-concurrent", "0"], "error: max_concurrent must be >= 1; got 0"),
+        (["--name", "a/b"], "error: --name must be a folder's name without a path; got 'a/b'"),
+        (["--data-dir", "/nowhere"], "error: data folder /nowhere does not hold train-images"),
+        (["--loss", "triplet", "--loss", "triplet"], "error: losses must be named once each"),
+    ],
+)
+def test_wrong_inputs_get_one_line_before_anything_starts(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune_smoothap.main(["--storage-path", str(tmp_path), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message)
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_loss_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tune_smoothap.main(["--loss", "contrastive"])
+    assert "invalid choice: 'contrastive'" in capsys.readouterr().err
+
+
+def test_more_gpus_than_ray_sees_are_refused_before_a_study_is_made(tmp_path: Path) -> None:
+    done = run("--gpus-per-trial", "1000", "--storage-path", str(tmp_path))
+    assert done.returncode == 2
+    assert re.search(r"^error: a trial is to have 1000 GPUs; Ray sees \d+$", done.stderr, re.M)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_references_are_a_study_of_one_trial_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = {}
+    monkeypatch.setattr(train_references, "run", lambda options, **plan: seen.update(plan) or 0)
+    assert train_references.main(["--storage-path", str(tmp_path)]) == 0
+    assert seen == {
+        "losses": ("cross_entropy", "triplet", "smooth_ap"),
+        "num_samples": 1,
+        "max_epochs": 100,
+        "early_stopping": False,
+    }

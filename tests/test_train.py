@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.config import REFERENCES, TrialConfig
+from trainables.data import Split, scale
+from trainables.metrics import evaluate_retrieval
+from trainables.model import build, unit_length
+from trainables.train import DivergedError, EpochMetrics, TrainingRun, embed, load_network
+
+TIMES = ("seconds", "evaluation_seconds", "images_per_second")
+
+
+def numbers(metrics: EpochMetrics) -> tuple[float, ...]:
+    """What a run must reproduce: all but the times."""
+    values = dataclasses.asdict(metrics)
+    return tuple(value for name, value in values.items() if name not in TIMES)
+
+
+ALL_KINDS = [
+    REFERENCES["cross_entropy"].replace(lr=0.05),
+    REFERENCES["triplet"],
+    REFERENCES["smooth_ap"].replace(lr=3e-3, schedule="cosine", anchors="all"),
+    REFERENCES["triplet"].replace(optimizer="adamw", momentum=None, reduction="mean"),
+]
+
+
+@pytest.mark.parametrize("config", ALL_KINDS, ids=lambda c: f"{c.loss}-{c.optimizer}")
+def test_every_loss_learns_through_the_same_loop(config: TrialConfig, small_split: Split) -> None:
+    epochs = list(TrainingRun(config.replace(epochs=4), small_split))
+    assert [metrics.epoch for metrics in epochs] == [1, 2, 3, 4]
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert epochs[-1].val_map > 0.3  # random rankings of ten classes give about 0.1
+    assert all(m.images_per_second > 0 and m.seconds > m.evaluation_seconds for m in epochs)
+
+
+@pytest.mark.parametrize("config", ALL_KINDS, ids=lambda c: f"{c.loss}-{c.optimizer}")
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(
+    config: TrialConfig, stop: int, small_split: Split, tmp_path: Path
+) -> None:
+    config = config.replace(epochs=3)
+    whole = [numbers(metrics) for metrics in TrainingRun(config, small_split)]
+    first = TrainingRun(config, small_split)
+    for _ in range(stop):
+        first.train_epoch()
+    first.save(tmp_path / "checkpoint.pt")
+    torch.manual_seed(12345)  # another process has another global state
+    second = TrainingRun(config, small_split)
+    second.load(tmp_path / "checkpoint.pt")
+    assert [numbers(metrics) for metrics in second] == whole[stop:]
+
+
+def test_same_seed_same_numbers_other_seed_other_numbers(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    config = smooth_ap_config.replace(epochs=1)
+    first, second, other = (
+        numbers(TrainingRun(c, small_split).train_epoch())
+        for c in (config, config, config.replace(seed=1))
+    )
+    assert first == second
+    assert first != other
+
+
+def test_training_leaves_the_global_random_state_alone(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    before = torch.get_rng_state()
+    TrainingRun(smooth_ap_config, small_split).train_epoch()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_cosine_ends_at_zero_and_constant_stays(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    cosine = TrainingRun(smooth_ap_config.replace(epochs=2), small_split)
+    cosine.train_epoch()
+    assert cosine.optimizer.param_groups[0]["lr"] == pytest.approx(3e-3 / 2)
+    cosine.train_epoch()
+    assert cosine.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    constant = TrainingRun(smooth_ap_config.replace(schedule="constant"), small_split)
+    constant.train_epoch()
+    assert constant.optimizer.param_groups[0]["lr"] == 3e-3
+
+
+def test_validation_map_is_that_of_the_validation_images_by_the_one_definition(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    run = TrainingRun(smooth_ap_config, small_split)
+    metrics = run.train_epoch()
+    embeddings = embed(run.network, small_split.validation)
+    labels = torch.from_numpy(small_split.validation.labels)
+    result = evaluate_retrieval(
+        embeddings, labels, embeddings, labels, query_index=torch.arange(len(labels))
+    )
+    assert metrics.val_map == result.mean_average_precision
+
+
+def test_divergence_names_the_step_the_configuration_and_the_last_finite_value(
+    small_split: Split,
+) -> None:
+    config = REFERENCES["cross_entropy"].replace(lr=1e12)
+    with pytest.raises(
+        DivergedError, match=r"became (nan|inf) in epoch 1, step \d+ of 10"
+    ) as error:
+        list(TrainingRun(config, small_split))
+    assert "lr=1000000000000.0" in str(error.value)
+    last = float(str(error.value).split("last finite value was ")[1].split(";")[0])
+    assert math.isfinite(last)
+
+
+def test_a_batch_larger_than_the_data_is_refused(small_split: Split) -> None:
+    config = REFERENCES["smooth_ap"].replace(batch_size=512)
+    with pytest.raises(ValueError, match="may not exceed the 200 validation images; got 512"):
+        TrainingRun(config, small_split)
+
+
+def test_a_checkpoint_gives_its_network_back(
+    smooth_ap_config: TrialConfig, small_split: Split, tmp_path: Path
+) -> None:
+    run = TrainingRun(smooth_ap_config, small_split)
+    run.train_epoch()
+    run.save(tmp_path / "checkpoint.pt")
+    config, network = load_network(tmp_path / "checkpoint.pt")
+    assert config == smooth_ap_config
+    expected = embed(run.network, small_split.validation)
+    assert torch.equal(embed(network, small_split.validation), expected)
+
+
+def test_a_foreign_or_damaged_checkpoint_is_refused(
+    smooth_ap_config: TrialConfig, small_split: Split, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    TrainingRun(smooth_ap_config, small_split).save(path)
+    other = TrainingRun(smooth_ap_config.replace(lr=1.0), small_split)
+    with pytest.raises(ValueError, match=r"belongs to .*, not to this trial"):
+        other.load(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"checkpoint {path} cannot be read"):
+        other.load(path)
+
+
+def test_the_network_is_the_seed_studys() -> None:
+    network = build("seed_cnn", seed=0)
+    weights = {name: weight.numel() for name, weight in network.named_parameters()}
+    classifier = sum(n for name, n in weights.items() if name.startswith("classifier"))
+    assert sum(weights.values()) == 30_634
+    assert sum(weights.values()) - classifier == 28_064
+    images = torch.randint(256, (5, 28, 28), dtype=torch.uint8)
+    features = network(scale(images))
+    assert features.shape == (5, 256)
+    torch.testing.assert_close(unit_length(features).norm(dim=1), torch.ones(5))
+
+
+def test_weights_depend_on_the_seed_alone() -> None:
+    first, second, other = build("seed_cnn", 0), build("seed_cnn", 0), build("seed_cnn", 1)
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not torch.equal(next(first.parameters()), next(other.parameters()))

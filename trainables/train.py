@@ -1,0 +1,255 @@
+"""The training run: a configuration and a split in, metrics for every epoch out. No Ray in it.
+
+    for metrics in TrainingRun(config, split):
+        print(metrics.epoch, metrics.val_map)
+
+A run depends on its configuration and the split alone, not on what the process did before; a
+run that is loaded from a checkpoint gives the same numbers as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.config import TrialConfig
+from trainables.data import LabelledImages, Split, scale
+from trainables.losses import smooth_ap_loss, triplet_loss
+from trainables.metrics import evaluate_retrieval
+from trainables.model import build, unit_length
+
+EMBEDDING_BATCH = 1_000  # images at a time where no gradient is needed
+
+
+class DivergedError(RuntimeError):
+    """A loss that is not finite; the message has the step, the configuration, the last finite."""
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One epoch. Losses are means over batches; `val_map` is mAP with the validation images as
+    queries and gallery; `images_per_second` is of the training part alone."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    val_map: float
+    seconds: float
+    evaluation_seconds: float
+    images_per_second: float
+
+
+class TrainingRun:
+    """Trains one configuration; iterating it gives an `EpochMetrics` for each epoch that is left.
+
+    Args:
+        config: the trial.
+        split: training and validation images.
+        device: `cpu` or `cuda`; the images are resident on it.
+
+    Raises:
+        ValueError: a batch is larger than the training or the validation part.
+        DivergedError: while iterating, when a loss is not finite.
+    """
+
+    def __init__(self, config: TrialConfig, split: Split, device: str = "cpu") -> None:
+        for name, part in (("training", split.train), ("validation", split.validation)):
+            if config.batch_size > len(part):
+                raise ValueError(
+                    f"batch_size may not exceed the {len(part)} {name} images; "
+                    f"got {config.batch_size}"
+                )
+        self.config = config
+        self.epoch = 0
+        self.device = torch.device(device)
+        self.images, self.labels = split.train.tensors(self.device)
+        self.val_images, self.val_labels = split.validation.tensors(self.device)
+        self.network = build(config.network, config.seed).to(self.device)
+        self.optimizer = _optimizer(config, self.network)
+        self.steps_per_epoch = len(split.train) // config.batch_size
+        self.schedule = _schedule(config, self.optimizer, config.epochs * self.steps_per_epoch)
+        self.order = torch.Generator().manual_seed(config.seed)  # of the images, on the CPU
+        self.last_finite: float | None = None
+
+    def __iter__(self) -> Iterator[EpochMetrics]:
+        while self.epoch < self.config.epochs:
+            yield self.train_epoch()
+
+    def train_epoch(self) -> EpochMetrics:
+        """One pass over the training images, then the metrics on the validation images."""
+        start = time.perf_counter()
+        losses = self._train_steps()
+        train_loss = self._finite_mean(losses, "training")
+        trained = time.perf_counter()
+        val_loss, val_map = self._validate()
+        end = time.perf_counter()
+        self.epoch += 1
+        return EpochMetrics(
+            epoch=self.epoch,
+            train_loss=train_loss,
+            val_loss=val_loss,
+            val_map=val_map,
+            seconds=end - start,
+            evaluation_seconds=end - trained,
+            images_per_second=self.steps_per_epoch * self.config.batch_size / (trained - start),
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint: whole, or not at all."""
+        state = {
+            "config": self.config.to_dict(),
+            "epoch": self.epoch,
+            "last_finite": self.last_finite,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "order": self.order.get_state(),
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    def load(self, path: Path) -> None:
+        """Goes on from a checkpoint of the same configuration; ValueError if it is another's."""
+        state = read_checkpoint(path)
+        if state["config"] != self.config.to_dict():
+            raise ValueError(f"checkpoint {path} belongs to {state['config']}, not to this trial")
+        self.epoch = state["epoch"]
+        self.last_finite = state["last_finite"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.order.set_state(state["order"])
+
+    def _train_steps(self) -> Tensor:
+        """All steps of an epoch; their losses (steps,), still on the device."""
+        self.network.train()
+        size = self.config.batch_size
+        order = torch.randperm(len(self.labels), generator=self.order).to(self.device)
+        losses = torch.empty(self.steps_per_epoch, device=self.device)
+        for step in range(self.steps_per_epoch):
+            rows = order[step * size : (step + 1) * size]
+            loss = self._loss(self.network(scale(self.images[rows])), self.labels[rows])
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            self.schedule.step()
+            losses[step] = loss.detach()
+        return losses
+
+    def _loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        if self.config.loss == "cross_entropy":
+            return F.cross_entropy(self.network.classifier(features), labels)
+        return embedding_loss(self.config, unit_length(features), labels)
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, float]:
+        """The same loss over batches of the validation images, and their mAP."""
+        features = compute_features(self.network, self.val_images)
+        size = self.config.batch_size
+        starts = range(0, len(features) - size + 1, size)
+        losses = [self._loss(features[i : i + size], self.val_labels[i : i + size]) for i in starts]
+        val_loss = self._finite_mean(torch.stack(losses), "validation")
+        embeddings = unit_length(features)
+        itself = torch.arange(len(embeddings), device=self.device)
+        result = evaluate_retrieval(
+            embeddings, self.val_labels, embeddings, self.val_labels, query_index=itself
+        )
+        return val_loss, result.mean_average_precision
+
+    def _finite_mean(self, losses: Tensor, part: str) -> float:
+        finite = torch.isfinite(losses)
+        if finite.all():
+            self.last_finite = float(losses[-1])
+            return float(losses.mean())
+        step = int(finite.int().argmin())
+        if step > 0:
+            self.last_finite = float(losses[step - 1])
+        raise DivergedError(
+            f"the {part} loss became {float(losses[step])} in epoch {self.epoch + 1}, "
+            f"step {step + 1} of {len(losses)}; the last finite value was {self.last_finite}; "
+            f"configuration: {self.config.describe()}"
+        )
+
+
+def embedding_loss(config: TrialConfig, embeddings: Tensor, labels: Tensor) -> Tensor:
+    """The configured metric loss of unit embeddings (B, D) and labels (B,)."""
+    anchors = config.anchors if isinstance(config.anchors, int) else None
+    if config.loss == "triplet":
+        assert config.margin is not None
+        assert config.reduction is not None
+        return triplet_loss(
+            embeddings,
+            labels,
+            margin=config.margin,
+            anchors=anchors,
+            reduction=config.reduction,
+        )
+    assert config.tau is not None
+    assert config.numerator is not None
+    return smooth_ap_loss(
+        embeddings,
+        labels,
+        tau=config.tau,
+        anchors=anchors,
+        numerator=config.numerator,
+    )
+
+
+@torch.no_grad()
+def compute_features(network: nn.Module, images: Tensor) -> Tensor:
+    """Features (N, 256), not scaled to unit length, of images (N, H, W) uint8."""
+    network.eval()
+    return torch.cat([network(scale(batch)) for batch in images.split(EMBEDDING_BATCH)])
+
+
+def embed(network: nn.Module, data: LabelledImages) -> Tensor:
+    """The unit embeddings (N, 256) of images, on the CPU."""
+    return unit_length(compute_features(network, data.tensors()[0]))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `TrainingRun.save` wrote; ValueError names a file that is missing or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
+
+
+def load_network(path: Path) -> tuple[TrialConfig, nn.Module]:
+    """The configuration and the trained network of a checkpoint."""
+    state = read_checkpoint(path)
+    config = TrialConfig.from_dict(state["config"])
+    network = build(config.network, config.seed)
+    network.load_state_dict(state["network"])
+    return config, network.eval()
+
+
+def _optimizer(config: TrialConfig, network: nn.Module) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    weights = network.parameters()
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(weights, momentum=config.momentum or 0.0, **common)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(weights, **common)
+
+
+def _schedule(
+    config: TrialConfig, optimizer: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    def factor(step: int) -> float:
+        if config.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * step / steps))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

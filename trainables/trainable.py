@@ -1,0 +1,52 @@
+"""The thin adapter: a training run as Ray Tune sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from trainables.config import KNOB_NAMES, TrialConfig
+from trainables.data import Split
+from trainables.train import DivergedError, TrainingRun
+
+
+class RetrievalTrial(tune.Trainable):
+    """One step is one epoch; a divergence is a result, so that Ray does not retry it.
+
+    Expects in `config` the fields of a `TrialConfig`; other entries (the trial's name) are not
+    for training. `split` is put into Ray's object store once and shared by the trials of a node.
+    """
+
+    def setup(self, config: dict[str, Any], split: Split | None = None) -> None:
+        assert split is not None
+        self.split = split
+        self.start(config)
+
+    def start(self, config: dict[str, Any]) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        knobs = {name: config[name] for name in KNOB_NAMES}
+        self.training = TrainingRun(TrialConfig.from_dict(knobs), self.split, device)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        try:
+            metrics = self.training.train_epoch()
+        except DivergedError as error:
+            epoch = self.training.epoch + 1
+            return {"epoch": epoch, "val_map": math.nan, "diverged": str(error), "done": True}
+        done = metrics.epoch >= self.training.config.epochs
+        return {**dataclasses.asdict(metrics), "done": done}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        self.training.save(Path(checkpoint_dir) / "checkpoint.pt")
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self.training.load(Path(checkpoint) / "checkpoint.pt")
