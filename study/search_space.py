@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from trainables.config import METRIC_LOSSES, OPTIMIZERS, REFERENCES, SCHEDULES, TrialConfig
 
@@ -75,7 +75,7 @@ SPACE: tuple[Knob, ...] = (
     Knob("numerator",    "numerator",    "seed",    _choice("seed", "paper"),       _S, _SMOOTH_AP),
 )
 # fmt: on
-FIXED = ("loss", "epochs", "seed", "dataset", "network")
+FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network")
 
 
 def sample(trial: optuna.trial.BaseTrial, base: TrialConfig) -> TrialConfig:
@@ -104,7 +104,7 @@ def params(config: TrialConfig) -> dict[str, Any]:
     return found
 
 
-def distributions(config: TrialConfig) -> dict[str, Range]:
+def distributions(config: TrialConfig) -> dict[str, BaseDistribution]:
     """The ranges of the knobs that a configuration uses, by their names in Optuna."""
     chosen = config.to_dict()
     return {knob.name: knob.range for knob in SPACE if knob.used(chosen)}

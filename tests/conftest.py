@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split, load_split, slice_of
+
+torch.set_num_threads(1)  # the tests' tensors are small: more threads only wait for each other
 
 
 def synthetic(count: int, seed: int, classes: int = 10) -> LabelledImages:

@@ -92,7 +92,7 @@ def test_cosine_ends_at_zero_and_constant_stays(
 def test_validation_map_is_that_of_the_validation_images_by_the_one_definition(
     smooth_ap_config: TrialConfig, small_split: Split
 ) -> None:
-    run = TrainingRun(smooth_ap_config, small_split)
+    run = TrainingRun(smooth_ap_config.replace(precision="float32"), small_split)
     metrics = run.train_epoch()
     embeddings = embed(run.network, small_split.validation)
     labels = torch.from_numpy(small_split.validation.labels)
@@ -113,6 +113,21 @@ def test_divergence_names_the_step_the_configuration_and_the_last_finite_value(
     assert "lr=1000000000000.0" in str(error.value)
     last = float(str(error.value).split("last finite value was ")[1].split(";")[0])
     assert math.isfinite(last)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_both_precisions_learn_and_say_which_they_are(
+    precision: str, smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    epochs = list(TrainingRun(smooth_ap_config.replace(precision=precision), small_split))
+    assert {metrics.precision for metrics in epochs} == {precision}
+    assert epochs[-1].val_map > 0.5
+
+
+def test_auto_precision_is_one_of_the_two(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    assert TrainingRun(smooth_ap_config, small_split).precision in ("float32", "bfloat16")
 
 
 def test_a_batch_larger_than_the_data_is_refused(small_split: Split) -> None:

@@ -13,6 +13,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 NUMERATORS = ("paper", "seed")
 REDUCTIONS = ("mean", "sum")
+PRECISIONS = ("auto", "float32", "bfloat16")
 METRIC_LOSSES = ("triplet", "smooth_ap")
 DATASETS = ("fashion_mnist",)  # read by `trainables.data`
 NETWORKS = ("seed_cnn",)  # built by `trainables.model`
@@ -79,6 +80,8 @@ class TrialConfig:
             `smooth_ap`.
         numerator: `paper` (1 - smooth AP) or `seed` (with the seed study's "1 +"). Only for
             `smooth_ap`.
+        precision: of the convolutions: `float32`, `bfloat16` (autocast; weights, embeddings, losses
+            and metrics stay float32), or `auto`: bfloat16 where the processor has it.
         seed: of the initial weights and of the order of the images, >= 0.
         dataset, network: by their names in `trainables.data` and `trainables.model`.
 
@@ -99,6 +102,7 @@ class TrialConfig:
     reduction: str | None = None
     tau: float | None = None
     numerator: str | None = None
+    precision: str = "auto"
     seed: int = 0
     dataset: str = "fashion_mnist"
     network: str = "seed_cnn"
@@ -126,6 +130,7 @@ class TrialConfig:
         _integer("batch_size", self.batch_size, 2)
         _integer("epochs", self.epochs, 1)
         _integer("seed", self.seed, 0)
+        _one_of("precision", self.precision, PRECISIONS)
         _one_of("dataset", self.dataset, DATASETS)
         _one_of("network", self.network, NETWORKS)
 

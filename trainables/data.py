@@ -174,9 +174,9 @@ def slice_of(split: Split, train: int, validation: int) -> Split:
     return Split(split.train.take(slice(train)), split.validation.take(slice(validation)))
 
 
-def scale(images: Tensor) -> Tensor:
-    """(B, H, W) uint8 in 0..255 to (B, 1, H, W) float32 in [-1, 1]."""
-    return images.unsqueeze(1).float().div_(127.5).sub_(1.0)
+def scale(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(B, H, W) uint8 in 0..255 to (B, 1, H, W) in [-1, 1]."""
+    return images.unsqueeze(1).to(dtype).div_(127.5).sub_(1.0)
 
 
 def find_fashion_mnist(folder: Path | str | None = None) -> Path:

@@ -25,7 +25,7 @@ from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split, scale
 from trainables.losses import smooth_ap_loss, triplet_loss
 from trainables.metrics import evaluate_retrieval
-from trainables.model import build, unit_length
+from trainables.model import SeedCNN, build, unit_length
 
 EMBEDDING_BATCH = 1_000  # images at a time where no gradient is needed
 
@@ -37,7 +37,8 @@ class DivergedError(RuntimeError):
 @dataclass(frozen=True)
 class EpochMetrics:
     """One epoch. Losses are means over batches; `val_map` is mAP with the validation images as
-    queries and gallery; `images_per_second` is of the training part alone."""
+    queries and gallery; `images_per_second` is of the training part alone; `precision` is the one
+    that `auto` came to."""
 
     epoch: int
     train_loss: float
@@ -46,6 +47,15 @@ class EpochMetrics:
     seconds: float
     evaluation_seconds: float
     images_per_second: float
+    precision: str
+
+    def describe(self) -> str:
+        """One line for a log."""
+        return (
+            f"epoch {self.epoch}  training loss {self.train_loss:.5f}  "
+            f"validation loss {self.val_loss:.5f}  validation mAP {self.val_map:.4f}  "
+            f"{self.seconds:.1f} s  {self.images_per_second:.0f} images/s"
+        )
 
 
 class TrainingRun:
@@ -71,6 +81,7 @@ class TrainingRun:
         self.config = config
         self.epoch = 0
         self.device = torch.device(device)
+        self.precision = resolve_precision(config.precision, self.device)
         self.images, self.labels = split.train.tensors(self.device)
         self.val_images, self.val_labels = split.validation.tensors(self.device)
         self.network = build(config.network, config.seed).to(self.device)
@@ -101,6 +112,7 @@ class TrainingRun:
             seconds=end - start,
             evaluation_seconds=end - trained,
             images_per_second=self.steps_per_epoch * self.config.batch_size / (trained - start),
+            precision=self.precision,
         )
 
     def save(self, path: Path) -> None:
@@ -138,7 +150,8 @@ class TrainingRun:
         losses = torch.empty(self.steps_per_epoch, device=self.device)
         for step in range(self.steps_per_epoch):
             rows = order[step * size : (step + 1) * size]
-            loss = self._loss(self.network(scale(self.images[rows])), self.labels[rows])
+            features = self._features(self.images.index_select(0, rows))
+            loss = self._loss(features, self.labels.index_select(0, rows))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -146,15 +159,22 @@ class TrainingRun:
             losses[step] = loss.detach()
         return losses
 
+    def _features(self, images: Tensor) -> Tensor:
+        low = self.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            return self.network(scale(images))
+
     def _loss(self, features: Tensor, labels: Tensor) -> Tensor:
         if self.config.loss == "cross_entropy":
-            return F.cross_entropy(self.network.classifier(features), labels)
+            return F.cross_entropy(self.network.logits(features), labels)
         return embedding_loss(self.config, unit_length(features), labels)
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         """The same loss over batches of the validation images, and their mAP."""
-        features = compute_features(self.network, self.val_images)
+        self.network.eval()
+        images = self.val_images.split(EMBEDDING_BATCH)
+        features = torch.cat([self._features(batch) for batch in images])
         size = self.config.batch_size
         starts = range(0, len(features) - size + 1, size)
         losses = [self._loss(features[i : i + size], self.val_labels[i : i + size]) for i in starts]
@@ -205,16 +225,23 @@ def embedding_loss(config: TrialConfig, embeddings: Tensor, labels: Tensor) -> T
     )
 
 
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """`float32` or `bfloat16`: `auto` is bfloat16 where the device computes in it natively."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if native else "float32"
+
+
 @torch.no_grad()
-def compute_features(network: nn.Module, images: Tensor) -> Tensor:
-    """Features (N, 256), not scaled to unit length, of images (N, H, W) uint8."""
+def embed(network: SeedCNN, data: LabelledImages) -> Tensor:
+    """The unit embeddings (N, 256) of images, on the CPU in float32."""
     network.eval()
-    return torch.cat([network(scale(batch)) for batch in images.split(EMBEDDING_BATCH)])
-
-
-def embed(network: nn.Module, data: LabelledImages) -> Tensor:
-    """The unit embeddings (N, 256) of images, on the CPU."""
-    return unit_length(compute_features(network, data.tensors()[0]))
+    images = data.tensors()[0].split(EMBEDDING_BATCH)
+    return unit_length(torch.cat([network(scale(batch)) for batch in images]))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -226,7 +253,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
 
 
-def load_network(path: Path) -> tuple[TrialConfig, nn.Module]:
+def load_network(path: Path) -> tuple[TrialConfig, SeedCNN]:
     """The configuration and the trained network of a checkpoint."""
     state = read_checkpoint(path)
     config = TrialConfig.from_dict(state["config"])
@@ -236,7 +263,8 @@ def load_network(path: Path) -> tuple[TrialConfig, nn.Module]:
 
 
 def _optimizer(config: TrialConfig, network: nn.Module) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    # Fused: one pass over all weights.
+    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     weights = network.parameters()
     if config.optimizer == "sgd":
         return torch.optim.SGD(weights, momentum=config.momentum or 0.0, **common)

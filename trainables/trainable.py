@@ -18,8 +18,9 @@ from trainables.train import DivergedError, TrainingRun
 class RetrievalTrial(tune.Trainable):
     """One step is one epoch; a divergence is a result, so that Ray does not retry it.
 
-    Expects in `config` the fields of a `TrialConfig`; other entries (the trial's name) are not
-    for training. `split` is put into Ray's object store once and shared by the trials of a node.
+    Expects in `config` the fields of a `TrialConfig`, `trial_id`, and `checkpoint`: the file from
+    which an interrupted trial goes on, or None. `split` is put into Ray's object store once and
+    shared by the trials of a node.
     """
 
     def setup(self, config: dict[str, Any], split: Split | None = None) -> None:
@@ -27,10 +28,19 @@ class RetrievalTrial(tune.Trainable):
         self.split = split
         self.start(config)
 
+        self.first = config["trial_id"]
+
+    def __repr__(self) -> str:
+        """The dashboard asks once: an actor that is reused keeps its first trial's name."""
+        return f"trials from {self.first} on"
+
     def start(self, config: dict[str, Any]) -> None:
+        self.trial = config["trial_id"]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         knobs = {name: config[name] for name in KNOB_NAMES}
         self.training = TrainingRun(TrialConfig.from_dict(knobs), self.split, device)
+        if config["checkpoint"] is not None:
+            self.training.load(Path(config["checkpoint"]))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.start(new_config)
@@ -41,7 +51,9 @@ class RetrievalTrial(tune.Trainable):
             metrics = self.training.train_epoch()
         except DivergedError as error:
             epoch = self.training.epoch + 1
+            print(f"{self.trial}: {error}", flush=True)
             return {"epoch": epoch, "val_map": math.nan, "diverged": str(error), "done": True}
+        print(f"{self.trial}: {metrics.describe()}", flush=True)
         done = metrics.epoch >= self.training.config.epochs
         return {**dataclasses.asdict(metrics), "done": done}
 

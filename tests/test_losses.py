@@ -1,0 +1,361 @@
+"""The ranking losses against slow loops, finite differences and limits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+
+from tests import oracles
+from trainables import losses
+from trainables.losses import smooth_ap_loss, triplet_loss
+from trainables.retrieval import squared_distances
+
+LABELS = {
+    "shuffled": [2, 0, 1, 2, 1, 0, 0, 2, 1, 2, 0, 2],
+    "singletons": [7, 1, 7, -3, 1, 9, 7, 7],
+    "only singletons": [3, 1, 2, 0],
+    "one class": [5, 5, 5, 5],
+    "two samples": [0, 1],
+    "one sample": [0],
+    "large class": [0] * 11 + [1, 2, 2, 3],
+}
+
+
+def batch(labels: list[int], dtype: torch.dtype = torch.float64, scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(len(labels))
+    rows = torch.randn(len(labels), 5, generator=generator, dtype=torch.float64)
+    return (rows * scale).to(dtype).requires_grad_()
+
+
+def gradient(loss: Tensor, rows: Tensor) -> Tensor:
+    (found,) = torch.autograd.grad(loss, rows)
+    return found
+
+
+@pytest.mark.parametrize("seed", [False, True])
+@pytest.mark.parametrize("anchors", [None, 1, 3, 100])
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_smooth_ap_value_and_gradient(labels: list[int], anchors: int | None, seed: bool) -> None:
+    rows, marks = batch(labels), torch.tensor(labels)
+    found = smooth_ap_loss(
+        rows, marks, tau=3.0, anchors=anchors, numerator="seed" if seed else "paper"
+    )
+    assert found.item() == pytest.approx(
+        oracles.smooth_ap(rows.tolist(), labels, 3.0, anchors, seed), abs=1e-12
+    )
+    dense = oracles.dense_smooth_ap(rows, marks, 3.0, anchors, seed)
+    torch.testing.assert_close(gradient(found, rows), gradient(dense, rows), rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("anchors", [None, 1, 3, 100])
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_triplet_value_and_gradient(labels: list[int], anchors: int | None, mean: bool) -> None:
+    rows, marks = batch(labels), torch.tensor(labels)
+    reduction: Any = "mean" if mean else "sum"
+    found = triplet_loss(rows, marks, margin=0.7, anchors=anchors, reduction=reduction)
+    expected = oracles.triplet(rows.tolist(), labels, 0.7, anchors, mean)
+    assert found.item() == pytest.approx(expected, abs=1e-12)
+    dense = oracles.dense_triplet(rows, marks, 0.7, anchors, mean)
+    torch.testing.assert_close(gradient(found, rows), gradient(dense, rows), rtol=1e-9, atol=1e-12)
+
+
+def test_gradcheck() -> None:
+    rows, marks = batch(LABELS["singletons"]), torch.tensor(LABELS["singletons"])
+    for numerator in ("paper", "seed"):
+        assert torch.autograd.gradcheck(
+            lambda x, n=numerator: smooth_ap_loss(x, marks, tau=2.0, numerator=n), rows
+        )
+    for reduction in ("mean", "sum"):
+        assert torch.autograd.gradcheck(
+            lambda x, r=reduction: triplet_loss(x, marks, margin=0.7, reduction=r), rows
+        )
+
+
+def test_double_backward_is_refused() -> None:
+    rows, marks = batch(LABELS["shuffled"]), torch.tensor(LABELS["shuffled"])
+    for loss in (smooth_ap_loss(rows, marks, tau=1.0), triplet_loss(rows, marks, margin=1.0)):
+        with pytest.raises(RuntimeError, match="differentiated twice"):
+            torch.autograd.grad(loss, rows, create_graph=True)
+
+
+@pytest.mark.parametrize("name", ["shuffled", "singletons", "large class"])
+def test_small_tau_gives_average_precision(name: str) -> None:
+    rows, marks = batch(LABELS[name]), torch.tensor(LABELS[name])
+    expected = oracles.average_precision_loss(rows.tolist(), LABELS[name])
+    assert 0.05 < expected < 0.95
+    assert smooth_ap_loss(rows, marks, tau=1e-6).item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0, 3.0])
+def test_saturated_columns_are_left_out_within_rounding(
+    dtype: torch.dtype, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "SEARCH_FROM", 0)
+    marks = torch.arange(60) % 4
+    centres = torch.eye(4, 5, dtype=torch.float64)[marks] * spread
+    rows = (batch([0] * 60, scale=0.05) + centres).to(dtype).detach().requires_grad_()
+    tau = 0.02
+    calls = []
+    original = losses._saturated
+
+    def spy(*args: Any) -> Any:
+        calls.append(original(*args))
+        return calls[-1]
+
+    monkeypatch.setattr(losses, "_saturated", spy)
+    fast = smooth_ap_loss(rows, marks, tau=tau)
+    fast_slope = gradient(fast, rows)
+    monkeypatch.setattr(losses, "_saturated", lambda *_: (0, None))
+    full = smooth_ap_loss(rows, marks, tau=tau)
+    eps = torch.finfo(dtype).eps
+    if spread == 3.0:
+        assert all(live is not None and len(live) == 0 for _, live in calls)
+    if spread == 0.0:
+        assert all(live is None for _, live in calls)
+    torch.testing.assert_close(fast, full, rtol=0, atol=4 * eps)
+    torch.testing.assert_close(fast_slope, gradient(full, rows), rtol=0, atol=40 * eps / tau)
+    assert fast.item() == pytest.approx(
+        oracles.smooth_ap(rows.tolist(), marks.tolist(), tau), abs=1e3 * eps
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_columns_leave_exactly_when_saturated(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "SEARCH_FROM", 0)
+    near = torch.tensor([[3.0, 1.0], [150.0, math.inf]], dtype=dtype)
+    far = torch.arange(-99, 300, dtype=dtype).repeat(2, 1)
+    first, live = losses._saturated(near, far, near.isinf())
+    assert isinstance(first, Tensor) and live is not None
+    eps, kept, counts = torch.finfo(dtype).eps, set(live.tolist()), [0, 0]
+    for j, d in enumerate(far[0].tolist()):
+        # The logistic farthest from 0 and 1, times how many there are, in units of eps.
+        worst = max(oracles.logistic(-abs(p - d)) for p in (3.0, 1.0, 150.0)) * len(far[0]) / eps
+        assert worst <= 1 or j in kept
+        assert worst >= 0.1 or j not in kept
+        if j not in kept:
+            counts = [counts[0] + (d < 1), counts[1] + (d < 150)]
+    assert first[:, 0].tolist() == counts
+    assert 0 < counts[0] < counts[1]
+
+
+def test_saturated_negatives_that_rank_first_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "SEARCH_FROM", 0)
+    # Positives far from one another, each between all the negatives: every logistic is 1.
+    rows = torch.tensor([[-5.0], [5.0], [0.0], [0.1], [-0.1]], dtype=torch.float64)
+    labels = [0, 0, 1, 2, 3]
+    found = smooth_ap_loss(rows, torch.tensor(labels), tau=0.1).item()
+    assert found == pytest.approx(0.75, abs=1e-12)
+    assert found == pytest.approx(oracles.smooth_ap(rows.tolist(), labels, 0.1), abs=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 200, 700, 5000])
+def test_block_size_does_not_matter(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for labels in LABELS.values():
+        rows, marks = batch(labels), torch.tensor(labels)
+        results = []
+        for size in (losses.CHUNK_BYTES, {"cpu": chunk, "accelerator": chunk}):
+            monkeypatch.setattr(losses, "CHUNK_BYTES", size)
+            for loss in (
+                smooth_ap_loss(rows, marks, tau=2.0),
+                triplet_loss(rows, marks, margin=0.7),
+                triplet_loss(rows, marks, margin=0.7, reduction="sum"),
+            ):
+                results.append((loss.detach(), gradient(loss, rows)))
+        for whole, parts in zip(results[:3], results[3:], strict=True):
+            torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-14)
+        monkeypatch.undo()
+
+
+def test_bound_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk, seen = 4096, []
+    monkeypatch.setattr(losses, "CHUNK_BYTES", {"cpu": chunk})
+    original = losses._smooth_ranks
+
+    def spy(ranked: Tensor, weight: Tensor, near: Tensor, far: Tensor, *rest: Any) -> Any:
+        seen.append(ranked.numel() * (near.shape[1] + far.shape[1]) * ranked.element_size())
+        return original(ranked, weight, near, far, *rest)
+
+    monkeypatch.setattr(losses, "_smooth_ranks", spy)
+    smooth_ap_loss(batch([0] * 60), torch.arange(60) % 3, tau=2.0)
+    assert max(seen) <= chunk
+    assert sum(seen) == 60 * 19 * 59 * 8  # every pair once, none of them padding
+
+
+@pytest.mark.parametrize("name", ["shuffled", "singletons"])
+def test_order_does_not_matter(name: str) -> None:
+    rows, marks = batch(LABELS[name]), torch.tensor(LABELS[name])
+    order = torch.randperm(len(marks), generator=torch.Generator().manual_seed(1))
+    for loss in (
+        lambda x, y: smooth_ap_loss(x, y, tau=1.0),
+        lambda x, y: triplet_loss(x, y, margin=0.5),
+    ):
+        torch.testing.assert_close(loss(rows, marks), loss(rows[order], 5 - marks[order]))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    rows, marks = batch(LABELS["shuffled"], dtype), torch.tensor(LABELS["shuffled"])
+    wide = rows.detach().float().requires_grad_()
+    for loss in (
+        lambda x: smooth_ap_loss(x, marks, tau=0.5),
+        lambda x: triplet_loss(x, marks, margin=0.5),
+    ):
+        half, full = loss(rows), loss(wide)
+        assert half.dtype == torch.float32
+        assert torch.equal(half, full)
+        assert torch.equal(gradient(half, rows), gradient(full, wide).to(dtype))
+
+
+def test_autocast_changes_nothing() -> None:
+    rows = batch(LABELS["shuffled"], torch.float32)
+    marks = torch.tensor(LABELS["shuffled"])
+    for loss in (
+        lambda: smooth_ap_loss(rows, marks, tau=0.5),
+        lambda: triplet_loss(rows, marks, margin=0.5),
+    ):
+        plain = loss()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            cast = loss()
+            slope = gradient(cast, rows)
+        assert cast.dtype == torch.float32
+        assert torch.equal(cast, plain)
+        assert torch.equal(slope, gradient(plain, rows))
+
+
+def test_the_accelerator_path_reads_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fake CUDA tensors refuse any operation whose shape or result the host would wait for."""
+    monkeypatch.setattr(losses, "SEARCH_FROM", 0)
+    with FakeTensorMode(), torch.no_grad():
+        rows = torch.empty(12, 5, device="cuda")
+        marks = torch.empty(12, dtype=torch.long, device="cuda")
+        for anchors in (None, 4):
+            for loss in (
+                smooth_ap_loss(rows, marks, tau=0.1, anchors=anchors),
+                triplet_loss(rows, marks, margin=0.1, anchors=anchors),
+            ):
+                assert loss.shape == () and loss.device.type == "cuda"
+        with pytest.raises(DynamicOutputShapeException):
+            rows.nonzero()
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_padded_blocks_agree(labels: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lists an accelerator uses, P = N = B - 1 for all, give the same as exact lists."""
+    rows, marks = batch(labels), torch.tensor(labels)
+    calls = (
+        lambda: smooth_ap_loss(rows, marks, tau=2.0),
+        lambda: triplet_loss(rows, marks, margin=0.7),
+        lambda: triplet_loss(rows, marks, margin=0.7, reduction="sum", anchors=2),
+    )
+    exact = [(loss.detach(), gradient(loss, rows)) for loss in (call() for call in calls)]
+    monkeypatch.setattr(losses, "_on_cpu", lambda tensor: False)
+    padded = [(loss.detach(), gradient(loss, rows)) for loss in (call() for call in calls)]
+    torch.testing.assert_close(exact, padded, rtol=1e-12, atol=1e-14)
+
+
+def test_no_gradient_without_pairs_and_nan_shows() -> None:
+    rows = batch([0] * 4)
+    for marks in (torch.zeros(4, dtype=torch.long), torch.arange(4)):
+        for loss in (smooth_ap_loss(rows, marks, tau=0.1), triplet_loss(rows, marks, margin=1.0)):
+            assert loss.item() == 0
+            assert torch.equal(gradient(loss, rows), torch.zeros_like(rows))
+    bad = rows.detach().clone()
+    bad[1] = math.nan
+    marks = torch.tensor([0, 0, 1, 1])
+    assert smooth_ap_loss(bad, marks, tau=0.1).isnan()
+    assert triplet_loss(bad, marks, margin=1.0).isnan()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    labels=st.lists(st.integers(-3, 3), min_size=1, max_size=14),
+    tau=st.floats(1e-3, 1e3),
+    margin=st.integers(0, 40).map(lambda tenths: tenths / 10),
+    anchors=st.none() | st.integers(1, 20),
+    seed=st.booleans(),
+    data=st.data(),
+)
+def test_any_batch(
+    labels: list[int],
+    tau: float,
+    margin: float,
+    anchors: int | None,
+    seed: bool,
+    data: st.DataObject,
+) -> None:
+    # Integers collide, so many distances tie.
+    row = st.lists(st.integers(-2, 2), min_size=2, max_size=2)
+    values = data.draw(st.lists(row, min_size=len(labels), max_size=len(labels)))
+    rows = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    marks = torch.tensor(labels, dtype=torch.int16)
+    found = smooth_ap_loss(
+        rows, marks, tau=tau, anchors=anchors, numerator="seed" if seed else "paper"
+    )
+    assert found.item() == pytest.approx(
+        oracles.smooth_ap(values, labels, tau, anchors, seed), abs=1e-12
+    )
+    dense = oracles.dense_smooth_ap(rows, marks, tau, anchors, seed)
+    torch.testing.assert_close(
+        gradient(found, rows), gradient(dense, rows), rtol=1e-9, atol=1e-12 / min(tau, 1)
+    )
+    for reduction in ("mean", "sum"):
+        hinge = triplet_loss(rows, marks, margin=margin, anchors=anchors, reduction=reduction)
+        expected = oracles.triplet(values, labels, margin, anchors, reduction == "mean")
+        assert hinge.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+        assert gradient(hinge, rows).isfinite().all()
+
+
+ROWS, MARKS = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tau": 0.0}, "tau must be finite and > 0, got 0.0"),
+        ({"tau": math.nan}, "tau must be finite and > 0, got nan"),
+        ({"tau": math.inf}, "tau must be finite and > 0, got inf"),
+        ({"anchors": 0}, "anchors must be >= 1, got 0"),
+        ({"numerator": "x"}, "numerator must be 'paper' or 'seed', got 'x'"),
+        ({"margin": -0.5}, "margin must be finite and >= 0, got -0.5"),
+        ({"margin": math.inf}, "margin must be finite and >= 0, got inf"),
+        ({"reduction": "x"}, "reduction must be 'mean' or 'sum', got 'x'"),
+        ({"embeddings": ROWS[0]}, r"embeddings must be a 2-d floating .* torch.float32 \(2,\)"),
+        ({"embeddings": ROWS.int()}, r"embeddings must be .* got torch.int32 \(3, 2\)"),
+        ({"labels": MARKS[:2]}, r"labels must be \(3,\) integers, got torch.int64 \(2,\)"),
+        ({"labels": MARKS.float()}, r"labels must be \(3,\) integers, got torch.float32 \(3,\)"),
+        ({"labels": MARKS.bool()}, r"labels must be \(3,\) integers, got torch.bool \(3,\)"),
+    ],
+)
+def test_wrong_arguments(changes: dict[str, Any], message: str) -> None:
+    given_all: dict[str, Any] = {"embeddings": ROWS, "labels": MARKS} | changes
+    rows, marks = given_all.pop("embeddings"), given_all.pop("labels")
+    if not {"margin", "reduction"} & changes.keys():
+        with pytest.raises(ValueError, match=message):
+            smooth_ap_loss(rows, marks, **{"tau": 1.0} | given_all)
+    if not {"tau", "numerator"} & changes.keys():
+        with pytest.raises(ValueError, match=message):
+            triplet_loss(rows, marks, **{"margin": 1.0} | given_all)
+
+
+def test_squared_distances() -> None:
+    x, y = batch([0] * 4, scale=3.0).detach(), batch([0] * 6).detach()
+    found = squared_distances(x, y)
+    expected = [[oracles.squared_distance(a, b) for b in y.tolist()] for a in x.tolist()]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+    assert (squared_distances(x, x) >= 0).all()
+    assert squared_distances(x.half(), y.bfloat16()).dtype == torch.float32
+    with pytest.raises(ValueError, match="same D, got 5 and 4"):
+        squared_distances(x, y[:, :4])
+    with pytest.raises(ValueError, match=r"y must be a 2-d floating tensor, got torch.int32"):
+        squared_distances(x, y.int())

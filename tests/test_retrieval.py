@@ -1,0 +1,133 @@
+"""Tests of the distances and the exact ranking."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.oracles import slow_ranking
+from trainables import retrieval
+from trainables.retrieval import distance_chunks, nearest, rank, squared_distances
+
+
+def small_integers(rows: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """(rows, 3) vectors of 0, 1, 2: their distances are exact and often equal."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 3, (rows, 3), generator=generator).to(dtype)
+
+
+def test_squared_distances_of_vectors_of_any_length() -> None:
+    x, y = torch.tensor([[0.0, 3.0], [1.0, 1.0]]), torch.tensor([[4.0, 0.0], [0.0, 3.0]])
+    assert squared_distances(x, y).tolist() == [[25.0, 0.0], [10.0, 5.0]]
+
+
+def test_squared_distances_are_never_negative() -> None:
+    x = torch.randn(200, 64, generator=torch.Generator().manual_seed(0))
+    assert (squared_distances(x, x) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+    ],
+)
+def test_squared_distances_dtype(given: torch.dtype, expected: torch.dtype) -> None:
+    x = small_integers(20, dtype=given)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        distances = squared_distances(x * 100, x)
+    assert distances.dtype == expected
+    wide = x.to(expected)
+    torch.testing.assert_close(distances, torch.cdist(wide * 100, wide).square())
+
+
+def test_squared_distances_have_the_gradient_of_the_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    y = torch.randn(5, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    assert torch.autograd.gradcheck(squared_distances, (x, y))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "law"),
+    [
+        (torch.zeros(3), torch.zeros(2, 3), "x must be a 2-d floating tensor"),
+        (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64), "y must be a 2-d floating"),
+        (torch.zeros(2, 3), torch.zeros(2, 4), "same D, got 3 and 4"),
+    ],
+)
+def test_squared_distances_refuses(x: torch.Tensor, y: torch.Tensor, law: str) -> None:
+    with pytest.raises(ValueError, match=law):
+        squared_distances(x, y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rank_is_the_stable_argsort(dtype: type[np.floating]) -> None:
+    random = np.random.default_rng(0)
+    for distances in (
+        random.random((5, 999)),
+        random.exponential(1e-30, (5, 999)),
+        random.integers(0, 9, (5, 999)),
+        np.array([[np.inf, 0, np.finfo(dtype).max, np.finfo(dtype).tiny, 0, np.inf]]),
+        np.zeros((2, 0)),
+    ):
+        row = distances.astype(dtype)
+        assert (rank(row) == np.argsort(row, axis=1, kind="stable")).all()
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("elements", [1, 100, 1 << 21])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_nearest_is_the_slow_ranking(
+    dtype: torch.dtype, elements: int, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "CHUNK_ELEMENTS", elements)
+    gallery = small_integers(40, dtype=dtype)
+    index = torch.randperm(40, generator=torch.Generator().manual_seed(1))[:9] if own else None
+    queries = small_integers(9, seed=2, dtype=dtype) if index is None else gallery[index]
+    rows = [None] * 9 if index is None else index.tolist()
+    expected = [
+        slow_ranking(query, gallery.tolist(), row)
+        for query, row in zip(queries.tolist(), rows, strict=True)
+    ]
+    for k in (1, 39):
+        found = nearest(queries, gallery, k=k, query_index=index)
+        assert found.dtype == torch.int64
+        assert found.tolist() == [ranking[:k] for ranking in expected]
+
+
+@pytest.mark.parametrize(("k", "own"), [(0, False), (6, False), (5, True)])
+def test_nearest_refuses_k_out_of_range(k: int, own: bool) -> None:
+    x = small_integers(5)
+    with pytest.raises(ValueError, match=rf"k must be from 1 to {5 - own}, .* got {k}"):
+        nearest(x, x, k=k, query_index=torch.arange(5) if own else None)
+
+
+ZEROS = torch.zeros(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("queries", "gallery", "index", "law"),
+    [
+        (ZEROS[0], ZEROS, None, r"queries must be 2-d floating, got torch.float32 \(2,\)"),
+        (ZEROS.int(), ZEROS, None, "queries must be 2-d floating, got torch.int32"),
+        (ZEROS[:, :1], ZEROS, None, "the same D and dtype"),
+        (ZEROS.double(), ZEROS, None, "the same D and dtype"),
+        (ZEROS, torch.full((4, 2), torch.nan), None, "gallery must be finite.* row 0"),
+        (ZEROS + torch.inf, ZEROS, None, "queries must be finite.* row 0"),
+        (ZEROS, ZEROS + 1e19, None, "gallery must be finite"),
+        (ZEROS, ZEROS, torch.arange(3), r"query_index must be \(4,\) integers"),
+        (ZEROS, ZEROS, torch.zeros(4), r"query_index must be \(4,\) integers"),
+        (ZEROS, ZEROS, torch.tensor([0, 1, 2, 4]), "gallery rows, 0 to 3, got 4"),
+        (ZEROS, ZEROS, torch.tensor([0, 1, 2, -1]), "gallery rows, 0 to 3, got -1"),
+    ],
+)
+def test_distance_chunks_refuses(
+    queries: torch.Tensor, gallery: torch.Tensor, index: torch.Tensor | None, law: str
+) -> None:
+    with pytest.raises(ValueError, match=law):
+        list(distance_chunks(queries, gallery, index))
