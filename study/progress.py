@@ -38,30 +38,32 @@ class Progress:
             self.write(self.status_line())
 
     def status_line(self) -> str:
-        counts = self.study.counts()
-        ended = sum(count for status, count in counts.items() if status != "running")
-        states = ", ".join(
-            f"{count} {status.replace('_', ' ')}" for status, count in counts.items()
-        )
+        ended = sum(trial.status not in ("running", "interrupted") for trial in self.study.trials)
         elapsed = time.monotonic() - self.start
         best = (
             "; ".join(f"{loss} {_best(c)}" for loss, c in self.study.best().items()) or "none yet"
         )
         return (
-            f"[{duration(elapsed)}] {ended}/{self.trials} trials ended ({states}) · "
-            f"best {best} · {self._left(elapsed)}"
+            f"[{duration(elapsed)}] {ended}/{self.trials} trials ended "
+            f"({counts_line(self.study)}) · "
+            f"best {best} · {self._left()}"
         )
 
-    def _left(self, elapsed: float) -> str:
+    def _left(self) -> str:
         """Time left, as if the trials to come were like the mean of those so far."""
-        ended = [t for t in self.study.trials if t.status != "running"]
+        ended = [t for t in self.study.trials if t.status not in ("running", "interrupted")]
         if not ended:
             return "time left: known after the first trial"
-        spent = sum((t.ended or 0.0) - (t.started or t.ended or 0.0) for t in ended)
-        running = [t for t in self.study.trials if t.status == "running"]
-        done = sum(time.time() - t.started for t in running if t.started)
+        spent = sum(trial.seconds for trial in ended)
+        done = sum(trial.seconds for trial in self.study.trials) - spent
         left = spent / len(ended) * (self.trials - len(ended)) - done
         return f"about {duration(max(left, 0.0) / min(self.concurrent, self.trials))} left"
+
+
+def counts_line(study: Study) -> str:
+    """How many trials have each status, as text."""
+    counts = study.counts().items()
+    return ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts) or "no trials"
 
 
 def trial_line(record: TrialRecord) -> str:

@@ -7,7 +7,8 @@
         epochs.csv            a row an epoch of a trial
         best.json             by loss: the chosen configuration, its validation mAP, its checkpoint
         search.journal        the search as Optuna stores it
-        tune/                 Ray Tune's own folder: checkpoints, TensorBoard files, logs
+        tune/<run>/           Ray Tune's own folders, one for each time that the study was run:
+                              checkpoints, TensorBoard files, logs
         report/               made by `analysis/report.py`
 
 A file is replaced as a whole, so that no crash leaves half of one.
@@ -19,6 +20,7 @@ import dataclasses
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,10 +46,12 @@ class TrialRecord:
 
     Attributes:
         trial_id: `<loss>-<number>`; the number counts within the loss, from 0.
-        epochs: one mapping an epoch with the fields of `trainables.train.EpochMetrics`.
+        epochs: one mapping an epoch with the fields of `trainables.train.EpochMetrics`, and
+            `time` when its result came, in seconds since 1970.
         status: one of `STATUSES`.
         cause: why it ended as it did, empty for `running` and `finished`.
         checkpoint: the best epoch's checkpoint file, once the trial has one.
+        last_checkpoint, last_checkpoint_epoch: the last epoch's, from which it can go on.
         logs: Tune's folder of the trial.
         worker: `host:pid` of the process that trained it last.
         started, ended: seconds since 1970, None if it has not.
@@ -59,6 +63,8 @@ class TrialRecord:
     status: str = "running"
     cause: str = ""
     checkpoint: str | None = None
+    last_checkpoint: str | None = None
+    last_checkpoint_epoch: int = 0
     logs: str | None = None
     worker: str | None = None
     started: float | None = None
@@ -83,6 +89,28 @@ class TrialRecord:
     def seconds(self) -> float:
         """Spent in training and evaluation, without the start of processes."""
         return sum(row["seconds"] for row in self.epochs)
+
+    def add_epoch(self, metrics: Mapping[str, Any]) -> None:
+        """Adds an epoch; one that is run again after a fault takes the place of the first."""
+        self.epochs = [row for row in self.epochs if row["epoch"] < metrics["epoch"]]
+        self.epochs.append({**metrics, "time": time.time()})
+
+    def add_checkpoint(self, path: str) -> None:
+        """The last epoch's checkpoint was written to `path`."""
+        self.last_checkpoint, self.last_checkpoint_epoch = path, self.epochs[-1]["epoch"]
+        if self.best is self.epochs[-1]:
+            self.checkpoint = path
+
+    def end_early(self) -> None:
+        """ASHA stopped the trial after its last epoch."""
+        self.status = "stopped_early"
+        reached, asked = len(self.epochs), self.config.epochs
+        self.cause = f"ASHA: among the lower of its rung after epoch {reached} of {asked}"
+
+    def go_on(self) -> None:
+        """An interrupted trial runs again, from its last checkpoint."""
+        self.status, self.cause, self.ended = "running", "", None
+        self.epochs = [row for row in self.epochs if row["epoch"] <= self.last_checkpoint_epoch]
 
     def to_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "config": self.config.to_dict()}
@@ -256,6 +284,8 @@ EPOCH_COLUMNS = [
     "seconds",
     "evaluation_seconds",
     "images_per_second",
+    "precision",
+    "time",
 ]
 
 

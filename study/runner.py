@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
-from study.progress import Progress, best_table, duration, trial_line
+from study.progress import Progress, best_table, counts_line, duration, trial_line
 from study.results import Study, StudyError
-from study.search import Searches
+from study.search import SEARCHES, Searches
 from study.search_space import describe
 from study.tune_adapters import METRIC, HalvingByLoss, Recorder, StudySearcher
 from trainables.config import LOSSES
@@ -55,6 +58,7 @@ class Plan:
             takes a quarter where Ray sees a GPU.
         max_concurrent: trials at a time; None for as many as the CPUs and GPUs hold.
         seed: of the searches and of every trial.
+        search: `tpe`, or `random` to compare with.
         smoke_test: a slice of the data.
     """
 
@@ -66,6 +70,7 @@ class Plan:
     max_concurrent: int | None = None
     seed: int = 0
     early_stopping: bool = True
+    search: str = "tpe"
     smoke_test: bool = False
 
     def __post_init__(self) -> None:
@@ -74,6 +79,8 @@ class Plan:
                 raise StudyError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
         if not self.losses or len(set(self.losses)) < len(self.losses):
             raise StudyError(f"losses must be named once each; got {list(self.losses)}")
+        if self.search not in SEARCHES:
+            raise StudyError(f"search must be one of {', '.join(SEARCHES)}; got {self.search!r}")
         for name, least in (("num_samples", 1), ("max_epochs", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise StudyError(f"{name} must be >= {least}; got {getattr(self, name)}")
@@ -85,30 +92,102 @@ class Plan:
             raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
 
 
+# What a study that is continued may change: where it runs, and how many trials it is to have.
+MAY_CHANGE = ("num_samples", "cpus_per_trial", "gpus_per_trial", "max_concurrent")
+
+
 def run_study(
-    plan: Plan, folder: Path, *, address: str | None = None, data_dir: str | None = None
+    plan: Plan,
+    folder: Path,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    data_dir: str | None = None,
 ) -> Study:
-    """Runs a plan into a new folder; returns the study, whatever became of its trials.
+    """Runs a plan into a new folder, or goes on with the study there; returns the study.
+
+    A study can be continued after any end: finished trials stay as they are, interrupted ones go
+    on from their last epoch's checkpoint, then the search goes on. All of that comes from the
+    trials' records; nothing else that a crash may have damaged is read.
 
     Raises:
         StudyError, DataError: before any trial starts, when the plan cannot be run.
     """
-    if (folder / "study.json").exists():
-        raise StudyError(f"{folder} already holds a study; choose another --name")
+    check_folder(folder, resume)
     split = load_split(data_dir)
     if plan.smoke_test:
         split = slice_of(split, SMOKE_TRAIN, SMOKE_VALIDATION)
-    _start_ray(address)
+    with _only_driver(folder):
+        study = _continued(plan, folder) if resume else None
+        _start_ray(address)
+        try:
+            plan, concurrent = _fit_to_cluster(plan)
+            if study is None:
+                study = Study.create(folder, _info(plan))
+            print(f"study: {folder}", flush=True)
+            study.info |= {"status": "running", "runs": study.info["runs"] + 1}
+            study.info["plan"] = _plan_fields(plan)
+            study.write()
+            study.info |= {"status": _tune(plan, split, study, concurrent), "ended": time.time()}
+            study.write()
+            return study
+        finally:
+            ray.shutdown()
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """StudyError if a new study would meet an old one, or there is none to continue."""
+    exists = (folder / "study.json").exists()
+    if exists and not resume:
+        raise StudyError(f"{folder} already holds a study; go on with --resume, or choose a --name")
+    if resume and not exists:
+        raise StudyError(f"there is no study to resume in {folder}: it has no study.json")
+
+
+@contextlib.contextmanager
+def _only_driver(folder: Path) -> Iterator[None]:
+    """Holds a lock of the operating system, which ends with the process however that ends."""
+    lock = FileLock(folder / ".lock")
     try:
-        plan, concurrent = _fit_to_cluster(plan)
-        study = Study.create(folder, _info(plan))
-        print(f"study: {folder}", flush=True)
-        status = _tune(plan, split, study, concurrent)
-        study.info |= {"status": status, "ended": time.time()}
-        study.write()
-        return study
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StudyError(f"another program is running the study in {folder}") from error
+    except OSError as error:
+        raise StudyError(f"the study's folder cannot be used: {error}") from error
+    try:
+        yield
     finally:
-        ray.shutdown()
+        lock.release()
+        if not (folder / "study.json").exists():  # refused at the door: leave nothing behind
+            (folder / ".lock").unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def _continued(plan: Plan, folder: Path) -> Study:
+    """The study in the folder, if this plan continues it; StudyError shows what differs."""
+    study = Study.load(folder)
+    before, now = study.info["plan"], _plan_fields(plan)
+    differences = [
+        f"{name} was {before[name]!r}, is {now[name]!r}"
+        for name in now
+        if name not in MAY_CHANGE and before[name] != now[name]
+    ]
+    if study.info["space"] != describe():
+        old = {row["knob"]: row for row in study.info["space"]}
+        new = {row["knob"]: row for row in describe()}
+        knobs = sorted(name for name in old | new if old.get(name) != new.get(name))
+        differences.append(f"the search space differs in {', '.join(knobs)}")
+    if plan.num_samples < before["num_samples"]:
+        differences.append(f"num_samples was {before['num_samples']}, is {plan.num_samples}")
+    if differences:
+        raise StudyError(f"this does not continue the study in {folder}: {'; '.join(differences)}")
+    print(f"before: {counts_line(study)}", flush=True)
+    return study
+
+
+def _plan_fields(plan: Plan) -> dict[str, Any]:
+    return {**dataclasses.asdict(plan), "losses": list(plan.losses)}
 
 
 def summarize(study: Study, seconds: float) -> int:
@@ -128,10 +207,13 @@ def summarize(study: Study, seconds: float) -> int:
             f"{loss}: validation mAP {choice.val_map:.4f} "
             f"({choice.trial_id}, epoch {choice.epoch})\n  {choice.config.describe()}"
         )
-    print(f"\nThe study is {study.info['status']}; it took {duration(seconds)}.")
+    print(f"\nThe study is {study.info['status']} ({counts_line(study)}); {duration(seconds)}.")
     print(f"Everything lies in {study.folder} (trials.csv, epochs.csv, best.json)")
+    if study.info["status"] != "finished":
+        print(f"Go on:  {' '.join(['python', *sys.argv])} --resume --name {study.folder.name}")
+        return 130
     print(f"Next:  python analysis/report.py {study.folder}")
-    return 0 if study.info["status"] == "finished" else 130
+    return 0
 
 
 def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
@@ -141,7 +223,9 @@ def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
         num_samples=plan.num_samples,
         epochs=plan.max_epochs,
         seed=plan.seed,
-        storage=JournalStorage(JournalFileBackend(str(study.folder / "search.journal"))),
+        kind=plan.search,
+        storage=_fresh_journal(study.folder / "search.journal"),
+        records=study.trials,
     )
     total = plan.num_samples * len(plan.losses)
     recorder = Recorder(study, searches, Progress(study, total, concurrent))
@@ -152,9 +236,15 @@ def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
         max_epochs=plan.max_epochs,
         grace_epochs=GRACE_EPOCHS if plan.early_stopping else plan.max_epochs,
         factor=REDUCTION_FACTOR,
+        records=study.trials,
     )
+    for record in study.trials:
+        if record.status == "stopped_early" and record.ended is None:
+            recorder.end(record)  # ASHA had decided so when the study was interrupted
+    trainable = tune.with_resources(trainable, resources)
+    trainable.__name__ = trainable.__qualname__ = "RetrievalTrial"  # what the dashboard shows
     tuner = tune.Tuner(
-        tune.with_resources(trainable, resources),
+        trainable,
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
@@ -167,8 +257,9 @@ def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
             trial_dirname_creator=_trial_name,
         ),
         run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(study.folder),
+            # A folder for each run: Tune numbers checkpoints from 0, and its own state is not read.
+            name=f"{study.info['runs']:02d}",
+            storage_path=str(study.folder / "tune"),
             verbose=0,
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
@@ -189,9 +280,15 @@ def _end_of(study: Study, total: int) -> str:
     running = [trial for trial in study.trials if trial.status == "running"]
     for trial in running:
         trial.status, trial.cause = "interrupted", "the study was stopped"
-        trial.ended = time.time()
         study.write_trial(trial)
     return "interrupted" if running or len(study.trials) < total else "finished"
+
+
+def _fresh_journal(path: Path) -> JournalStorage:
+    """Optuna's storage, empty: the searches fill it from the trials' records."""
+    for old in path.parent.glob(f"{path.name}*"):
+        old.unlink()
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _trial_name(trial: Any) -> str:
@@ -218,6 +315,9 @@ def _start_ray(address: str | None) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise StudyError(f"Ray cannot be reached at {address}: {error}") from error
+    # A scheduler of jobs ends a program with SIGTERM: end as after Ctrl-C, with all in order. Ray
+    # would end the process at once.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     url = context.dashboard_url
     if url:
         print(f"dashboard: http://{url}  (if it asks for a token: ray get-auth-token)", flush=True)
@@ -246,7 +346,8 @@ def _info(plan: Plan) -> dict[str, Any]:
     cluster = ray.cluster_resources()
     return {
         "status": "running",
-        "plan": {**dataclasses.asdict(plan), "losses": list(plan.losses)},
+        "runs": 0,
+        "plan": _plan_fields(plan),
         "space": describe(),
         "command": " ".join(["python", *sys.argv]),
         "started": time.time(),

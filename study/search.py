@@ -9,14 +9,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from study.results import TrialRecord
-from study.search_space import params, reference, sample
+from study.search_space import distributions, params, reference, sample
 
+SEARCHES = ("tpe", "random")
 STATES: Mapping[str, TrialState] = {
+    "running": TrialState.RUNNING,
+    "interrupted": TrialState.RUNNING,
     "finished": TrialState.COMPLETE,
     "stopped_early": TrialState.PRUNED,
     "diverged": TrialState.FAIL,
@@ -28,8 +32,12 @@ class Searches:
     """Asks each loss's search in turn until each has had `num_samples` trials.
 
     A loss's first trial is always its reference configuration, so that no search can end below
-    the seed study. The samplers are seeded; what they suggest also depends on the order in which
-    trials end.
+    the seed study. What trial n of a loss is depends on the seed, on n and on what the search has
+    been told until then: a study that is continued goes on as if it had not been interrupted.
+
+    Args:
+        records: the trials of a study that is continued, in order; none for a new one. The
+            storage must be empty: it is filled from these.
     """
 
     def __init__(
@@ -39,34 +47,43 @@ class Searches:
         num_samples: int,
         epochs: int,
         seed: int,
+        kind: str = "tpe",
         storage: BaseStorage | None = None,
+        records: Sequence[TrialRecord] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.seed, self.kind = seed, kind
         self.base = {loss: reference(loss, epochs=epochs, seed=seed) for loss in losses}
         self.turns = [loss for _ in range(num_samples) for loss in losses]
-        self.studies: dict[str, optuna.Study] = {}
-        for offset, loss in enumerate(losses):
-            sampler = _tpe(seed * len(losses) + offset)
-            self.studies[loss] = optuna.create_study(
-                storage=storage, sampler=sampler, study_name=loss, direction="maximize"
-            )
-            self.studies[loss].enqueue_trial(params(self.base[loss]))
+        self.studies = {
+            loss: optuna.create_study(storage=storage, study_name=loss, direction="maximize")
+            for loss in losses
+        }
         self.asked: dict[str, optuna.Trial] = {}
+        for record in sorted(records, key=lambda record: record.number):
+            self._take_back(record)
 
     def ask(self) -> TrialRecord | None:
         """The next trial to run; None when every search has had its number of trials."""
-        if len(self.asked) == len(self.turns):
+        if len(self.asked) >= len(self.turns):
             return None
         loss = self.turns[len(self.asked)]
-        trial = self.studies[loss].ask()
-        record = TrialRecord(f"{loss}-{trial.number:03d}", sample(trial, self.base[loss]))
+        study, number = self.studies[loss], len(self.studies[loss].get_trials(deepcopy=False))
+        if number == 0:
+            study.enqueue_trial(params(self.base[loss]))
+        study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
+        trial = study.ask()
+        record = TrialRecord(f"{loss}-{number:03d}", sample(trial, self.base[loss]))
         self.asked[record.trial_id] = trial
         return record
 
     def report(self, record: TrialRecord) -> None:
         """Tells Optuna the last epoch of a trial."""
         last = record.epochs[-1]
-        self.asked[record.trial_id].report(last["val_map"], last["epoch"])
+        trial = self.asked[record.trial_id]
+        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if last["epoch"] not in known:  # a trial that went on from a checkpoint may repeat one
+            trial.report(last["val_map"], last["epoch"])
 
     def tell(self, record: TrialRecord) -> None:
         """Tells Optuna how a trial ended."""
@@ -74,12 +91,33 @@ class Searches:
         value = record.best["val_map"] if state is TrialState.COMPLETE and record.best else None
         self.studies[record.loss].tell(self.asked[record.trial_id], value, state)
 
+    def _take_back(self, record: TrialRecord) -> None:
+        """Puts a recorded trial into its search, as it would be there had it just happened."""
+        state = STATES[record.status]
+        values = {row["epoch"]: row["val_map"] for row in record.epochs}
+        study = self.studies[record.loss]
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                value=max(values.values()) if state is TrialState.COMPLETE else None,
+                params=params(record.config),
+                distributions=distributions(record.config),
+                intermediate_values=values,
+            )
+        )
+        frozen = study.get_trials(deepcopy=False)[-1]
+        self.asked[record.trial_id] = optuna.Trial(study, frozen._trial_id)
 
-def _tpe(seed: int) -> optuna.samplers.TPESampler:
+
+def _sampler(kind: str, seed: int, *position: int) -> optuna.samplers.BaseSampler:
+    """A sampler for one trial, seeded by the study's seed and the trial's position in it."""
+    own_seed = int(np.random.SeedSequence([seed, *position]).generate_state(1)[0])
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=own_seed)
     with warnings.catch_warnings():
         # `group` is marked experimental; without it, knobs that only some trials have fall out
         # of the joint model.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, constant_liar=True
+            seed=own_seed, multivariate=True, group=True, constant_liar=True
         )

@@ -21,13 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Trains the references; returns the exit code."""
     text = argparse.ArgumentParser(
         description="Train the seed study's configuration of each loss.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
-    text.add_argument("--max-epochs", type=int, default=100, help="epochs of each")
+    text.add_argument("--max-epochs", type=int, help="epochs of each (default: 100)")
     add_run_options(text)
-    options = text.parse_args(arguments)
-    epochs = SMOKE_EPOCHS if options.smoke_test else options.max_epochs
-    return run(options, losses=LOSSES, num_samples=1, max_epochs=epochs, early_stopping=False)
+    options = vars(text.parse_args(arguments))
+    epochs = SMOKE_EPOCHS if options.get("smoke_test") else 100
+    return run(options, losses=list(LOSSES), num_samples=1, max_epochs=epochs, early_stopping=False)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -21,20 +21,33 @@ EPOCH_FIELDS = tuple(EpochMetrics.__dataclass_fields__)
 
 
 class StudySearcher(Searcher):
-    """Hands the trials that the searches ask for to Tune; the recorder tells the searches."""
+    """Hands trials to Tune: those that were interrupted, then those that the searches ask for.
+
+    The recorder tells the searches what came of them.
+    """
 
     def __init__(self, searches: Searches, study: Study) -> None:
         super().__init__(metric=METRIC, mode="max")
         self.searches = searches
         self.study = study
+        self.interrupted = [t for t in study.trials if t.status in ("running", "interrupted")]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        record = self.searches.ask()
-        if record is None:
-            return Searcher.FINISHED
-        self.study.trials.append(record)
+        if self.interrupted:
+            record = self.interrupted.pop(0)
+            record.go_on()
+        else:
+            asked = self.searches.ask()
+            if asked is None:
+                return Searcher.FINISHED
+            record = asked
+            self.study.trials.append(record)
         self.study.write_trial(record)
-        return {"trial_id": record.trial_id, **record.config.to_dict()}
+        return {
+            **record.config.to_dict(),
+            "trial_id": record.trial_id,
+            "checkpoint": record.last_checkpoint,
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -48,45 +61,88 @@ class StudySearcher(Searcher):
         raise NotImplementedError("a study is continued from its trials' records")
 
 
+class _Named(NamedTuple):
+    """All that ASHA reads of a trial: here, the name that stays when a study is continued."""
+
+    trial_id: str
+
+
 class HalvingByLoss(FIFOScheduler):
-    """ASHA for each loss on its own: losses differ in how fast they learn."""
+    """ASHA for each loss on its own: losses differ in how fast they learn.
+
+    Args:
+        records: of a study that is continued; their epochs, in the order in which they came, fill
+            the rungs as they were. An interrupted trial that ASHA had just decided to stop is
+            marked as stopped.
+    """
 
     def __init__(
-        self, losses: Sequence[str], *, max_epochs: int, grace_epochs: int, factor: int
+        self,
+        losses: Sequence[str],
+        *,
+        max_epochs: int,
+        grace_epochs: int,
+        factor: int,
+        records: Sequence[TrialRecord] = (),
     ) -> None:
         super().__init__()
-        self.by_loss = {
+        self.by_loss: dict[str, Any] = {
             loss: ASHAScheduler(
                 time_attr="epoch",
+                metric=METRIC,
+                mode="max",
                 max_t=max_epochs,
                 grace_period=min(grace_epochs, max_epochs),
                 reduction_factor=factor,
             )
             for loss in losses
         }
+        self._replay(records)
+
+    def rungs(self) -> dict[str, dict[int, dict[str, float]]]:
+        """By loss and epoch, the validation mAP of each trial that reached that rung."""
+        return {
+            loss: {int(epoch): dict(recorded) for epoch, recorded in asha._brackets[0]._rungs}
+            for loss, asha in self.by_loss.items()
+        }
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        return all(
-            asha.set_search_properties(metric, mode, **spec) for asha in self.by_loss.values()
-        )
+        return metric in (None, METRIC) and mode in (None, "max")
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self.by_loss[trial.config["loss"]].on_trial_add(tune_controller, trial)
+        asha, named = self._asha(trial)
+        asha.on_trial_add(tune_controller, named)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         if "diverged" in result:
             return TrialScheduler.CONTINUE
-        return self.by_loss[trial.config["loss"]].on_trial_result(tune_controller, trial, result)
+        asha, named = self._asha(trial)
+        return asha.on_trial_result(tune_controller, named, result)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        asha = self.by_loss[trial.config["loss"]]
+        asha, named = self._asha(trial)
         if "diverged" in result:
-            asha.on_trial_remove(tune_controller, trial)
+            asha.on_trial_remove(tune_controller, named)
         else:
-            asha.on_trial_complete(tune_controller, trial, result)
+            asha.on_trial_complete(tune_controller, named, result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        self.by_loss[trial.config["loss"]].on_trial_remove(tune_controller, trial)
+        asha, named = self._asha(trial)
+        asha.on_trial_remove(tune_controller, named)
+
+    def _asha(self, trial: Trial) -> tuple[Any, _Named]:
+        return self.by_loss[trial.config["loss"]], _Named(trial.config["trial_id"])
+
+    def _replay(self, records: Sequence[TrialRecord]) -> None:
+        for record in records:
+            self.by_loss[record.loss].on_trial_add(None, _Named(record.trial_id))
+        events = [(row["time"], record, row) for record in records for row in record.epochs]
+        for _, record, row in sorted(events, key=lambda event: event[0]):
+            asha = self.by_loss[record.loss]
+            decision = asha.on_trial_result(None, _Named(record.trial_id), row)
+            stopped = decision == TrialScheduler.STOP and row["epoch"] < record.config.epochs
+            if stopped and record.status in ("running", "interrupted") and row is record.epochs[-1]:
+                record.end_early()
 
 
 class Recorder(tune.Callback):
@@ -123,7 +179,7 @@ class Recorder(tune.Callback):
         if "diverged" in result:
             record.cause = result["diverged"]
         else:
-            record.epochs.append({name: result[name] for name in EPOCH_FIELDS})
+            record.add_epoch({name: result[name] for name in EPOCH_FIELDS})
             self.searches.report(record)
         self._write(record)
 
@@ -136,24 +192,22 @@ class Recorder(tune.Callback):
         **info: Any,
     ) -> None:
         record = self._record(trial)
-        # The checkpoint is that of the last epoch: Tune trains no further while it saves.
-        if not record.cause and record.best is record.epochs[-1]:
-            record.checkpoint = str(Path(checkpoint.path) / "checkpoint.pt")
+        if not record.cause:  # a diverged network is not worth keeping
+            # It is that of the last epoch: Tune trains no further while it saves.
+            record.add_checkpoint(str(Path(checkpoint.path) / "checkpoint.pt"))
             self.study.write_trial(record)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         record = self._record(trial)
-        epochs, asked = len(record.epochs), record.config.epochs
         if record.cause:
             record.status = "diverged"
-        elif epochs < asked:
-            record.status = "stopped_early"
-            record.cause = f"ASHA: among the lower of its rung after epoch {epochs} of {asked}"
+        elif len(record.epochs) < record.config.epochs:
+            record.end_early()
         else:
             record.status = "finished"
-        self._end(record)
+        self.end(record)
 
     def on_trial_error(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -161,9 +215,10 @@ class Recorder(tune.Callback):
         record = self._record(trial)
         record.status = "failed"
         record.cause = _last_line(trial.error_file)
-        self._end(record)
+        self.end(record)
 
-    def _end(self, record: TrialRecord) -> None:
+    def end(self, record: TrialRecord) -> None:
+        """Tells the search and the folder of a trial that has just ended."""
         record.ended = time.time()
         self.searches.tell(record)
         self._write(record)

@@ -22,31 +22,28 @@ SMOKE_SAMPLES, SMOKE_EPOCHS = 4, 3
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the main job."""
+    """The options of the main job; those that are not given are not in the namespace."""
     text = argparse.ArgumentParser(
         description="Tune losses for image retrieval on Fashion-MNIST. "
         "The default takes about ten minutes on two cores.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
-    add = text.add_argument
-    add(
+    text.add_argument(
         "--loss",
         action="append",
+        dest="losses",
         choices=LOSSES,
         help="a loss to tune; repeat it for several (default: smooth_ap)",
-        default=argparse.SUPPRESS,
     )
-    add(
+    text.add_argument(
         "--num-samples",
         type=int,
         help=f"trials for each loss (default: {NUM_SAMPLES}; {SMOKE_SAMPLES} in a smoke test)",
-        default=argparse.SUPPRESS,
     )
-    add(
+    text.add_argument(
         "--max-epochs",
         type=int,
         help=f"epochs of a trial at most (default: {MAX_EPOCHS}; {SMOKE_EPOCHS} in a smoke test)",
-        default=argparse.SUPPRESS,
     )
     add_run_options(text)
     return text
@@ -54,15 +51,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the study that the arguments describe; returns the exit code."""
-    options = parser().parse_args(arguments)
-    samples, epochs = (
-        (SMOKE_SAMPLES, SMOKE_EPOCHS) if options.smoke_test else (NUM_SAMPLES, MAX_EPOCHS)
-    )
+    options = vars(parser().parse_args(arguments))
+    smoke = options.get("smoke_test", False)
     return run(
         options,
-        losses=getattr(options, "loss", ["smooth_ap"]),
-        num_samples=getattr(options, "num_samples", samples),
-        max_epochs=getattr(options, "max_epochs", epochs),
+        losses=["smooth_ap"],
+        num_samples=SMOKE_SAMPLES if smoke else NUM_SAMPLES,
+        max_epochs=SMOKE_EPOCHS if smoke else MAX_EPOCHS,
     )
 
 
