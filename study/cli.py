@@ -11,6 +11,7 @@ from typing import Any
 from study.results import Study, StudyError
 from study.runner import ROOT, Plan, check_folder, run_study, summarize
 from study.search import SEARCHES
+from trainables.config import PRECISIONS
 from trainables.data import DataError
 
 
@@ -30,6 +31,7 @@ def add_run_options(text: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="go on with the study of this name")
     add("--seed", type=int, help="of the searches and of every trial (default: 0)")
     add("--search", choices=SEARCHES, help="how configurations are chosen (default: tpe)")
+    add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
     add(
         "--data-dir",
         help="holds Fashion-MNIST's files (default: the system's, else downloaded)",

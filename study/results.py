@@ -164,6 +164,12 @@ class Study:
             )
         trials = [_read_trial(path) for path in sorted((folder / "trials").glob("*.json"))]
         trials.sort(key=lambda trial: (trial.number, trial.loss))
+        for loss in {trial.loss for trial in trials}:
+            numbers = {trial.number for trial in trials if trial.loss == loss}
+            for missing in sorted(set(range(max(numbers))) - numbers):
+                raise StudyError(
+                    f"{folder / 'trials'}: the record {loss}-{missing:03d}.json is missing"
+                )
         return cls(folder, info, trials)
 
     @property

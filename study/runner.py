@@ -28,7 +28,7 @@ from study.results import Study, StudyError
 from study.search import SEARCHES, Searches
 from study.search_space import describe
 from study.tune_adapters import METRIC, HalvingByLoss, Recorder, StudySearcher
-from trainables.config import LOSSES
+from trainables.config import LOSSES, PRECISIONS
 from trainables.data import Split, load_split, slice_of
 from trainables.trainable import RetrievalTrial
 
@@ -58,6 +58,7 @@ class Plan:
             takes a quarter where Ray sees a GPU.
         max_concurrent: trials at a time; None for as many as the CPUs and GPUs hold.
         seed: of the searches and of every trial.
+        precision: of every trial, as in `TrialConfig`.
         search: `tpe`, or `random` to compare with.
         smoke_test: a slice of the data.
     """
@@ -70,6 +71,7 @@ class Plan:
     max_concurrent: int | None = None
     seed: int = 0
     early_stopping: bool = True
+    precision: str = "auto"
     search: str = "tpe"
     smoke_test: bool = False
 
@@ -81,6 +83,8 @@ class Plan:
             raise StudyError(f"losses must be named once each; got {list(self.losses)}")
         if self.search not in SEARCHES:
             raise StudyError(f"search must be one of {', '.join(SEARCHES)}; got {self.search!r}")
+        if self.precision not in PRECISIONS:
+            raise StudyError(f"precision must be in {PRECISIONS}; got {self.precision!r}")
         for name, least in (("num_samples", 1), ("max_epochs", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise StudyError(f"{name} must be >= {least}; got {getattr(self, name)}")
@@ -210,7 +214,10 @@ def summarize(study: Study, seconds: float) -> int:
     print(f"\nThe study is {study.info['status']} ({counts_line(study)}); {duration(seconds)}.")
     print(f"Everything lies in {study.folder} (trials.csv, epochs.csv, best.json)")
     if study.info["status"] != "finished":
-        print(f"Go on:  {' '.join(['python', *sys.argv])} --resume --name {study.folder.name}")
+        print(
+            f"Go on:  python {sys.argv[0]} --resume --name {study.folder.name} "
+            f"--storage-path {study.folder.parent}"
+        )
         return 130
     print(f"Next:  python analysis/report.py {study.folder}")
     return 0
@@ -222,6 +229,7 @@ def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
         plan.losses,
         num_samples=plan.num_samples,
         epochs=plan.max_epochs,
+        precision=plan.precision,
         seed=plan.seed,
         kind=plan.search,
         storage=_fresh_journal(study.folder / "search.journal"),
@@ -272,6 +280,7 @@ def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
         ),
     )
     tuner.fit()
+    study.info["rungs"] = scheduler.rungs()
     return _end_of(study, total)
 
 
@@ -304,10 +313,12 @@ def _start_ray(address: str | None) -> None:
         environment = {"py_modules": packages}
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # said below instead
+    # What these would say is said here in the study's own words.
+    for name in ("ray._private.authentication", "ray.tune.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         context = ray.init(
-            address=address,
+            address=address or "local",  # or Ray would join a cluster that happens to run here
             runtime_env=environment,
             include_dashboard=None if address else True,
             logging_level=logging.WARNING,

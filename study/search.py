@@ -47,13 +47,16 @@ class Searches:
         num_samples: int,
         epochs: int,
         seed: int,
+        precision: str = "auto",
         kind: str = "tpe",
         storage: BaseStorage | None = None,
         records: Sequence[TrialRecord] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.seed, self.kind = seed, kind
-        self.base = {loss: reference(loss, epochs=epochs, seed=seed) for loss in losses}
+        self.base = {
+            loss: reference(loss, epochs=epochs, seed=seed, precision=precision) for loss in losses
+        }
         self.turns = [loss for _ in range(num_samples) for loss in losses]
         self.studies = {
             loss: optuna.create_study(storage=storage, study_name=loss, direction="maximize")

@@ -110,9 +110,9 @@ def distributions(config: TrialConfig) -> dict[str, BaseDistribution]:
     return {knob.name: knob.range for knob in SPACE if knob.used(chosen)}
 
 
-def reference(loss: str, *, epochs: int, seed: int) -> TrialConfig:
+def reference(loss: str, *, epochs: int, seed: int, precision: str = "auto") -> TrialConfig:
     """The seed study's configuration of a loss, for so many epochs."""
-    return REFERENCES[loss].replace(epochs=epochs, seed=seed)
+    return REFERENCES[loss].replace(epochs=epochs, seed=seed, precision=precision)
 
 
 def describe() -> list[dict[str, str]]:

@@ -1,0 +1,339 @@
+"""Studies that are killed, damaged or diverge, with a real Ray runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from filelock import FileLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from study import search_space, tune_smoothap
+from study.results import Study, TrialRecord
+from study.search import STATES
+from tests.test_study import ROOT, run
+from trainables.config import REFERENCES
+
+OPTIONS = ("--smoke-test", "--loss", "smooth_ap", "--loss", "triplet", "--max-epochs", "3")
+DIVERGING = """
+import sys
+from optuna.distributions import FloatDistribution
+import study.search_space as space
+from study import search_space, tune_smoothap
+from trainables.config import REFERENCES
+REFERENCES["cross_entropy"] = REFERENCES["cross_entropy"].replace(lr=1e6)
+space.SPACE = tuple(
+    knob._replace(range=FloatDistribution(1e-4, 1e6, log=True)) if knob.name == "lr_sgd" else knob
+    for knob in space.SPACE
+)
+sys.exit(tune_smoothap.main())
+"""
+LOSING_A_NODE = """
+import sys, threading, time
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from study.results import Study
+from study import search_space, tune_smoothap
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+node = cluster.add_node(num_cpus=1)
+folder = Path(sys.argv[1])
+
+def lose_the_node():
+    while True:
+        time.sleep(0.2)
+        try:
+            trials = Study.load(folder).trials
+        except ValueError:
+            continue
+        if len(trials) > 1 and all(t.last_checkpoint_epoch >= 1 for t in trials[:2]):
+            cluster.remove_node(node, allow_graceful=False)
+            print("LOST A NODE", flush=True)
+            return
+
+threading.Thread(target=lose_the_node, daemon=True).start()
+code = tune_smoothap.main([*sys.argv[2:], "--address", cluster.address])
+sys.exit(code)
+"""
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "study/tune_smoothap.py"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every trial's record as it lies on the disk."""
+    paths = (folder / "trials").glob("*.json")
+    return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def epochs_done(folder: Path) -> int:
+    return sum(len(record["epochs"]) for record in records(folder).values())
+
+
+def wait_for(condition: Any, process: subprocess.Popen | None = None, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        if process is not None and process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+def assert_optuna_agrees(study: Study) -> None:
+    storage = JournalStorage(JournalFileBackend(str(study.folder / "search.journal")))
+    for loss in study.losses:
+        told = optuna.load_study(study_name=loss, storage=storage).get_trials()
+        mine = [trial for trial in study.trials if trial.loss == loss]
+        assert [trial.number for trial in told] == [trial.number for trial in mine]
+        for trial, record in zip(told, mine, strict=True):
+            assert trial.state == STATES[record.status]
+            assert trial.intermediate_values == {r["epoch"]: r["val_map"] for r in record.epochs}
+            if record.status == "finished":
+                assert record.best is not None
+                assert trial.value == record.best["val_map"]
+
+
+def assert_rungs_agree(study: Study, *rungs: int) -> None:
+    for loss, recorded in study.info["rungs"].items():
+        for rung in rungs:
+            reached = {
+                trial.trial_id: trial.epochs[rung - 1]["val_map"]
+                for trial in study.trials
+                if trial.loss == loss and len(trial.epochs) >= rung
+            }
+            assert recorded[str(rung)] == reached
+
+
+def assert_continued(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> None:
+    """What had ended is as it was; what was running kept the epochs up to its checkpoint."""
+    for trial_id, record in before.items():
+        if record["status"] not in ("running", "interrupted"):
+            assert after[trial_id] == record
+        kept = [e for e in record["epochs"] if e["epoch"] <= record["last_checkpoint_epoch"]]
+        assert after[trial_id]["epochs"][: len(kept)] == kept
+
+
+def test_a_driver_killed_five_times_loses_nothing_and_runs_nothing_twice(tmp_path: Path) -> None:
+    folder, dice = tmp_path / "s", random.Random(0)
+    where = ("--name", "s", "--storage-path", str(tmp_path))
+    arguments: tuple[str, ...] = (*OPTIONS, "--num-samples", "12", *where)
+    kills = 0
+    before: dict[str, dict[str, Any]] = {}
+    while kills < 5:
+        process = start(*arguments)
+        target = epochs_done(folder) + dice.randint(1, 6)
+        wait_for(lambda target=target: epochs_done(folder) >= target, process)
+        time.sleep(dice.random())
+        assert process.poll() is None, process.communicate()[0]
+        process.kill()
+        process.wait()
+        kills += 1
+        assert_continued(before, records(folder))
+        before = records(folder)
+        arguments = ("--resume", *where)
+    done = run(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "before: " in done.stdout
+    assert_continued(before, records(folder))
+    study = Study.load(folder)
+    names = [f"{loss}-{n:03d}" for loss in ("smooth_ap", "triplet") for n in range(12)]
+    assert sorted(trial.trial_id for trial in study.trials) == names
+    assert set(study.counts()) <= {"finished", "stopped_early"}
+    for trial in study.trials:
+        assert [row["epoch"] for row in trial.epochs] == list(range(1, len(trial.epochs) + 1))
+        times = [row["time"] for row in trial.epochs]
+        assert times == sorted(times)
+    assert_optuna_agrees(study)
+    assert_rungs_agree(study, 2)
+
+
+def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    process = start(
+        *("--smoke-test", "--num-samples", "1", "--max-epochs", "4", "--name", "s"),
+        *("--storage-path", str(tmp_path)),
+    )
+
+    def checkpoints() -> int:
+        return sum(record["last_checkpoint_epoch"] for record in records(folder).values())
+
+    wait_for(lambda: checkpoints() >= 2, process)
+    killed = records(folder)["smooth_ap-000"]
+    pid = int(killed["worker"].rsplit(":", 1)[1])
+    os.kill(pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert_continued({"smooth_ap-000": {**killed, "status": "running"}}, records(folder))
+    (trial,) = Study.load(folder).trials
+    assert (trial.status, len(trial.epochs)) == ("finished", 4)
+    assert trial.worker != killed["worker"]
+
+
+def test_a_lost_node_costs_no_trial(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", LOSING_A_NODE, str(tmp_path / "s"), "--smoke-test"),
+            *("--num-samples", "3", "--max-epochs", "3", "--name", "s"),
+            *("--storage-path", str(tmp_path)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "LOST A NODE" in done.stdout
+    study = Study.load(tmp_path / "s")
+    assert len(study.trials) == 3
+    assert set(study.counts()) <= {"finished", "stopped_early"}
+    assert_optuna_agrees(study)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 130), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_study_in_order(stop: signal.Signals, code: int, tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    process = start(*OPTIONS, "--name", "s", "--storage-path", str(tmp_path))
+    wait_for(lambda: epochs_done(folder) >= 2, process)
+    process.send_signal(stop)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    study = Study.load(folder)
+    assert study.info["status"] == "interrupted"
+    assert "running" not in study.counts()
+    assert f"--resume --name s --storage-path {tmp_path}" in output
+
+
+def diverge(tmp_path: Path, samples: str) -> subprocess.CompletedProcess:
+    arguments = ("--smoke-test", "--loss", "cross_entropy", "--num-samples", samples, "--name", "s")
+    return subprocess.run(
+        [sys.executable, "-c", DIVERGING, *arguments, "--storage-path", str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_diverging_trial_does_not_stop_a_study(tmp_path: Path) -> None:
+    done = diverge(tmp_path, samples="4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    study = Study.load(tmp_path / "s")
+    first, *others = study.trials
+    assert (first.status, first.config.lr) == ("diverged", 1e6)
+    assert "loss became" in first.cause
+    assert "lr=1000000.0" in first.cause
+    assert any(trial.status in ("finished", "stopped_early") for trial in others)
+    assert study.best()["cross_entropy"].trial_id != first.trial_id
+    assert "Trials that did not end well" in done.stdout
+    assert_optuna_agrees(study)
+
+
+def test_when_every_trial_fails_the_program_says_so_in_one_line(tmp_path: Path) -> None:
+    done = diverge(tmp_path, samples="1")
+    assert done.returncode == 1
+    assert f"error: none of 1 trials succeeded; see {tmp_path / 's'}" in done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    storage = tmp_path_factory.mktemp("ended")
+    done = run(
+        *("--smoke-test", "--num-samples", "2", "--max-epochs", "1", "--name", "s"),
+        *("--storage-path", str(storage)),
+    )
+    assert done.returncode == 0, done.stderr
+    return storage / "s"
+
+
+def resume(folder: Path, *options: str) -> int:
+    where = ("--resume", "--name", folder.name, "--storage-path", str(folder.parent))
+    return tune_smoothap.main([*where, *options])
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        (("--seed", "3"), "seed was 0, is 3"),
+        (("--loss", "triplet"), "losses was ['smooth_ap'], is ['triplet']"),
+        (("--max-epochs", "5"), "max_epochs was 1, is 5"),
+        (("--search", "random"), "search was 'tpe', is 'random'"),
+        (("--precision", "float32"), "precision was 'auto', is 'float32'"),
+        (("--num-samples", "1"), "num_samples was 2, is 1"),
+    ],
+)
+def test_another_plan_is_refused_with_the_difference(
+    options: tuple[str, ...], difference: str, ended: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resume(ended, *options) == 2
+    assert capsys.readouterr().err.endswith(f"{difference}\n")
+
+
+def test_another_search_space_is_refused(
+    ended: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_tau = tuple(knob for knob in search_space.SPACE if knob.name != "tau")
+    monkeypatch.setattr(search_space, "SPACE", without_tau)
+    assert resume(ended) == 2
+    assert "the search space differs in tau" in capsys.readouterr().err
+
+
+def test_a_second_driver_is_refused(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock(ended / ".lock"):
+        assert resume(ended) == 2
+    assert f"another program is running the study in {ended}" in capsys.readouterr().err
+
+
+def test_nothing_to_resume_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert resume(tmp_path / "none") == 2
+    assert "there is no study to resume" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_record_is_named(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = ended / "trials" / "smooth_ap-000.json"
+    content = path.read_text()
+    path.unlink()
+    try:
+        assert resume(ended) == 2
+        assert "the record smooth_ap-000.json is missing" in capsys.readouterr().err
+    finally:
+        path.write_text(content)
+
+
+def test_all_but_the_records_can_be_lost(ended: Path) -> None:
+    """Tables, Optuna's storage and Tune's state are truncated; a larger search goes on."""
+    before = records(ended)
+    state = [path for path in (ended / "tune").rglob("*.json") if path.is_file()]
+    assert state
+    for path in [*state, *ended.glob("*.csv"), ended / "best.json", ended / "search.journal"]:
+        path.write_bytes(path.read_bytes()[:20])
+    done = run(
+        *("--resume", "--num-samples", "3", "--name", "s", "--storage-path", str(ended.parent))
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    study = Study.load(ended)
+    assert [trial.trial_id for trial in study.trials] == [f"smooth_ap-{n:03d}" for n in range(3)]
+    assert_continued(before, records(ended))
+    assert_optuna_agrees(study)
+    assert set(json.loads((ended / "best.json").read_text())) == {"smooth_ap"}
+
+
+def test_a_trial_that_goes_on_drops_the_epochs_after_its_checkpoint() -> None:
+    record = TrialRecord("triplet-000", REFERENCES["triplet"])
+    for epoch in (1, 2, 3):
+        record.add_epoch({"epoch": epoch, "val_map": 0.1 * epoch, "seconds": 1.0})
+        if epoch < 3:
+            record.add_checkpoint(f"{epoch}.pt")
+    record.status = "interrupted"
+    record.go_on()
+    assert [row["epoch"] for row in record.epochs] == [1, 2]
+    assert (record.status, record.last_checkpoint, record.checkpoint) == ("running", "2.pt", "2.pt")
