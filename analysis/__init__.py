@@ -1,0 +1,1 @@
+"""A finished study → tables, figures, one report."""

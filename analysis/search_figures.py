@@ -1,0 +1,107 @@
+"""The search: what every trial reached, and the best of each loss so far."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis.style import COLOURS, MARKERS, ReportFigure, listed, loss_name, plural, render, words
+from study.results import SOUND, Study
+
+
+def search_table(study: Study) -> pd.DataFrame:
+    """A row a trial: loss, number, status, best_val_map (NaN without an epoch), best_so_far.
+
+    `best_so_far` is over the trials of the loss up to this number that may be chosen, NaN before.
+    """
+    rows = [
+        {
+            "loss": trial.loss,
+            "number": trial.number,
+            "trial_id": trial.trial_id,
+            "status": trial.status,
+            "best_val_map": trial.best["val_map"] if trial.best else np.nan,
+        }
+        for trial in study.trials
+    ]
+    table = pd.DataFrame(rows).sort_values(["loss", "number"], ignore_index=True)
+    eligible = table["best_val_map"].where(table["status"].isin(SOUND))
+    so_far = eligible.groupby(table["loss"]).cummax()
+    return table.assign(best_so_far=so_far.groupby(table["loss"]).ffill())
+
+
+def search_figure(study: Study) -> ReportFigure:
+    """All trials of the study, which has at least one."""
+    table = search_table(study)
+    return render(
+        "search",
+        partial(draw_search, table=table, losses=study.losses),
+        size=(8.6, 4.6),
+        data=table,
+        caption=_caption(table),
+        alt="The best validation mAP of each trial in order, with the best so far of each loss.",
+    )
+
+
+def draw_search(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
+    """A colour a loss, a marker a status; trials without any mAP lie on the lower edge."""
+    axes = figure.subplots()
+    # Losses have trials of the same numbers: beside each other they do not hide one another.
+    shift = dict(zip(losses, np.linspace(-0.16, 0.16, len(losses)), strict=True))
+    floor = _floor(table["best_val_map"])
+    for (loss, status), part in table.groupby(["loss", "status"]):
+        axes.scatter(
+            part["number"] + shift[loss],
+            part["best_val_map"].fillna(floor),
+            color=COLOURS[loss],
+            marker=MARKERS[status],
+            s=42,
+            edgecolor="white",
+            linewidth=0.6,
+            zorder=3,
+            clip_on=False,
+        )
+    for loss, part in table.groupby("loss"):
+        numbers = part["number"] + shift[loss]
+        axes.step(numbers, part["best_so_far"], where="post", color=COLOURS[loss], lw=1.5)
+    axes.set(xlabel="trial number within its loss", ylabel="best validation mAP of the trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylim(bottom=floor)
+    _legend(axes, table, losses)
+
+
+def _floor(reached: pd.Series) -> float:
+    """The lower edge: a little below the lowest mAP, and 0 if there is none."""
+    if reached.notna().any():
+        spread = float(reached.max() - reached.min())
+        return float(max(0.0, reached.min() - max(0.1 * spread, 0.02)))
+    return 0.0
+
+
+def _legend(axes: Axes, table: pd.DataFrame, losses: list[str]) -> None:
+    shown = [loss for loss in losses if loss in set(table["loss"])]
+    lines = [
+        Line2D([], [], color=COLOURS[loss], lw=2, label=f"{loss_name(loss)}, best so far")
+        for loss in shown
+    ]
+    grey: dict[str, Any] = {"color": "0.4", "ls": "", "ms": 7, "mec": "white"}
+    statuses = [status for status in MARKERS if status in set(table["status"])]
+    marks = [Line2D([], [], marker=MARKERS[s], label=f"trial {words(s)}", **grey) for s in statuses]
+    axes.legend(handles=[*lines, *marks], loc="upper left", bbox_to_anchor=(1.01, 1.0))
+
+
+def _caption(table: pd.DataFrame) -> str:
+    without = int(table["best_val_map"].isna().sum())
+    edge = f" {plural(without, 'trial')} without any mAP on the lower edge." if without else ""
+    bests = table.groupby("loss")["best_so_far"].max().dropna().sort_values(ascending=False)
+    if bests.empty:
+        return f"None of {plural(len(table), 'trial')} has a mAP that could be chosen.{edge}"
+    best = listed([f"{value:.3f} for {loss_name(loss)}" for loss, value in bests.items()])
+    return f"The best validation mAP among {plural(len(table), 'trial')} is {best}.{edge}"

@@ -1,0 +1,117 @@
+"""How every figure looks: names, one colour a loss, and figures as values that can be saved."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+NAMES = {"cross_entropy": "cross-entropy", "triplet": "triplet", "smooth_ap": "Smooth-AP"}
+# From Okabe and Ito's palette, which readers of every colour vision tell apart.
+COLOURS = {"cross_entropy": "#0072B2", "triplet": "#E69F00", "smooth_ap": "#CC79A7"}
+RIGHT, WRONG = "#009E73", "#D55E00"
+MARKERS = {
+    "finished": "o",
+    "stopped_early": "v",
+    "running": "D",
+    "interrupted": "s",
+    "diverged": "X",
+    "failed": "P",
+}
+DPI = 150
+_RC: Any = {  # the names of its keys are typed by some versions of matplotlib only
+    **sns.axes_style("whitegrid"),
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same figure everywhere
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "legend.fontsize": 9,
+    "legend.framealpha": 0.95,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "report",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ReportFigure:
+    """A figure that is drawn but not yet written.
+
+    Attributes:
+        name: of its files, without a suffix.
+        caption: one sentence on what the figure says, with numbers from the data.
+        alt: what it shows, for those who cannot see it.
+        data: what was drawn, a row a point.
+        png, svg: the files' contents.
+        width: in CSS pixels, at which its text has the size of the page's.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    data: pd.DataFrame
+    png: bytes
+    svg: bytes
+    width: int
+
+    def write(self, folder: Path) -> None:
+        """Writes `name`.png, .svg and .csv."""
+        (folder / f"{self.name}.png").write_bytes(self.png)
+        (folder / f"{self.name}.svg").write_bytes(self.svg)
+        self.data.to_csv(folder / f"{self.name}.csv", index=False)
+
+
+def render(
+    name: str,
+    draw: Callable[[Figure], None],
+    *,
+    size: tuple[float, float],
+    data: pd.DataFrame,
+    caption: str,
+    alt: str,
+) -> ReportFigure:
+    """Lets `draw` fill a matplotlib figure of `size` (width, height) inches.
+
+    The same data gives the same bytes: no dates and no random identifiers are stored.
+    """
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        png, svg = io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
+    width = round(size[0] * 96)
+    return ReportFigure(name, caption, alt, data, png.getvalue(), svg.getvalue(), width)
+
+
+def loss_name(loss: str) -> str:
+    """The loss as readers know it."""
+    return NAMES.get(loss, loss)
+
+
+def words(status: str) -> str:
+    """A status or a knob's name as readable words."""
+    return status.replace("_", " ")
+
+
+def listed(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 trial`, `2,000 trials`; `many` where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def text(value: object) -> str:
+    """A table's cell: numbers to four digits, nothing for what is missing."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

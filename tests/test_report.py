@@ -1,0 +1,323 @@
+"""The whole report on a tiny study, its tables, what it may read, and how it fails."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis import report, tables
+from analysis.evaluation import Interval
+from study.results import Study, TrialRecord
+from tests.test_figures import INFO, trial
+from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split
+from trainables.metrics import evaluate_retrieval
+from trainables.train import TrainingRun, embed, load_network
+
+ROOT = Path(__file__).resolve().parent.parent
+Maker = Callable[..., Study]
+
+
+def noise(count: int, seed: int) -> LabelledImages:
+    """Images that say nothing about their label, so that no network ranks them perfectly."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(256, size=(count, 28, 28)).astype(np.uint8)
+    return LabelledImages(images, rng.integers(10, size=count))
+
+
+VALIDATION, TEST = noise(60, seed=7), noise(90, seed=8)
+
+
+@pytest.fixture(autouse=True)
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The dataset is a small one; the list says what was read of it."""
+    read: list[str] = []
+
+    def load_split(folder: Path | None) -> Split:
+        read.append("split")
+        return Split(VALIDATION, VALIDATION)
+
+    def load_test(folder: Path | None) -> LabelledImages:
+        read.append("test")
+        return TEST
+
+    monkeypatch.setitem(DATASETS, "fashion_mnist", Dataset(load_split, load_test, CLASSES))
+    return read
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> Maker:
+    """Writes a study of these trials; those with an epoch get a checkpoint of random weights."""
+
+    def make(
+        *trials: TrialRecord, status: str = "finished", losses: list[str] | None = None
+    ) -> Study:
+        folder = tmp_path / "small"
+        plan = INFO["plan"] | {"losses": losses or sorted({trial.loss for trial in trials})}
+        study = Study.create(folder, INFO | {"status": status, "plan": plan})
+        for record in trials:
+            if record.epochs:
+                path = folder / "tune" / record.trial_id / "best.pt"
+                path.parent.mkdir(parents=True)
+                save_checkpoint(record, path)
+                record.checkpoint = str(path)
+            study.write_trial(record)
+        return Study.load(folder)
+
+    return make
+
+
+def save_checkpoint(record: TrialRecord, path: Path) -> None:
+    """The first weights of a trial's network, as if they were its best epoch's."""
+    run = TrainingRun(record.config, Split(VALIDATION, VALIDATION))
+    run.epoch = record.best["epoch"] if record.best else 0
+    run.save(path)
+
+
+def image_alts(html: str) -> list[str]:
+    return re.findall(r'<img src="data:image/svg\+xml;base64,[^"]+" alt="([^"]*)"', html)
+
+
+def test_whole_report(
+    make_study: Maker, reads: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(
+        trial("smooth_ap", 0, [0.4, 0.6]),
+        trial("smooth_ap", 1, [0.5]),
+        trial("triplet", 0, [0.3]),
+        trial("triplet", 1, [], "failed", "<b>no memory</b>"),
+    )
+    assert report.main([str(study.folder)]) == 0
+    assert reads == ["test"]
+    folder, html = study.folder / "report", (study.folder / "report/index.html").read_text()
+    drawn = ["pr_curves", "pr_curve_triplet", "history_triplet", "search"]
+    drawn += ["retrieval_triplet_10", "retrieval_triplet_50", "pr_curve_smooth_ap"]
+    for name in drawn:
+        for suffix in ("png", "svg", "csv"):
+            assert (folder / f"{name}.{suffix}").stat().st_size > 100
+    alts = image_alts(html)
+    assert len(alts) == html.count("<img") == 10 and all(alts)
+    assert not re.search(r'(?:src|href)="(?!data:|#)', html)
+    assert "&lt;b&gt;no memory" in html and "<b>no memory" not in html
+    assert "not test" not in html
+    out = capsys.readouterr().out
+    assert str(folder / "index.html") in out and "mAP on the test images" in out
+
+
+def test_scores_are_of_the_chosen_checkpoints(make_study: Maker) -> None:
+    study = make_study(trial("smooth_ap", 0, [0.4]), trial("smooth_ap", 1, [0.5]))
+    images = report.load_images(study)
+    evaluations = report.evaluate_study(study, images)
+    path = study.best()["smooth_ap"].checkpoint
+    assert path is not None and "smooth_ap-001" in str(path)
+    embeddings, labels = embed(load_network(path)[1], TEST), torch.from_numpy(TEST.labels)
+    expected = evaluate_retrieval(
+        embeddings, labels, embeddings, labels, query_index=torch.arange(90)
+    ).mean_average_precision
+    full = evaluations["smooth_ap"].protocols["full"]
+    assert full.mean_average_precision == pytest.approx(expected)
+    assert f"mAP {expected:.3f}" in report.answer(study, evaluations, images)
+
+
+def test_the_same_study_gives_the_same_page(make_study: Maker, tmp_path: Path) -> None:
+    study = make_study(trial("triplet", 0, [0.4, 0.3]))
+    for name in ("one", "two"):
+        assert report.main([str(study.folder), "--output", str(tmp_path / name)]) == 0
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert "index.html" in names
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert not (study.folder / "report").exists()
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted"])
+def test_an_unfinished_study_reads_no_test_image(
+    make_study: Maker, reads: list[str], status: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(trial("cross_entropy", 0, [0.4]), status=status)
+    assert report.main([str(study.folder)]) == 0
+    assert reads == ["split"]
+    html = (study.folder / "report/index.html").read_text()
+    mark = f"alidation images, not test; the study is {status}"
+    assert html.count(mark) > 5 and "test images" not in html
+    assert mark in capsys.readouterr().out
+
+
+def test_one_trial_with_one_epoch_and_a_loss_without_any(make_study: Maker) -> None:
+    study = make_study(trial("triplet", 0, [0.4]), losses=["triplet", "smooth_ap"])
+    page, scores = report.build(study)
+    assert "triplet reaches mAP" in page.answer
+    assert "There is no result for Smooth-AP." in page.answer
+    assert len(scores) == 2
+
+
+def test_only_failed_trials_give_a_page_without_images(
+    make_study: Maker, reads: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(trial("triplet", 0, [], "failed", "out of memory"))
+    assert report.main([str(study.folder)]) == 0
+    assert reads == []
+    html = (study.folder / "report/index.html").read_text()
+    assert "of 1 trial, none has an epoch" in html and "out of memory" in html
+    assert len(image_alts(html)) == 1  # the search
+    assert "none has an epoch" in capsys.readouterr().out
+
+
+def test_answer_names_a_winner_only_where_the_interval_excludes_zero(
+    make_study: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study(trial("smooth_ap", 0, [0.4]), trial("triplet", 0, [0.5]))
+    images = report.load_images(study)
+    evaluations = report.evaluate_study(study, images)
+    for low, words in ((0.01, "retrieves best"), (-0.01, "cannot be told apart")):
+        gap = (0.02, Interval(low, 0.05))
+        monkeypatch.setattr(report, "difference", lambda *_, gap=gap: gap)
+        sentence = report.answer(study, evaluations, images)
+        assert words in sentence and f"0.020 ({low:.3f} to 0.050) above" in sentence
+
+
+def test_the_best_loss_comes_first(make_study: Maker) -> None:
+    study = make_study(trial("smooth_ap", 0, [0.4]), trial("triplet", 0, [0.4]))
+    evaluations = report.evaluate_study(study, report.load_images(study))
+    first, second = (e.protocols["full"].mean_average_precision for e in evaluations.values())
+    assert first > second
+
+
+def no_folder(study: Study) -> None:
+    study.folder.rename(study.folder.with_name("moved"))
+
+
+def no_study_file(study: Study) -> None:
+    (study.folder / "study.json").unlink()
+
+
+def no_trials(study: Study) -> None:
+    (study.folder / "trials/triplet-000.json").unlink()
+
+
+def no_checkpoint(study: Study) -> None:
+    checkpoint(study).unlink()
+
+
+def truncated_checkpoint(study: Study) -> None:
+    checkpoint(study).write_bytes(checkpoint(study).read_bytes()[:1000])
+
+
+def foreign_checkpoint(study: Study) -> None:
+    save_checkpoint(trial("triplet", 5, [0.4]), checkpoint(study))
+
+
+def checkpoint_of_another_epoch(study: Study) -> None:
+    save_checkpoint(trial("triplet", 0, [0.4, 0.5]), checkpoint(study))
+
+
+def other_file(study: Study) -> None:
+    torch.save({"weights": torch.ones(3)}, checkpoint(study))
+
+
+def a_file_for_a_folder(study: Study) -> None:
+    (study.folder / "report").write_text("mine")
+
+
+def checkpoint(study: Study) -> Path:
+    return study.folder / "tune/triplet-000/best.pt"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (no_folder, "is not a study"),
+        (no_study_file, "has no study.json"),
+        (no_trials, "has no trial yet"),
+        (no_checkpoint, "checkpoint of trial triplet-000 is missing"),
+        (truncated_checkpoint, "cannot be read"),
+        (foreign_checkpoint, "not the checkpoint of epoch 1 of trial triplet-000"),
+        (checkpoint_of_another_epoch, "not the checkpoint of epoch 1 of trial triplet-000"),
+        (other_file, "is not a checkpoint"),
+        (a_file_for_a_folder, "exists"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_line(
+    make_study: Maker,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Study], None],
+    message: str,
+) -> None:
+    study = make_study(trial("triplet", 0, [0.4]))
+    damage(study)
+    assert report.main([str(study.folder)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1
+    assert message in err
+    assert not (study.folder / "report").is_dir()
+
+
+def test_missing_data_is_one_line(
+    make_study: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(trial("triplet", 0, [0.4]))
+    from trainables.data import load_split, load_test
+
+    DATASETS["fashion_mnist"] = Dataset(load_split, load_test, CLASSES)
+    assert report.main([str(study.folder), "--data-dir", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith(f"error: data folder {tmp_path} does not hold")
+    assert not (study.folder / "report").exists()
+
+
+def test_script_runs_by_its_path(tmp_path: Path) -> None:
+    script = [sys.executable, "-W", "error", str(ROOT / "analysis/report.py"), "nowhere"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, env={})
+    assert done.returncode == 2
+    assert done.stderr == "error: nowhere is not a study: it has no study.json\n"
+
+
+def test_trials_are_sorted_and_only_used_knobs_are_columns(make_study: Maker) -> None:
+    study = make_study(
+        trial("triplet", 0, [], "failed"),
+        trial("triplet", 1, [0.2]),
+        trial("cross_entropy", 0, [0.3, 0.1]),
+    )
+    table, same = tables.trials_table(study)
+    assert table.cells["trial"].tolist() == ["cross_entropy-000", "triplet-001", "triplet-000"]
+    assert table.cells["validation mAP"].tolist() == ["0.300", "0.200", ""]
+    assert table.cells["best epoch"].tolist() == ["1", "1", ""]
+    assert table.cells["momentum"].tolist() == ["0.9", "0", "0"]
+    assert {"tau", "margin", "batch size"}.isdisjoint(table.cells)
+    assert "batch size 16" in same and "margin 0.5" in same
+    assert "tau" not in same and "momentum" not in same
+
+
+def test_numbers_are_the_columns_of_numbers_alone() -> None:
+    cells = pd.DataFrame({"a": ["1,000", ""], "b": ["1", "all"], "c": ["4e-05", "-2"]})
+    assert tables.Table("", cells).numbers == ["a", "c"]
+
+
+def test_budget_and_faults_are_counted(make_study: Maker) -> None:
+    study = make_study(
+        trial("triplet", 0, [0.1, 0.2]),
+        trial("triplet", 1, [0.2], "diverged", "the loss became nan"),
+        trial("triplet", 2, [0.2], "stopped_early", "ASHA"),
+    )
+    (row,) = tables.budget_table(study).cells.to_dict("records")
+    assert (row["trials"], row["epochs"], row["seconds"]) == ("3", "4", "8")
+    assert row["how the trials ended"] == "1 finished, 1 diverged, 1 stopped early"
+    (fault,) = tables.faults_table(study).cells.to_dict("records")
+    assert (fault["trial"], fault["cause"]) == ("triplet-001", "the loss became nan")
+
+
+def test_origin_says_what_is_known_and_what_is_not(make_study: Maker) -> None:
+    study = make_study(trial("triplet", 0, [0.1]))
+    study.info |= {"ended": None, "commit": None}
+    facts = dict(tables.origin_table(study).cells.to_numpy().tolist())
+    assert facts["command"] == INFO["command"]
+    assert facts["started"] == "2023-11-14 22:13 UTC"
+    assert facts["ended"] == facts["commit"] == "not recorded"
+    assert facts["versions"] == "torch 2.15" and facts["trials"] == "1 finished"
