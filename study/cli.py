@@ -16,7 +16,19 @@ from trainables.data import DataError
 
 
 def add_run_options(text: argparse.ArgumentParser) -> None:
-    """Where a study runs, and where its results go."""
+    """What every study takes: its name and place, its seed, and where it runs."""
+    add_machine_options(text)
+    add = text.add_argument
+    add("--storage-path", type=Path, help="where studies are kept (default: results/)")
+    add("--name", help="of the study (default: its losses and the time)")
+    add("--seed", type=int, help="of the searches and of every trial (default: 0)")
+    add("--search", choices=SEARCHES, help="how configurations are chosen (default: tpe)")
+    add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
+    add("--smoke-test", action="store_true", help="the real path on a small slice of the data")
+
+
+def add_machine_options(text: argparse.ArgumentParser) -> None:
+    """Where trials run, and on which data."""
     add = text.add_argument
     add("--cpus-per-trial", type=float, help="CPUs that a trial occupies (default: 1)")
     add(
@@ -26,17 +38,11 @@ def add_run_options(text: argparse.ArgumentParser) -> None:
     )
     add("--max-concurrent", type=int, help="trials at a time (default: all that fit)")
     add("--address", help="of a running Ray cluster, or `auto` (default: start Ray here)")
-    add("--storage-path", type=Path, help="where studies are kept (default: results/)")
-    add("--name", help="of the study (default: its losses and the time)")
     add("--resume", action="store_true", help="go on with the study of this name")
-    add("--seed", type=int, help="of the searches and of every trial (default: 0)")
-    add("--search", choices=SEARCHES, help="how configurations are chosen (default: tpe)")
-    add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
     add(
         "--data-dir",
         help="holds Fashion-MNIST's files (default: the system's, else downloaded)",
     )
-    add("--smoke-test", action="store_true", help="the real path on a small slice of the data")
 
 
 def run(options: dict[str, Any], **defaults: Any) -> int:
@@ -59,8 +65,11 @@ def run(options: dict[str, Any], **defaults: Any) -> int:
     except (StudyError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, say: what was written before is whole
+        print(f"error: {error}; mend it and go on with --resume", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print(f"interrupted; go on with --resume --name {folder.name}", file=sys.stderr)
+        print("interrupted; go on with --resume", file=sys.stderr)
         return 130
     return summarize(study, time.monotonic() - start)
 

@@ -108,7 +108,7 @@ class TrialRecord:
         self.cause = f"ASHA: among the lower of its rung after epoch {reached} of {asked}"
 
     def go_on(self) -> None:
-        """An interrupted trial runs again, from its last checkpoint."""
+        """The trial runs: from its last checkpoint, or from the start if it has none."""
         self.status, self.cause, self.ended = "running", "", None
         self.epochs = [row for row in self.epochs if row["epoch"] <= self.last_checkpoint_epoch]
 
@@ -243,7 +243,7 @@ class Study:
                 trial = max(sound, key=lambda t: t.best["val_map"])  # type: ignore[index]
                 best = trial.best
                 assert best is not None
-                path = None if trial.checkpoint is None else self._found(Path(trial.checkpoint))
+                path = None if trial.checkpoint is None else self.found(Path(trial.checkpoint))
                 choices[loss] = Choice(
                     trial.trial_id, trial.config, best["val_map"], best["epoch"], path
                 )
@@ -256,7 +256,7 @@ class Study:
             counts[trial.status] += 1
         return {status: count for status, count in counts.items() if count}
 
-    def _found(self, checkpoint: Path) -> Path:
+    def found(self, checkpoint: Path) -> Path:
         """The checkpoint where it is now: a study's folder may have been moved as a whole."""
         if not checkpoint.exists() and "tune" in checkpoint.parts:
             tail = checkpoint.parts[len(checkpoint.parts) - checkpoint.parts[::-1].index("tune") :]

@@ -8,6 +8,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,9 +24,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
+from study.metrics import Gauges
 from study.progress import Progress, best_table, counts_line, duration, trial_line
-from study.results import Study, StudyError
-from study.search import SEARCHES, Searches
+from study.results import Study, StudyError, TrialRecord
+from study.search import SEARCHES, Listed, Searches, Source
 from study.search_space import describe
 from study.tune_adapters import METRIC, HalvingByLoss, Recorder, StudySearcher
 from trainables.config import LOSSES, PRECISIONS
@@ -107,8 +109,11 @@ def run_study(
     resume: bool = False,
     address: str | None = None,
     data_dir: str | None = None,
+    trials: Sequence[TrialRecord] | None = None,
 ) -> Study:
     """Runs a plan into a new folder, or goes on with the study there; returns the study.
+
+    With `trials` these are run instead of a search.
 
     A study can be continued after any end: finished trials stay as they are, interrupted ones go
     on from their last epoch's checkpoint, then the search goes on. All of that comes from the
@@ -129,10 +134,16 @@ def run_study(
             if study is None:
                 study = Study.create(folder, _info(plan))
             print(f"study: {folder}", flush=True)
+            if trials is None:
+                print(f"search: optuna-dashboard {shlex.quote(str(folder / 'search.journal'))}")
+            print(f"curves: tensorboard --logdir {shlex.quote(str(folder / 'tune'))}", flush=True)
             study.info |= {"status": "running", "runs": study.info["runs"] + 1}
             study.info["plan"] = _plan_fields(plan)
             study.write()
-            study.info |= {"status": _tune(plan, split, study, concurrent), "ended": time.time()}
+            study.info |= {
+                "status": _tune(plan, split, study, concurrent, trials),
+                "ended": time.time(),
+            }
             study.write()
             return study
         finally:
@@ -223,20 +234,23 @@ def summarize(study: Study, seconds: float) -> int:
     return 0
 
 
-def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
+def _tune(
+    plan: Plan,
+    split: Split,
+    study: Study,
+    concurrent: int,
+    trials: Sequence[TrialRecord] | None,
+) -> str:
     """Runs the trials; the study's status at the end."""
-    searches = Searches(
-        plan.losses,
-        num_samples=plan.num_samples,
-        epochs=plan.max_epochs,
-        precision=plan.precision,
-        seed=plan.seed,
-        kind=plan.search,
-        storage=_fresh_journal(study.folder / "search.journal"),
-        records=study.trials,
-    )
-    total = plan.num_samples * len(plan.losses)
-    recorder = Recorder(study, searches, Progress(study, total, concurrent))
+    source = _source(plan, study, trials)
+    total = plan.num_samples * len(plan.losses) if trials is None else len(trials)
+    progress, gauges = Progress(study, total, concurrent), Gauges(study)
+
+    def watch(record: TrialRecord) -> None:
+        progress(record)
+        gauges(record)
+
+    recorder = Recorder(study, source, watch)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial or 0}
     trainable = tune.with_parameters(RetrievalTrial, split=split)
     scheduler = HalvingByLoss(
@@ -256,7 +270,7 @@ def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
-            search_alg=StudySearcher(searches, study),
+            search_alg=StudySearcher(source, study),
             scheduler=scheduler,
             num_samples=total,
             max_concurrent_trials=concurrent,
@@ -282,6 +296,22 @@ def _tune(plan: Plan, split: Split, study: Study, concurrent: int) -> str:
     tuner.fit()
     study.info["rungs"] = scheduler.rungs()
     return _end_of(study, total)
+
+
+def _source(plan: Plan, study: Study, trials: Sequence[TrialRecord] | None) -> Source:
+    if trials is not None:
+        known = {trial.trial_id for trial in study.trials}
+        return Listed([trial for trial in trials if trial.trial_id not in known])
+    return Searches(
+        plan.losses,
+        num_samples=plan.num_samples,
+        epochs=plan.max_epochs,
+        precision=plan.precision,
+        seed=plan.seed,
+        kind=plan.search,
+        storage=_fresh_journal(study.folder / "search.journal"),
+        records=study.trials,
+    )
 
 
 def _end_of(study: Study, total: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import optuna
@@ -15,9 +16,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from study.results import TrialRecord
-from study.search_space import distributions, params, reference, sample
+from study.search_space import default, distributions, params, reference, sample
 
 SEARCHES = ("tpe", "random")
+STARTUP_TRIALS = 6  # before TPE models what it has seen: few, as a study of an evening is small
 STATES: Mapping[str, TrialState] = {
     "running": TrialState.RUNNING,
     "interrupted": TrialState.RUNNING,
@@ -28,12 +30,40 @@ STATES: Mapping[str, TrialState] = {
 }
 
 
+class Source(Protocol):
+    """Where a study's trials come from, and who is told what becomes of them."""
+
+    def ask(self) -> TrialRecord | None: ...
+
+    def report(self, record: TrialRecord) -> None: ...
+
+    def tell(self, record: TrialRecord) -> None: ...
+
+
+class Listed:
+    """Hands out given trials, and needs to be told nothing: what a study without a search runs."""
+
+    def __init__(self, trials: Sequence[TrialRecord]) -> None:
+        self.left = list(trials)
+
+    def ask(self) -> TrialRecord | None:
+        """The next trial to run; None when all have been handed out."""
+        return self.left.pop(0) if self.left else None
+
+    def report(self, record: TrialRecord) -> None:
+        """No later trial depends on it."""
+
+    def tell(self, record: TrialRecord) -> None:
+        """No later trial depends on it."""
+
+
 class Searches:
     """Asks each loss's search in turn until each has had `num_samples` trials.
 
     A loss's first trial is always its reference configuration, so that no search can end below
-    the seed study. What trial n of a loss is depends on the seed, on n and on what the search has
-    been told until then: a study that is continued goes on as if it had not been interrupted.
+    the seed study; the second has the defaults of the search space. What trial n of a loss is
+    depends on the seed, on n and on what the search has been told until then: a study that is
+    continued goes on as if it had not been interrupted.
 
     Args:
         records: the trials of a study that is continued, in order; none for a new one. The
@@ -72,8 +102,9 @@ class Searches:
             return None
         loss = self.turns[len(self.asked)]
         study, number = self.studies[loss], len(self.studies[loss].get_trials(deepcopy=False))
-        if number == 0:
-            study.enqueue_trial(params(self.base[loss]))
+        if number < 2:
+            start = self.base[loss] if number == 0 else default(self.base[loss])
+            study.enqueue_trial(params(start))
         study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
         trial = study.ask()
         record = TrialRecord(f"{loss}-{number:03d}", sample(trial, self.base[loss]))
@@ -122,5 +153,9 @@ def _sampler(kind: str, seed: int, *position: int) -> optuna.samplers.BaseSample
         # of the joint model.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
-            seed=own_seed, multivariate=True, group=True, constant_liar=True
+            seed=own_seed,
+            n_startup_trials=STARTUP_TRIALS,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
         )

@@ -60,19 +60,19 @@ _N, _S = "nuisance", "scientific"
 # The scientific knob above all is `loss`: each loss has a search of its own.
 # fmt: off
 SPACE: tuple[Knob, ...] = (
-    # name            field           default    range                          role  where
-    Knob("optimizer",    "optimizer",    "adam",    _choice(*OPTIMIZERS),           _N),
-    Knob("lr_sgd",       "lr",           1e-3,      _log(1e-4, 1.0),                _N, _SGD),
-    Knob("lr_adam",      "lr",           1e-4,      _log(5e-5, 2e-2),               _N, _ADAPTIVE),
-    Knob("momentum",     "momentum",     0.0,       _choice(0.0, 0.9, 0.98),        _N, _SGD),
-    Knob("weight_decay", "weight_decay", 0.0,       _choice(0.0, 4e-5, 4e-4, 4e-3), _N),
-    Knob("batch_size",   "batch_size",   64,        _choice(64, 128, 256, 512),     _N),
-    Knob("schedule",     "schedule",     "constant", _choice(*SCHEDULES),           _N),
-    Knob("anchors",      "anchors",      10,        _choice(10, "all"),             _N, _METRIC),
-    Knob("margin",       "margin",       0.5,       _log(0.05, 1.0),                _N, _TRIPLET),
-    Knob("reduction",    "reduction",    "sum",     _choice("sum", "mean"),         _N, _TRIPLET),
-    Knob("tau",          "tau",          0.01,      _log(0.003, 0.5),               _S, _SMOOTH_AP),
-    Knob("numerator",    "numerator",    "seed",    _choice("seed", "paper"),       _S, _SMOOTH_AP),
+    # name               field           default   range                            role  where
+    Knob("optimizer",    "optimizer",    "adam",   _choice(*OPTIMIZERS),            _N),
+    Knob("lr_sgd",       "lr",           0.1,      _log(1e-4, 1.0),                 _N, _SGD),
+    Knob("lr_adam",      "lr",           3e-3,     _log(1e-4, 2e-2),                _N, _ADAPTIVE),
+    Knob("momentum",     "momentum",     0.9,      _choice(0.0, 0.9, 0.98),         _N, _SGD),
+    Knob("weight_decay", "weight_decay", 4e-5,     _choice(0.0, 4e-5, 4e-4, 4e-3),  _N),
+    Knob("batch_size",   "batch_size",   256,      _choice(64, 128, 256, 512),      _N),
+    Knob("schedule",     "schedule",     "cosine", _choice(*SCHEDULES),             _N),
+    Knob("anchors",      "anchors",      "all",    _choice(10, "all"),              _N, _METRIC),
+    Knob("margin",       "margin",       0.2,      _log(0.05, 1.0),                 _N, _TRIPLET),
+    Knob("reduction",    "reduction",    "mean",   _choice("sum", "mean"),          _N, _TRIPLET),
+    Knob("tau",          "tau",          0.01,     _log(0.003, 0.5),                _S, _SMOOTH_AP),
+    Knob("numerator",    "numerator",    "paper",  _choice("seed", "paper"),        _S, _SMOOTH_AP),
 )
 # fmt: on
 FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network")
@@ -85,6 +85,11 @@ def sample(trial: optuna.trial.BaseTrial, base: TrialConfig) -> TrialConfig:
         if knob.used(chosen):
             chosen[knob.field] = knob.suggest(trial)
     return TrialConfig.from_dict(chosen)
+
+
+def default(base: TrialConfig) -> TrialConfig:
+    """The configuration of the knobs' defaults; the FIXED knobs are those of `base`."""
+    return sample(optuna.trial.FixedTrial({knob.name: knob.default for knob in SPACE}), base)
 
 
 def params(config: TrialConfig) -> dict[str, Any]:

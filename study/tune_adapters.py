@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.results import Study, TrialRecord
-from study.search import Searches
+from study.search import Source
 from trainables.train import EpochMetrics
 
 METRIC = "val_map"
@@ -21,27 +21,27 @@ EPOCH_FIELDS = tuple(EpochMetrics.__dataclass_fields__)
 
 
 class StudySearcher(Searcher):
-    """Hands trials to Tune: those that were interrupted, then those that the searches ask for.
+    """Hands trials to Tune: those that were interrupted, then those that the source gives.
 
-    The recorder tells the searches what came of them.
+    The recorder tells the source what came of them.
     """
 
-    def __init__(self, searches: Searches, study: Study) -> None:
+    def __init__(self, source: Source, study: Study) -> None:
         super().__init__(metric=METRIC, mode="max")
-        self.searches = searches
+        self.source = source
         self.study = study
         self.interrupted = [t for t in study.trials if t.status in ("running", "interrupted")]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
         if self.interrupted:
             record = self.interrupted.pop(0)
-            record.go_on()
         else:
-            asked = self.searches.ask()
+            asked = self.source.ask()
             if asked is None:
                 return Searcher.FINISHED
             record = asked
             self.study.trials.append(record)
+        record.go_on()
         self.study.write_trial(record)
         return {
             **record.config.to_dict(),
@@ -146,16 +146,14 @@ class HalvingByLoss(FIFOScheduler):
 
 
 class Recorder(tune.Callback):
-    """Writes what happens to the study's folder and tells it to the searches.
+    """Writes what happens to the study's folder and tells it to their source.
 
     `watch` is called with every trial whose record changed.
     """
 
-    def __init__(
-        self, study: Study, searches: Searches, watch: Callable[[TrialRecord], None]
-    ) -> None:
+    def __init__(self, study: Study, source: Source, watch: Callable[[TrialRecord], None]) -> None:
         self.study = study
-        self.searches = searches
+        self.source = source
         self.watch = watch
 
     def on_trial_start(
@@ -180,7 +178,7 @@ class Recorder(tune.Callback):
             record.cause = result["diverged"]
         else:
             record.add_epoch({name: result[name] for name in EPOCH_FIELDS})
-            self.searches.report(record)
+            self.source.report(record)
         self._write(record)
 
     def on_checkpoint(
@@ -220,7 +218,7 @@ class Recorder(tune.Callback):
     def end(self, record: TrialRecord) -> None:
         """Tells the search and the folder of a trial that has just ended."""
         record.ended = time.time()
-        self.searches.tell(record)
+        self.source.tell(record)
         self._write(record)
         self.study.write()
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from study.search_space import SPACE, describe, params, reference, sample
+from study.results import TrialRecord
+from study.search import Searches
+from study.search_space import SPACE, default, describe, params, reference, sample
 from trainables.config import LOSSES, TrialConfig
 
 
@@ -61,3 +63,44 @@ def test_defaults_lie_in_their_ranges_and_the_description_has_every_knob() -> No
     assert all(knob.allows(knob.default) for knob in SPACE)
     assert [row["knob"] for row in describe()] == [knob.name for knob in SPACE]
     assert all(all(row.values()) for row in describe())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_search_begins_with_the_reference_and_the_defaults(loss: str) -> None:
+    searches = Searches([loss], num_samples=3, epochs=5, seed=1)
+    records = [searches.ask(), searches.ask(), searches.ask()]
+    base = reference(loss, epochs=5, seed=1)
+    assert [record and record.config for record in records[:2]] == [base, default(base)]
+    assert records[2] is not None
+    assert records[2].config not in (base, default(base))
+    assert searches.ask() is None
+
+
+def test_losses_take_turns_and_have_equal_shares() -> None:
+    searches = Searches(LOSSES, num_samples=2, epochs=5, seed=0)
+    names = [record.trial_id for record in iter(searches.ask, None) if record]
+    assert names == [f"{loss}-{n:03d}" for n in range(2) for loss in LOSSES]
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_a_continued_search_asks_what_it_would_have_asked(kind: str) -> None:
+    def told(count: int, searches: Searches) -> list[TrialRecord]:
+        records = []
+        for n in range(count):
+            record = searches.ask()
+            assert record is not None
+            record.add_epoch({"epoch": 1, "val_map": 1 / (3 + n % 5), "seconds": 1.0})
+            searches.report(record)
+            record.status = "finished"
+            searches.tell(record)
+            records.append(record)
+        return records
+
+    plan = {"num_samples": 12, "epochs": 1, "seed": 7, "kind": kind}
+    whole = told(12, Searches(["triplet"], **plan))
+    for stop in (1, 2, 9):
+        rest = Searches(["triplet"], records=whole[:stop], **plan)
+        asked = rest.ask()
+        assert asked is not None
+        assert asked.config == whole[stop].config
+        assert asked.trial_id == whole[stop].trial_id

@@ -201,3 +201,23 @@ def test_the_references_are_a_study_of_one_trial_each(
         "max_epochs": 100,
         "early_stopping": False,
     }
+
+
+def test_an_audit_takes_stopped_trials_to_the_end_that_they_would_have_had(
+    finished: Finished,
+) -> None:
+    study = finished.study
+    stopped = [trial for trial in study.trials if trial.status == "stopped_early"]
+    assert stopped
+    done = run(str(study.folder), "--sample", "1", script="study/audit_stopping.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(
+        r"ASHA would have stopped a better trial than the best in [01] of 1", done.stdout
+    )
+    (end,) = Study.load(study.folder / "audit").trials
+    (audited,) = [trial for trial in stopped if trial.config == end.config]
+    assert end.epochs[: len(audited.epochs)] == audited.epochs
+    split = slice_of(load_split(), SMOKE_TRAIN, SMOKE_VALIDATION)
+    whole = [metrics.val_map for metrics in TrainingRun(end.config, split)]
+    assert [row["val_map"] for row in end.epochs] == whole
+    assert Study.load(study.folder).trials == study.trials

@@ -41,7 +41,7 @@ class PlainNetwork(nn.Module):
 def plain_loss(
     config: TrialConfig, network: PlainNetwork, images: Tensor, labels: Tensor
 ) -> Tensor:
-    """The configured loss of one batch; for metric losses one of the first ten anchors at a time."""
+    """The configured loss of one batch; metric losses take the first ten anchors in turn."""
     features = network.features(images)
     if config.loss == "cross_entropy":
         return F.cross_entropy(network.classifier(features), labels)
@@ -148,9 +148,7 @@ def main() -> None:
         median = statistics.median(mine)
         ratio = statistics.median(p / m for p, m in zip(plain, mine, strict=True))
         print(f"| {name} | {median * 1e3:.1f} | {64 / median:.0f} | {ratio:.2f} |")
-    print(
-        "\n| seed study's configuration | largest difference of a loss in steps 1 to 10 | 1 to 100 |"
-    )
+    print("\n| seed study's configuration | largest difference in steps 1 to 10 | 1 to 100 |")
     print("|---|--:|--:|")
     for loss, reference in REFERENCES.items():
         short, long = (largest_difference(reference, split_of(split), n) for n in (10, 100))

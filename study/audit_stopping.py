@@ -1,0 +1,125 @@
+"""How often was early stopping wrong? Trains a sample of the stopped trials to their end.
+
+    python study/audit_stopping.py STUDY [--sample 5] [--sample-seed 0]
+
+Each goes on from its last checkpoint, so that its numbers are those that it would have had. ASHA
+was wrong where such a trial ends above the best of its loss. The results lie in STUDY/audit, which
+is a study of its own; the audited study stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import sys
+from pathlib import Path
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from study.cli import add_machine_options
+from study.results import Study, StudyError, TrialRecord
+from study.runner import Plan, run_study
+from trainables.data import DataError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the audit and prints its table; returns the exit code."""
+    text = argparse.ArgumentParser(
+        description="Train a sample of a study's early-stopped trials to their end.",
+        argument_default=argparse.SUPPRESS,
+    )
+    text.add_argument("study", type=Path, help="the study's folder")
+    text.add_argument("--sample", type=int, default=5, help="how many trials (default: 5)")
+    text.add_argument("--sample-seed", type=int, default=0, help="of the draw (default: 0)")
+    add_machine_options(text)
+    options = vars(text.parse_args(arguments))
+    where = {key: options.pop(key, None) for key in ("address", "data_dir")}
+    resume = options.pop("resume", False)
+    try:
+        study = Study.load(options.pop("study").expanduser().resolve())
+        stopped = draw(study, options.pop("sample"), options.pop("sample_seed"))
+        plan = Plan(**{**study.info["plan"], **options, "early_stopping": False})
+        audited = run_study(
+            plan,
+            study.folder / "audit",
+            resume=resume,
+            trials=to_their_end(study, stopped),
+            **where,
+        )
+    except (StudyError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    table = compare(study, stopped, audited)
+    print(f"\n{table.to_string(index=False, float_format='{:.4f}'.format)}\n\n{verdict(table)}")
+    return 0 if audited.info["status"] == "finished" else 130
+
+
+def draw(study: Study, size: int, seed: int) -> list[TrialRecord]:
+    """A random sample of the trials that ASHA stopped; StudyError if it stopped none."""
+    if size < 1:
+        raise StudyError(f"--sample must be >= 1; got {size}")
+    stopped = [trial for trial in study.trials if trial.status == "stopped_early"]
+    if not stopped:
+        raise StudyError(f"no trial of {study.folder} was stopped early: nothing to audit")
+    return random.Random(seed).sample(stopped, min(size, len(stopped)))
+
+
+def to_their_end(study: Study, stopped: list[TrialRecord]) -> list[TrialRecord]:
+    """Copies that go on from the last checkpoints, numbered from 0 within their loss."""
+    numbers = dict.fromkeys(study.losses, 0)
+    copies = []
+    for trial in stopped:
+        last = study.found(Path(trial.last_checkpoint or "none"))
+        exists = last.is_file()
+        copies.append(
+            dataclasses.replace(
+                trial,
+                trial_id=f"{trial.loss}-{numbers[trial.loss]:03d}",
+                epochs=list(trial.epochs),
+                last_checkpoint=str(last) if exists else None,
+                last_checkpoint_epoch=trial.last_checkpoint_epoch if exists else 0,
+            )
+        )
+        numbers[trial.loss] += 1
+    return copies
+
+
+def compare(study: Study, stopped: list[TrialRecord], audited: Study) -> pd.DataFrame:
+    """A row a trial that reached its end: what it had when stopped, at its end, and the best."""
+    ends = {trial.trial_id: trial for trial in audited.trials if trial.status == "finished"}
+    best = study.best()
+    rows = []
+    for trial, copy in zip(stopped, to_their_end(study, stopped), strict=True):
+        end = ends.get(copy.trial_id)
+        if end is None or end.best is None or trial.best is None:
+            continue
+        rows.append(
+            {
+                "trial": trial.trial_id,
+                "stopped after": len(trial.epochs),
+                "mAP then": trial.best["val_map"],
+                "epochs": len(end.epochs),
+                "mAP at its end": end.best["val_map"],
+                "best of its loss": best[trial.loss].val_map,
+                "wrong": end.best["val_map"] > best[trial.loss].val_map,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """How often ASHA was wrong, with an exact 95 % interval of the share."""
+    if table.empty:
+        return "no trial reached its end"
+    wrong, count = int(table["wrong"].sum()), len(table)
+    interval = binomtest(wrong, count).proportion_ci(0.95)
+    return (
+        f"ASHA would have stopped a better trial than the best in {wrong} of {count} "
+        f"(95 % interval of the share: {interval.low:.2f} to {interval.high:.2f})"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

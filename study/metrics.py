@@ -1,0 +1,49 @@
+"""What a study exports for Prometheus, through the metrics port of the node that runs it."""
+
+from __future__ import annotations
+
+import math
+
+from ray.util.metrics import Gauge
+
+from study.results import STATUSES, Study, TrialRecord
+
+LAST_EPOCH = {  # field of an epoch: gauge and what it says
+    "val_map": ("study_validation_map", "Validation mAP of a trial's last epoch"),
+    "train_loss": ("study_training_loss", "Training loss of a trial's last epoch"),
+    "val_loss": ("study_validation_loss", "Validation loss of a trial's last epoch"),
+    "images_per_second": ("study_images_per_second", "Training speed of a trial's last epoch"),
+}
+
+
+class Gauges:
+    """Sets the gauges that changed with a record; Ray exposes each as `ray_<name>`."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.last_epoch = {
+            field: self._gauge(name, text, "loss", "trial")
+            for field, (name, text) in LAST_EPOCH.items()
+        }
+        self.best = self._gauge("study_best_validation_map", "Of the loss's trials so far", "loss")
+        self.trials = self._gauge("study_trials", "How many trials have this status", "status")
+        for record in study.trials:  # of a study that is continued
+            self(record)
+
+    def __call__(self, record: TrialRecord) -> None:
+        """Exports what changed with this record."""
+        if record.epochs:
+            tags = {"loss": record.loss, "trial": record.trial_id}
+            for field, gauge in self.last_epoch.items():
+                gauge.set(record.epochs[-1][field], tags)
+        best = self.study.best()
+        for loss in self.study.losses:  # NaN, which is not exposed, if no trial is sound
+            self.best.set(best[loss].val_map if loss in best else math.nan, {"loss": loss})
+        counts = self.study.counts()
+        for status in STATUSES:  # a status that no trial has any more falls to 0
+            self.trials.set(counts.get(status, 0), {"status": status})
+
+    def _gauge(self, name: str, text: str, *tags: str) -> Gauge:
+        gauge = Gauge(name, text, tag_keys=("study", *tags))
+        gauge.set_default_tags({"study": self.study.folder.name})
+        return gauge
