@@ -19,8 +19,9 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from study.cli import add_machine_options
+from study.plan import Plan
 from study.results import Study, StudyError, TrialRecord
-from study.runner import Plan, run_study
+from study.runner import run_study
 from trainables.data import DataError
 
 
@@ -67,22 +68,10 @@ def draw(study: Study, size: int, seed: int) -> list[TrialRecord]:
 
 
 def to_their_end(study: Study, stopped: list[TrialRecord]) -> list[TrialRecord]:
-    """Copies that go on from the last checkpoints, numbered from 0 within their loss."""
-    numbers = dict.fromkeys(study.losses, 0)
-    copies = []
-    for trial in stopped:
-        last = study.found(Path(trial.last_checkpoint or "none"))
-        exists = last.is_file()
-        copies.append(
-            dataclasses.replace(
-                trial,
-                trial_id=f"{trial.loss}-{numbers[trial.loss]:03d}",
-                epochs=list(trial.epochs),
-                last_checkpoint=str(last) if exists else None,
-                last_checkpoint_epoch=trial.last_checkpoint_epoch if exists else 0,
-            )
-        )
-        numbers[trial.loss] += 1
+    """Copies that go on from the last checkpoints."""
+    copies = [dataclasses.replace(trial, epochs=list(trial.epochs)) for trial in stopped]
+    for trial in copies:
+        study.go_back(trial)
     return copies
 
 
@@ -91,8 +80,8 @@ def compare(study: Study, stopped: list[TrialRecord], audited: Study) -> pd.Data
     ends = {trial.trial_id: trial for trial in audited.trials if trial.status == "finished"}
     best = study.best()
     rows = []
-    for trial, copy in zip(stopped, to_their_end(study, stopped), strict=True):
-        end = ends.get(copy.trial_id)
+    for trial in stopped:
+        end = ends.get(trial.trial_id)
         if end is None or end.best is None or trial.best is None:
             continue
         rows.append(

@@ -8,8 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ray.tune import TuneError
+
+from study.cluster import ROOT
+from study.plan import Plan
+from study.progress import summarize
 from study.results import Study, StudyError
-from study.runner import ROOT, Plan, check_folder, run_study, summarize
+from study.runner import check_folder, run_study
 from study.search import SEARCHES
 from trainables.config import PRECISIONS
 from trainables.data import DataError
@@ -65,11 +70,12 @@ def run(options: dict[str, Any], **defaults: Any) -> int:
     except (StudyError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # a full disk, say: what was written before is whole
-        print(f"error: {error}; mend it and go on with --resume", file=sys.stderr)
+    except (OSError, TuneError) as error:  # a full disk, say: what was written before is whole
+        reason = str(error).strip().splitlines()[-1]
+        print(f"error: {reason}; mend it, then --resume --name {folder.name}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; go on with --resume", file=sys.stderr)
+        print(f"interrupted; go on with --resume --name {folder.name}", file=sys.stderr)
         return 130
     return summarize(study, time.monotonic() - start)
 
@@ -81,6 +87,6 @@ def _folder(options: dict[str, Any], resume: bool, losses: list[str]) -> Path:
     if resume and name is None:
         raise StudyError("--resume needs the study's --name")
     name = name or f"{'-'.join(losses)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if Path(name).name != name:
+    if Path(name).name != name or name == "..":
         raise StudyError(f"--name must be a folder's name without a path; got {name!r}")
     return storage / name

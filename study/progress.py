@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -118,3 +119,32 @@ def duration(seconds: float) -> str:
 
 def _best(choice: Choice) -> str:
     return f"{choice.val_map:.4f} ({choice.trial_id}, epoch {choice.epoch})"
+
+
+def summarize(study: Study, seconds: float) -> int:
+    """Prints what came of a study and what to type next; returns the program's exit code."""
+    faults = [trial for trial in study.trials if trial.status in ("failed", "diverged")]
+    if faults:
+        print("\nTrials that did not end well:")
+        for trial in faults:
+            print(f"  {trial_line(trial)}\n    log: {trial.logs}")
+    choices = study.best()
+    if not choices and study.info["status"] == "finished":
+        print(f"error: none of {len(study.trials)} trials succeeded; see {study.folder}")
+        return 1
+    print(f"\nBest trials, by validation mAP (best epoch):\n{best_table(study)}\n")
+    for loss, choice in choices.items():
+        print(
+            f"{loss}: validation mAP {choice.val_map:.4f} "
+            f"({choice.trial_id}, epoch {choice.epoch})\n  {choice.config.describe()}"
+        )
+    print(f"\nThe study is {study.info['status']} ({counts_line(study)}); {duration(seconds)}.")
+    print(f"Everything lies in {study.folder} (trials.csv, epochs.csv, best.json)")
+    if study.info["status"] != "finished":
+        print(
+            f"Go on:  python {sys.argv[0]} --resume --name {study.folder.name} "
+            f"--storage-path {study.folder.parent}"
+        )
+        return 130
+    print(f"Next:  python analysis/report.py {study.folder}")
+    return 0

@@ -29,11 +29,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from trainables.config import KNOB_NAMES, TrialConfig
+from trainables.train import read_checkpoint
 
 SCHEMA = 1
 STATUSES = ("running", "finished", "stopped_early", "diverged", "failed", "interrupted")
 # The epochs of these are exact, so one of them can be the best; the others ended by a fault.
 SOUND = ("running", "finished", "stopped_early", "interrupted")
+
+
+UNFINISHED = ("running", "interrupted", "failed")  # a study that is continued runs these again
 
 
 class StudyError(ValueError):
@@ -53,6 +57,7 @@ class TrialRecord:
         checkpoint: the best epoch's checkpoint file, once the trial has one.
         last_checkpoint, last_checkpoint_epoch: the last epoch's, from which it can go on.
         logs: Tune's folder of the trial.
+        search_state: what the search keeps with the trial (Optuna's system attributes).
         worker: `host:pid` of the process that trained it last.
         started, ended: seconds since 1970, None if it has not.
     """
@@ -65,6 +70,7 @@ class TrialRecord:
     checkpoint: str | None = None
     last_checkpoint: str | None = None
     last_checkpoint_epoch: int = 0
+    search_state: dict[str, Any] = field(default_factory=dict)
     logs: str | None = None
     worker: str | None = None
     started: float | None = None
@@ -92,8 +98,9 @@ class TrialRecord:
 
     def add_epoch(self, metrics: Mapping[str, Any]) -> None:
         """Adds an epoch; one that is run again after a fault takes the place of the first."""
+        first = [row["time"] for row in self.epochs if row["epoch"] == metrics["epoch"]]
         self.epochs = [row for row in self.epochs if row["epoch"] < metrics["epoch"]]
-        self.epochs.append({**metrics, "time": time.time()})
+        self.epochs.append({**metrics, "time": first[0] if first else time.time()})
 
     def add_checkpoint(self, path: str) -> None:
         """The last epoch's checkpoint was written to `path`."""
@@ -107,10 +114,13 @@ class TrialRecord:
         reached, asked = len(self.epochs), self.config.epochs
         self.cause = f"ASHA: among the lower of its rung after epoch {reached} of {asked}"
 
-    def go_on(self) -> None:
-        """The trial runs: from its last checkpoint, or from the start if it has none."""
-        self.status, self.cause, self.ended = "running", "", None
-        self.epochs = [row for row in self.epochs if row["epoch"] <= self.last_checkpoint_epoch]
+    def go_back_to(self, checkpoint: str | None, epoch: int) -> None:
+        """The trial is to go on from this checkpoint of this epoch; later ones are dropped."""
+        self.last_checkpoint, self.last_checkpoint_epoch = checkpoint, epoch
+        self.epochs = [row for row in self.epochs if row["epoch"] <= epoch]
+        self.cause, self.ended = "", None
+        if not self.epochs:
+            self.checkpoint = None
 
     def to_dict(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "config": self.config.to_dict()}
@@ -164,7 +174,7 @@ class Study:
             )
         trials = [_read_trial(path) for path in sorted((folder / "trials").glob("*.json"))]
         trials.sort(key=lambda trial: (trial.number, trial.loss))
-        for loss in {trial.loss for trial in trials}:
+        for loss in {trial.loss for trial in trials if not info.get("listed")}:
             numbers = {trial.number for trial in trials if trial.loss == loss}
             for missing in sorted(set(range(max(numbers))) - numbers):
                 raise StudyError(
@@ -249,6 +259,21 @@ class Study:
                 )
         return choices
 
+    def unfinished(self) -> list[TrialRecord]:
+        """The trials that have not ended, those that failed included: a fault may have passed."""
+        return [t for t in self.trials if t.status in UNFINISHED]
+
+    def go_back(self, trial: TrialRecord) -> None:
+        """Takes a trial to its last epoch whose checkpoint can be read, else to its start."""
+        best = trial.best
+        states = [(trial.last_checkpoint, trial.last_checkpoint_epoch)]
+        states += [(trial.checkpoint, best["epoch"])] if best else []
+        for path, epoch in states:
+            if path is not None and _is_checkpoint(self.found(Path(path))):
+                trial.go_back_to(str(self.found(Path(path))), epoch)
+                return
+        trial.go_back_to(None, 0)
+
     def counts(self) -> dict[str, int]:
         """How many trials have each status, without those that none has."""
         counts = dict.fromkeys(STATUSES, 0)
@@ -318,13 +343,22 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_trial(path: Path) -> TrialRecord:
     try:
         trial = TrialRecord.from_dict(_read_json(path))
-    except (TypeError, KeyError, ValueError) as error:
-        if isinstance(error, StudyError):
-            raise
-        raise StudyError(f"{path} is not the record of a trial: {error}") from error
-    if trial.trial_id != path.stem or trial.status not in STATUSES:
+        name = f"{trial.loss}-{trial.number:03d}"
+        maps = [row["val_map"] for row in trial.epochs]
+    except StudyError:
+        raise
+    except (TypeError, KeyError, ValueError, IndexError) as error:
+        raise StudyError(f"{path} is not the record of a trial: {error!r}") from error
+    if (trial.trial_id, trial.trial_id) != (path.stem, name) or trial.status not in STATUSES:
         raise StudyError(f"{path} is not the record of a trial: {trial.trial_id}, {trial.status}")
-    for row in trial.epochs:
-        if not math.isfinite(row["val_map"]):
-            raise StudyError(f"{path}: val_map must be finite; got {row['val_map']}")
+    if not all(map(math.isfinite, maps)):
+        raise StudyError(f"{path}: val_map must be finite; got {maps}")
     return trial
+
+
+def _is_checkpoint(path: Path) -> bool:
+    try:
+        read_checkpoint(path)
+    except ValueError:
+        return False
+    return True

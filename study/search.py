@@ -15,7 +15,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from study.results import TrialRecord
+from study.results import UNFINISHED, TrialRecord
 from study.search_space import default, distributions, params, reference, sample
 
 SEARCHES = ("tpe", "random")
@@ -28,6 +28,7 @@ STATES: Mapping[str, TrialState] = {
     "diverged": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
+LEFT_OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
 class Source(Protocol):
@@ -108,6 +109,7 @@ class Searches:
         study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
         trial = study.ask()
         record = TrialRecord(f"{loss}-{number:03d}", sample(trial, self.base[loss]))
+        record.search_state = study.get_trials(deepcopy=False)[number].system_attrs
         self.asked[record.trial_id] = trial
         return record
 
@@ -121,13 +123,16 @@ class Searches:
 
     def tell(self, record: TrialRecord) -> None:
         """Tells Optuna how a trial ended."""
-        state = STATES[record.status]
+        state, trial = STATES[record.status], self.asked[record.trial_id]
+        if trial.study.get_trials(deepcopy=False)[trial.number].state not in LEFT_OPEN:
+            return  # a trial that Tune ends again, after a fault in between
         value = record.best["val_map"] if state is TrialState.COMPLETE and record.best else None
         self.studies[record.loss].tell(self.asked[record.trial_id], value, state)
 
     def _take_back(self, record: TrialRecord) -> None:
         """Puts a recorded trial into its search, as it would be there had it just happened."""
-        state = STATES[record.status]
+        # A trial that failed is run again when a study is continued.
+        state = TrialState.RUNNING if record.status in UNFINISHED else STATES[record.status]
         values = {row["epoch"]: row["val_map"] for row in record.epochs}
         study = self.studies[record.loss]
         study.add_trial(
@@ -137,6 +142,7 @@ class Searches:
                 params=params(record.config),
                 distributions=distributions(record.config),
                 intermediate_values=values,
+                system_attrs=record.search_state,
             )
         )
         frozen = study.get_trials(deepcopy=False)[-1]

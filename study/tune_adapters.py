@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from study.results import Study, TrialRecord
+from study.results import UNFINISHED, Study, TrialRecord
 from study.search import Source
 from trainables.train import EpochMetrics
 
@@ -30,18 +30,18 @@ class StudySearcher(Searcher):
         super().__init__(metric=METRIC, mode="max")
         self.source = source
         self.study = study
-        self.interrupted = [t for t in study.trials if t.status in ("running", "interrupted")]
+        self.unfinished = study.unfinished()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
-        if self.interrupted:
-            record = self.interrupted.pop(0)
+        if self.unfinished:
+            record = self.unfinished.pop(0)
         else:
             asked = self.source.ask()
             if asked is None:
                 return Searcher.FINISHED
             record = asked
             self.study.trials.append(record)
-        record.go_on()
+        record.status = "running"
         self.study.write_trial(record)
         return {
             **record.config.to_dict(),
@@ -141,7 +141,7 @@ class HalvingByLoss(FIFOScheduler):
             asha = self.by_loss[record.loss]
             decision = asha.on_trial_result(None, _Named(record.trial_id), row)
             stopped = decision == TrialScheduler.STOP and row["epoch"] < record.config.epochs
-            if stopped and record.status in ("running", "interrupted") and row is record.epochs[-1]:
+            if stopped and record.status in UNFINISHED and row is record.epochs[-1]:
                 record.end_early()
 
 
@@ -218,9 +218,9 @@ class Recorder(tune.Callback):
     def end(self, record: TrialRecord) -> None:
         """Tells the search and the folder of a trial that has just ended."""
         record.ended = time.time()
-        self.source.tell(record)
         self._write(record)
         self.study.write()
+        self.source.tell(record)
 
     def _write(self, record: TrialRecord) -> None:
         self.study.write_trial(record)

@@ -17,7 +17,7 @@ from study.cli import add_run_options, run
 from trainables.config import LOSSES
 
 # The defaults take about ten minutes on two cores.
-NUM_SAMPLES, MAX_EPOCHS = 16, 9
+NUM_SAMPLES, MAX_EPOCHS = 12, 9
 SMOKE_SAMPLES, SMOKE_EPOCHS = 4, 3
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -162,7 +163,7 @@ def test_a_driver_killed_five_times_loses_nothing_and_runs_nothing_twice(tmp_pat
 def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     folder = tmp_path / "s"
     process = start(
-        *("--smoke-test", "--num-samples", "1", "--max-epochs", "4", "--name", "s"),
+        *("--smoke-test", "--num-samples", "1", "--max-epochs", "8", "--name", "s"),
         *("--storage-path", str(tmp_path)),
     )
 
@@ -177,7 +178,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert process.returncode == 0, output
     assert_continued({"smooth_ap-000": {**killed, "status": "running"}}, records(folder))
     (trial,) = Study.load(folder).trials
-    assert (trial.status, len(trial.epochs)) == ("finished", 4)
+    assert (trial.status, len(trial.epochs)) == ("finished", 8)
     assert trial.worker != killed["worker"]
 
 
@@ -185,7 +186,7 @@ def test_a_lost_node_costs_no_trial(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-c", LOSING_A_NODE, str(tmp_path / "s"), "--smoke-test"),
-            *("--num-samples", "3", "--max-epochs", "3", "--name", "s"),
+            *("--num-samples", "3", "--max-epochs", "6", "--name", "s"),
             *("--storage-path", str(tmp_path)),
         ],
         capture_output=True,
@@ -327,13 +328,32 @@ def test_all_but_the_records_can_be_lost(ended: Path) -> None:
     assert set(json.loads((ended / "best.json").read_text())) == {"smooth_ap"}
 
 
-def test_a_trial_that_goes_on_drops_the_epochs_after_its_checkpoint() -> None:
+def test_a_trial_goes_back_to_its_last_readable_checkpoint(tmp_path: Path) -> None:
+    study = Study(tmp_path, {"plan": {"losses": ["triplet"]}}, [])
     record = TrialRecord("triplet-000", REFERENCES["triplet"])
-    for epoch in (1, 2, 3):
-        record.add_epoch({"epoch": epoch, "val_map": 0.1 * epoch, "seconds": 1.0})
-        if epoch < 3:
-            record.add_checkpoint(f"{epoch}.pt")
-    record.status = "interrupted"
-    record.go_on()
-    assert [row["epoch"] for row in record.epochs] == [1, 2]
-    assert (record.status, record.last_checkpoint, record.checkpoint) == ("running", "2.pt", "2.pt")
+    for epoch, score in ((1, 0.3), (2, 0.2), (3, 0.1)):
+        path = tmp_path / f"{epoch}.pt"
+        torch.save({"epoch": epoch}, path)
+        record.add_epoch({"epoch": epoch, "val_map": score, "seconds": 1.0})
+        record.add_checkpoint(str(path))
+    record.add_epoch({"epoch": 4, "val_map": 0.4, "seconds": 1.0})  # killed before its checkpoint
+    study.go_back(record)
+    assert [row["epoch"] for row in record.epochs] == [1, 2, 3]
+    assert record.last_checkpoint == str(tmp_path / "3.pt")
+    (tmp_path / "3.pt").write_bytes(b"truncated")
+    study.go_back(record)
+    assert [row["epoch"] for row in record.epochs] == [1]  # the best is still there
+    assert record.last_checkpoint == str(tmp_path / "1.pt")
+    (tmp_path / "1.pt").unlink()
+    study.go_back(record)
+    assert (record.epochs, record.last_checkpoint, record.checkpoint) == ([], None, None)
+
+
+def test_a_trial_killed_after_its_last_epoch_gets_no_more(ended: Path) -> None:
+    path = ended / "trials" / "smooth_ap-000.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({**before, "status": "running", "ended": None}))
+    assert run("--resume", "--name", "s", "--storage-path", str(ended.parent)).returncode == 0
+    after = json.loads(path.read_text())
+    assert (after["status"], after["epochs"]) == ("finished", before["epochs"])
+    assert_optuna_agrees(Study.load(ended))

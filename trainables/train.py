@@ -81,6 +81,9 @@ class TrainingRun:
         self.config = config
         self.epoch = 0
         self.device = torch.device(device)
+        if self.device.type == "cuda":  # the same numbers again, and float32 that is float32
+            torch.backends.cudnn.deterministic = True
+            torch.backends.cudnn.allow_tf32 = False
         self.precision = resolve_precision(config.precision, self.device)
         self.images, self.labels = split.train.tensors(self.device)
         self.val_images, self.val_labels = split.validation.tensors(self.device)

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -36,7 +37,8 @@ class RetrievalTrial(tune.Trainable):
 
     def start(self, config: dict[str, Any]) -> None:
         self.trial = config["trial_id"]
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        # Not every process that sees a card has been given a share of it.
+        device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         knobs = {name: config[name] for name in KNOB_NAMES}
         self.training = TrainingRun(TrialConfig.from_dict(knobs), self.split, device)
         if config["checkpoint"] is not None:
@@ -47,6 +49,8 @@ class RetrievalTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
+        if self.training.epoch >= self.training.config.epochs:
+            raise RuntimeError(f"{self.trial} has had its {self.training.epoch} epochs")
         try:
             metrics = self.training.train_epoch()
         except DivergedError as error:

@@ -24,12 +24,13 @@ import psutil
 import ray
 from ray import tune
 
-from study import runner
+from study import cluster, runner
+from study.plan import Plan
 from study.results import Study
-from study.runner import Plan, run_study
+from study.runner import run_study
 
 REUSE = tune.TuneConfig
-START = runner.ray.init
+START = cluster.ray.init
 
 
 class NoTraining(tune.Trainable):
@@ -85,7 +86,7 @@ def many_trials(folder: Path, trials: int, concurrent: int) -> pd.DataFrame:
     """Trials ended and the driver's memory in MiB, every five seconds."""
     runner.tune.TuneConfig = REUSE
     runner.RetrievalTrial = NoTraining  # type: ignore[misc, assignment]
-    runner.ray.init = functools.partial(START, num_cpus=concurrent)
+    cluster.ray.init = functools.partial(START, num_cpus=concurrent)
     rows: list[dict[str, float]] = []
     finished = threading.Event()
 
@@ -100,7 +101,7 @@ def many_trials(folder: Path, trials: int, concurrent: int) -> pd.DataFrame:
     plan = Plan(losses=["smooth_ap"], num_samples=trials, max_epochs=3, smoke_test=True)
     run_study(plan, folder)
     finished.set()
-    runner.ray.init = START
+    cluster.ray.init = START
     return pd.DataFrame(rows)
 
 

@@ -1,0 +1,85 @@
+"""What a study is asked for, and which other plan would continue it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from study.results import StudyError
+from study.search import SEARCHES
+from trainables.config import LOSSES, PRECISIONS
+
+# What a study that is continued may change: where it runs, and how many trials it is to have.
+MAY_CHANGE = ("num_samples", "cpus_per_trial", "gpus_per_trial", "max_concurrent")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study is asked for.
+
+    Attributes:
+        losses: each has a search of its own of `num_samples` trials.
+        num_samples: trials for each loss, the reference configuration being the first.
+        max_epochs: of a trial; ASHA stops the lower ones earlier if `early_stopping`.
+        cpus_per_trial, gpus_per_trial: what a trial occupies; fractions of a GPU are allowed, None
+            takes a quarter where Ray sees a GPU.
+        max_concurrent: trials at a time; None for as many as the CPUs and GPUs hold.
+        seed: of the searches and of every trial.
+        precision: of every trial, as in `TrialConfig`.
+        search: `tpe`, or `random` to compare with.
+        smoke_test: a slice of the data.
+    """
+
+    losses: Sequence[str]
+    num_samples: int
+    max_epochs: int
+    cpus_per_trial: float = 1
+    gpus_per_trial: float | None = None
+    max_concurrent: int | None = None
+    seed: int = 0
+    early_stopping: bool = True
+    precision: str = "auto"
+    search: str = "tpe"
+    smoke_test: bool = False
+
+    def __post_init__(self) -> None:
+        for loss in self.losses:
+            if loss not in LOSSES:
+                raise StudyError(f"loss must be one of {', '.join(LOSSES)}; got {loss!r}")
+        if not self.losses or len(set(self.losses)) < len(self.losses):
+            raise StudyError(f"losses must be named once each; got {list(self.losses)}")
+        if self.search not in SEARCHES:
+            raise StudyError(f"search must be one of {', '.join(SEARCHES)}; got {self.search!r}")
+        if self.precision not in PRECISIONS:
+            raise StudyError(f"precision must be in {PRECISIONS}; got {self.precision!r}")
+        for name, least in (("num_samples", 1), ("max_epochs", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise StudyError(f"{name} must be >= {least}; got {getattr(self, name)}")
+        if self.seed >= 2**63:
+            raise StudyError(f"seed must be below 2**63; got {self.seed}")
+        if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial > 0):
+            raise StudyError(f"cpus_per_trial must be > 0; got {self.cpus_per_trial}")
+        share = self.gpus_per_trial
+        if share is not None and not (0 <= share <= 1 or share in range(1, 1_000)):
+            raise StudyError(f"gpus_per_trial must be in [0, 1] or a whole number; got {share}")
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
+
+    def fields(self) -> dict[str, Any]:
+        """As study.json has it; `Plan(**fields)` takes it back."""
+        return {**dataclasses.asdict(self), "losses": list(self.losses)}
+
+    def differences(self, before: Mapping[str, Any]) -> list[str]:
+        """Why a study with the plan `before` is not continued by this one; empty if it is."""
+        now = self.fields()
+        found = [
+            f"{name} was {before[name]!r}, is {now[name]!r}"
+            for name in now
+            if name not in MAY_CHANGE and before[name] != now[name]
+        ]
+        if self.num_samples < before["num_samples"]:
+            found.append(f"num_samples was {before['num_samples']}, is {self.num_samples}")
+        return found
