@@ -77,7 +77,7 @@ def evaluate_retrieval(
         ValueError: an argument is not as described, or no query has a relevant item.
     """
     queries, gallery = _tensor(queries), _tensor(gallery)
-    own = None if query_index is None else _tensor(query_index)
+    own = None if query_index is None else _tensor(query_index).to(gallery.device)
     mine = _labels("query_labels", query_labels, len(queries))
     theirs = _labels("gallery_labels", gallery_labels, len(gallery))
     if 0 in (len(mine), len(theirs)):

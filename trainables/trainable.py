@@ -39,6 +39,10 @@ class RetrievalTrial(tune.Trainable):
         self.trial = config["trial_id"]
         # Not every process that sees a card has been given a share of it.
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
+        if device == "cuda":  # Ray's share is bookkeeping: a trial must not take its neighbours'
+            given = self.trial_resources
+            share = given.required_resources.get("GPU", 1.0) if given else 1.0
+            torch.cuda.set_per_process_memory_fraction(min(1.0, share))
         knobs = {name: config[name] for name in KNOB_NAMES}
         self.training = TrainingRun(TrialConfig.from_dict(knobs), self.split, device)
         if config["checkpoint"] is not None:
