@@ -63,7 +63,7 @@ class Plan:
         if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial > 0):
             raise StudyError(f"cpus_per_trial must be > 0; got {self.cpus_per_trial}")
         share = self.gpus_per_trial
-        if share is not None and not (0 <= share <= 1 or share % 1 == 0):
+        if share is not None and not (0 <= share <= 1 or (share > 1 and share % 1 == 0)):
             raise StudyError(f"gpus_per_trial must be in [0, 1] or a whole number; got {share}")
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
