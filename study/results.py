@@ -349,7 +349,7 @@ def _read_trial(path: Path) -> TrialRecord:
         raise
     except (TypeError, KeyError, ValueError, IndexError) as error:
         raise StudyError(f"{path} is not the record of a trial: {error!r}") from error
-    if (trial.trial_id, trial.trial_id) != (path.stem, name) or trial.status not in STATUSES:
+    if not (trial.trial_id == path.stem == name and trial.status in STATUSES):
         raise StudyError(f"{path} is not the record of a trial: {trial.trial_id}, {trial.status}")
     if not all(map(math.isfinite, maps)):
         raise StudyError(f"{path}: val_map must be finite; got {maps}")
