@@ -143,16 +143,33 @@ def load_split(folder: Path | str | None = None) -> Split:
     return stratified_split(_load("train", folder))
 
 
-def load_test(folder: Path | str | None = None) -> LabelledImages:
-    """Fashion-MNIST's 10,000 test images. Only for configurations that are chosen and frozen."""
+def load_test(folder: Path | str | None = None, *, frozen: Path) -> LabelledImages:
+    """Fashion-MNIST's 10,000 test images, for configurations that are chosen and frozen.
+
+    Args:
+        folder: as for `find_fashion_mnist`.
+        frozen: the file that holds the choices.
+
+    Raises:
+        DataError: that file does not exist, or the images are missing or damaged.
+    """
+    check_frozen(frozen)
     return _load("test", folder)
 
 
+def check_frozen(file: Path) -> None:
+    """DataError unless the file of the frozen choices exists: the law of every `load_test`."""
+    if not file.is_file():
+        law = "the test images are read for configurations that are chosen and frozen"
+        raise DataError(f"{law}; there is no {file}")
+
+
 class Dataset(NamedTuple):
-    """A dataset by name: its training split, its test images and its classes' names."""
+    """A dataset by name: its training split, its test images (`load_test(folder, frozen=file)`),
+    and its classes' names."""
 
     load_split: Callable[[Path | str | None], Split]
-    load_test: Callable[[Path | str | None], LabelledImages]
+    load_test: Callable[..., LabelledImages]
     classes: tuple[str, ...]
 
 
