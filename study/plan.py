@@ -31,6 +31,9 @@ class Plan:
         precision: of every trial, as in `TrialConfig`.
         search: `tpe`, or `random` to compare with.
         smoke_test: a slice of the data.
+        confirm_seeds: of a comparison, on how many fresh seeds its choices are confirmed; 0 for a
+            study that is none.
+        confirm_epochs: of a confirming run; None for `max_epochs`.
     """
 
     losses: Sequence[str]
@@ -44,6 +47,8 @@ class Plan:
     precision: str = "auto"
     search: str = "tpe"
     smoke_test: bool = False
+    confirm_seeds: int = 0
+    confirm_epochs: int | None = None
 
     def __post_init__(self) -> None:
         for loss in self.losses:
@@ -58,8 +63,12 @@ class Plan:
         for name, least in (("num_samples", 1), ("max_epochs", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise StudyError(f"{name} must be >= {least}; got {getattr(self, name)}")
-        if self.seed >= 2**63:
+        if self.seed + self.confirm_seeds >= 2**63:
             raise StudyError(f"seed must be below 2**63; got {self.seed}")
+        if self.confirm_seeds < 0 or self.confirm_seeds == 1:
+            raise StudyError(f"confirm_seeds must be >= 2, or 0; got {self.confirm_seeds}")
+        if self.confirm_epochs is not None and self.confirm_epochs < 1:
+            raise StudyError(f"confirm_epochs must be >= 1; got {self.confirm_epochs}")
         if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial > 0):
             raise StudyError(f"cpus_per_trial must be > 0; got {self.cpus_per_trial}")
         share = self.gpus_per_trial
@@ -75,6 +84,7 @@ class Plan:
     def differences(self, before: Mapping[str, Any]) -> list[str]:
         """Why a study with the plan `before` is not continued by this one; empty if it is."""
         now = self.fields()
+        before = Plan(**before).fields()  # fields that came later have their defaults
         found = [
             f"{name} was {before[name]!r}, is {now[name]!r}"
             for name in now

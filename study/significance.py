@@ -30,6 +30,9 @@ class Interval(NamedTuple):
         return f"{self.low:.3f} to {self.high:.3f}"
 
 
+UNKNOWN = Interval(np.nan, np.nan)
+
+
 class Mean(NamedTuple):
     """A mean over runs and queries, with its interval over each."""
 
@@ -57,7 +60,7 @@ def mean_interval(values: np.ndarray) -> Interval:
     """The interval of the mean of values (V,), those that are NaN left out."""
     values = values[~np.isnan(values)]
     if len(values) < 2:
-        return Interval(np.nan, np.nan)
+        return UNKNOWN
     half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * stats.sem(values)
     return Interval(float(values.mean() - half), float(values.mean() + half))
 
@@ -74,11 +77,11 @@ def mean_of_runs(runs: Mapping[int, np.ndarray]) -> Mean:
         than two runs, the mean for none.
     """
     if not runs:
-        return Mean(np.nan, Interval(np.nan, np.nan), Interval(np.nan, np.nan))
+        return Mean(np.nan, UNKNOWN, UNKNOWN)
     average_precision = _valid(np.stack(list(runs.values())))
     maps = average_precision.mean(1)
     seeds = mean_interval(maps)
-    queries = mean_interval(average_precision.mean(0)) if len(runs) > 1 else seeds
+    queries = mean_interval(average_precision.mean(0)) if len(runs) > 1 else UNKNOWN
     return Mean(float(maps.mean()), seeds, queries)
 
 
@@ -96,7 +99,7 @@ def difference_of_runs(
     """
     common = [seed for seed in first if seed in second]
     if len(common) < 2:
-        unknown = PairedTest(Interval(np.nan, np.nan), np.nan)
+        unknown = PairedTest(UNKNOWN, np.nan)
         return Difference(np.nan, unknown, unknown)
     ours = _valid(np.stack([first[seed] for seed in common]))
     theirs = _valid(np.stack([second[seed] for seed in common]))
