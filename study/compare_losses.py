@@ -22,8 +22,11 @@ import pandas as pd
 from study.cli import add_run_options, run
 from study.comparison import compare
 from study.final_test import FINALS
+from study.plan import Plan
 from study.progress import duration
+from study.results import Study
 from trainables.config import LOSSES
+from trainables.data import CLASSES
 
 NUM_SAMPLES, MAX_EPOCHS, CONFIRM_SEEDS = 24, 30, 5
 SMOKE_SAMPLES, SMOKE_EPOCHS, SMOKE_SEEDS = 3, 2, 2
@@ -44,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"fresh seeds on which the choices are confirmed, >= 2 (default: {CONFIRM_SEEDS})",
     )
     add("--confirm-epochs", type=int, help="epochs of a confirming run (default: --max-epochs)")
+    add(
+        "--holdout-classes",
+        type=lambda text: text.split(","),
+        metavar="CLASS,CLASS,...",
+        help="train on the other classes, and retrieve among the test images of these alone",
+    )
     add("--reread-test", metavar="WHY", help="read the test images again; the reason is logged")
     add_run_options(text)
     return text
@@ -70,9 +79,9 @@ def tell(folder: Path, seconds: float) -> int:
     summary = pd.read_csv(folder / FINALS / "summary.csv")
     differences = pd.read_csv(folder / FINALS / "differences.csv")
     columns = ["protocol", "role", "loss", "map", "low", "high", "query_low", "query_high", "runs"]
-    print(
-        f"\nTest mAP, with 95 % intervals over seeds and over queries:\n{_text(summary[columns])}"
-    )
+    held_out = [CLASSES[n] for n in Plan(**Study.load(folder).info["plan"]).holdout_classes]
+    print(f"\nTest images of {', '.join(held_out) or 'all classes'};", end=" ")
+    print(f"mAP with 95 % intervals over seeds and over queries:\n{_text(summary[columns])}")
     columns = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high"]
     columns += ["p_corrected", "shown"]
     print(f"\nPaired differences (corrected for three comparisons):\n{_text(differences[columns])}")

@@ -28,6 +28,7 @@ import torch
 from study.choices import CHOICES, Frozen
 from study.evaluation import Evaluation, evaluate, trained_network
 from study.final_tables import differences_table, runs_table, summary_table
+from study.plan import Plan
 from study.results import Study, StudyError, TrialRecord, write_atomically
 from trainables.data import DATASETS, LabelledImages
 from trainables.retrieval import nearest
@@ -130,7 +131,10 @@ def _digest(folder: Path) -> str:
 def _test_images(sweep: Study, data_dir: str | None) -> LabelledImages:
     (name,) = {choice.config.dataset for choice in Frozen.load(sweep.folder).choices.values()}
     test = DATASETS[name].load_test(data_dir, frozen=sweep.folder / CHOICES)
-    return test.take(slice(SMOKE_TEST)) if sweep.info["plan"]["smoke_test"] else test
+    plan = Plan(**sweep.info["plan"])
+    if plan.holdout_classes:
+        test = test.take(np.isin(test.labels, plan.holdout_classes))
+    return test.take(slice(SMOKE_TEST)) if plan.smoke_test else test
 
 
 def _queries(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:

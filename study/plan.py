@@ -11,6 +11,7 @@ from typing import Any
 from study.results import StudyError
 from study.search import SEARCHES
 from trainables.config import LOSSES, PRECISIONS
+from trainables.data import CLASSES, class_numbers
 
 # What a study that is continued may change: where it runs, and how many trials it is to have.
 MAY_CHANGE = ("num_samples", "cpus_per_trial", "gpus_per_trial", "max_concurrent")
@@ -34,6 +35,12 @@ class Plan:
         confirm_seeds: of a comparison, on how many fresh seeds its choices are confirmed; 0 for a
             study that is none.
         confirm_epochs: of a confirming run; None for `max_epochs`.
+        holdout_classes: given by number or name, kept as ascending numbers. No image of these is
+            trained or validated on, and of the test images only theirs are retrieved. Empty: the
+            same classes for all; else at least 2, with at least 2 left.
+
+    Raises:
+        StudyError, DataError: a field breaks its law; the message states the law and the value.
     """
 
     losses: Sequence[str]
@@ -49,6 +56,7 @@ class Plan:
     smoke_test: bool = False
     confirm_seeds: int = 0
     confirm_epochs: int | None = None
+    holdout_classes: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         for loss in self.losses:
@@ -76,6 +84,12 @@ class Plan:
             raise StudyError(f"gpus_per_trial must be in [0, 1] or a whole number; got {share}")
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
+
+        held_out = class_numbers(self.holdout_classes)
+        if held_out and not 2 <= len(held_out) <= len(CLASSES) - 2:
+            law = f"holdout_classes must be 2 to {len(CLASSES) - 2} of the {len(CLASSES)} classes"
+            raise StudyError(f"{law}; got {len(held_out)}: {held_out}")
+        object.__setattr__(self, "holdout_classes", held_out)
 
     def fields(self) -> dict[str, Any]:
         """As study.json has it; `Plan(**fields)` takes it back."""

@@ -23,7 +23,7 @@ from study.results import UNFINISHED, Study, StudyError, TrialRecord
 from study.search import Listed, Searches, Source
 from study.search_space import describe
 from study.tune_adapters import METRIC, HalvingByLoss, Recorder, StudySearcher
-from trainables.data import Split, load_split, slice_of
+from trainables.data import Split, hold_out, load_split, slice_of
 from trainables.trainable import RetrievalTrial
 
 GRACE_EPOCHS = 2
@@ -53,7 +53,7 @@ def run_study(
         StudyError, DataError: before any trial starts, when the plan cannot be run.
     """
     check_folder(folder, resume)
-    split = load_split(data_dir)
+    split = hold_out(load_split(data_dir), plan.holdout_classes)
     if plan.smoke_test:
         split = slice_of(split, SMOKE_TRAIN, SMOKE_VALIDATION)
     with only_driver(folder):
