@@ -78,7 +78,10 @@ def read_test(
             raise StudyError(f"{law}; {study.folder} is {study.info['status']}")
     frozen = Frozen.load(sweep.folder)
     why = _reason(sweep.folder, reread, resume)
-    runs = [run for run in confirmation.trials if run.status == "finished"]
+    runs = sorted(
+        (run for run in confirmation.trials if run.status == "finished"),
+        key=lambda run: run.trial_id,
+    )
     for run in runs:
         trained_network(confirmation.choice(run))  # whatever is missing is missed before a reading
     folder = sweep.folder / FINALS
