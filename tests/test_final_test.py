@@ -265,6 +265,11 @@ def test_the_log_is_written_before_the_images_are_read(
     read_test(sweep, confirmation, resume=True)
     assert is_complete(sweep.folder)
     assert [line["why"] for line in readings(sweep.folder)] == ["first reading", INTERRUPTED]
+    with monkeypatch.context() as patch:  # a second reading, which is interrupted too
+        patch.setattr(final_test, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            read_test(sweep, confirmation, reread="to see")
+    assert not is_complete(sweep.folder)
 
 
 def test_changed_choices_are_refused(made: Made) -> None:
