@@ -58,12 +58,15 @@ def start_ray(address: str | None) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise StudyError(f"Ray cannot be reached at {address}: {error}") from error
-    # A scheduler of jobs ends a program with SIGTERM: end as after Ctrl-C, with all in order. Ray
-    # would end the process at once.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_in_order_on_sigterm()  # Ray would end the process at once
     url = context.dashboard_url
     if url:
         print(f"dashboard: http://{url}  (if it asks for a token: ray get-auth-token)", flush=True)
+
+
+def end_in_order_on_sigterm() -> None:
+    """A scheduler of jobs ends a program with SIGTERM: end as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def fit_to_cluster(plan: Plan) -> tuple[Plan, int]:
