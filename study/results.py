@@ -20,6 +20,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -251,13 +252,15 @@ class Study:
             sound = [t for t in self.trials if t.loss == loss and t.status in SOUND and t.best]
             if sound:
                 trial = max(sound, key=lambda t: t.best["val_map"])  # type: ignore[index]
-                best = trial.best
-                assert best is not None
-                path = None if trial.checkpoint is None else self.found(Path(trial.checkpoint))
-                choices[loss] = Choice(
-                    trial.trial_id, trial.config, best["val_map"], best["epoch"], path
-                )
+                choices[loss] = self.choice(trial)
         return choices
+
+    def choice(self, trial: TrialRecord) -> Choice:
+        """A trial that has an epoch, at its best one."""
+        best = trial.best
+        assert best is not None
+        path = None if trial.checkpoint is None else self.found(Path(trial.checkpoint))
+        return Choice(trial.trial_id, trial.config, best["val_map"], best["epoch"], path)
 
     def unfinished(self) -> list[TrialRecord]:
         """The trials that have not ended, those that failed included: a fault may have passed."""
@@ -280,6 +283,11 @@ class Study:
         for trial in self.trials:
             counts[trial.status] += 1
         return {status: count for status, count in counts.items() if count}
+
+    def delete(self, checkpoint: str | None) -> None:
+        """Deletes a checkpoint that no record names any more, if it lies in this study."""
+        if checkpoint is not None and self.folder / "tune" in Path(checkpoint).parents:
+            shutil.rmtree(Path(checkpoint).parent, ignore_errors=True)
 
     def found(self, checkpoint: Path) -> Path:
         """The checkpoint where it is now: a study's folder may have been moved as a whole."""
