@@ -26,7 +26,6 @@ GPU_SHARE = 0.25  # of a card for a trial where Ray sees one: the network is sma
 RAY_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in a worker
     "RAY_AIR_NEW_OUTPUT": "0",  # `study.progress` shows what Tune would
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 

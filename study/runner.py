@@ -190,12 +190,9 @@ def _tune(
             verbose=0,
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=1,  # the best, and Tune keeps the latest besides
-                checkpoint_score_attribute=METRIC,
-                checkpoint_score_order="max",
-                checkpoint_frequency=1,
-            ),
+            # The recorder deletes those that are no longer needed: Tune would write the state of
+            # the whole study with each that it deletes.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
         ),
     )
     tuner.fit()
