@@ -79,9 +79,7 @@ def plainly_changed(
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.integers(0, 999), st.booleans(), st.integers(0, 9), st.integers(0, 5), st.integers(5, 8)
-)
+@given(st.integers(0, 999), st.booleans(), st.integers(0, 9), st.integers(0, 5), st.integers(5, 8))
 def test_changes_are_those_of_a_plain_loop(
     seed: int, flip: bool, shift: int, erase: int, width: int
 ) -> None:
