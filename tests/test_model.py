@@ -65,3 +65,16 @@ def test_sizes_and_unit_length() -> None:
     assert net.logits(features).shape == (6, 10)
     torch.testing.assert_close(unit_length(features), normalize(features))
     torch.testing.assert_close(unit_length(features).norm(dim=1), torch.ones(6))
+
+
+def test_the_cosine_classifier_is_the_cosine_over_the_temperature() -> None:
+    torch.manual_seed(0)
+    net = SeedCNN().double()
+    features = 3 * torch.rand(4, 256, dtype=torch.float64)
+    logits = net.logits(features, temperature=0.1)
+    for row, feature in enumerate(features):
+        for label, weight in enumerate(net.classifier.weight):
+            cosine = feature @ weight / (feature.norm() * weight.norm())
+            assert logits[row, label].item() == pytest.approx(cosine.item() / 0.1, rel=1e-9)
+    linear = features @ net.classifier.weight.T + net.classifier.bias
+    torch.testing.assert_close(net.logits(features), linear)

@@ -27,6 +27,19 @@ ALL_KINDS = [
     REFERENCES["triplet"],
     REFERENCES["smooth_ap"].replace(lr=3e-3, schedule="cosine", anchors="all"),
     REFERENCES["triplet"].replace(optimizer="adamw", momentum=None, reduction="mean"),
+    REFERENCES["cross_entropy"].replace(
+        optimizer="adam",
+        momentum=None,
+        classifier="cosine",
+        temperature=0.1,
+        label_smoothing=0.05,
+        averaging=0.5,
+        warmup=0.2,
+        flip=True,
+        shift=1,
+        erase=4,
+        batch_classes=8,
+    ),
 ]
 
 
@@ -178,3 +191,37 @@ def test_weights_depend_on_the_seed_alone() -> None:
     pairs = zip(first.parameters(), second.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
+
+
+def test_the_learning_rate_rises_over_the_warm_up_and_then_falls(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    run = TrainingRun(smooth_ap_config.replace(epochs=2, warmup=0.2), small_split)  # 20 steps
+    factors = []
+    for _ in range(20):
+        factors.append(run.schedule.get_last_lr()[0] / 3e-3)
+        run.optimizer.step()
+        run.schedule.step()
+    assert factors[:5] == pytest.approx([1 / 5, 2 / 5, 3 / 5, 4 / 5, 1])
+    falling = [0.5 * (1 + math.cos(math.pi * step / 16)) for step in range(16)]
+    assert factors[4:] == pytest.approx(falling)
+
+
+def test_the_average_is_that_of_the_weights_after_every_step(
+    smooth_ap_config: TrialConfig, small_split: Split, tmp_path: Path
+) -> None:
+    run = TrainingRun(smooth_ap_config.replace(epochs=1, averaging=0.9), small_split)
+    expected: dict[str, torch.Tensor] = {}
+
+    def record(*_: object) -> None:
+        for name, weight in run.network.named_parameters():
+            now = weight.detach().clone()
+            expected[name] = 0.9 * expected[name] + 0.1 * now if name in expected else now
+
+    run.optimizer.register_step_post_hook(record)
+    run.train_epoch()
+    run.save(tmp_path / "checkpoint.pt")
+    _, kept = load_network(tmp_path / "checkpoint.pt")
+    for name, weight in kept.named_parameters():
+        torch.testing.assert_close(weight.detach(), expected[name], rtol=1e-4, atol=1e-6)
+    assert not torch.equal(kept.conv1.weight, run.network.conv1.weight)
