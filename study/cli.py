@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,21 @@ def add_machine_options(text: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: dict[str, Any], **defaults: Any) -> int:
+def run(
+    options: dict[str, Any],
+    *,
+    job: Callable[..., Any] = run_study,
+    tell: Callable[[Any, float], int] = summarize,
+    title: str | None = None,
+    **defaults: Any,
+) -> int:
     """Runs or resumes a study; returns the exit code.
 
     Args:
         options: those that were given, by name.
+        job: is called as `run_study` is.
+        tell: prints what the job returned, after so many seconds; returns the exit code.
+        title: what the default name begins with; None for the losses.
         defaults: fields of a `Plan` where no option is given; a study that is resumed goes on
             with its own plan instead.
     """
@@ -62,11 +73,12 @@ def run(options: dict[str, Any], **defaults: Any) -> int:
     where = {key: options.pop(key, None) for key in ("address", "data_dir")}
     resume = options.pop("resume", False)
     try:
-        folder = _folder(options, resume, options.get("losses", defaults["losses"]))
+        title = title or "-".join(options.get("losses", defaults["losses"]))
+        folder = _folder(options, resume, title)
         check_folder(folder, resume)
         if resume:
             defaults = {**Study.load(folder).info["plan"]}
-        study = run_study(Plan(**{**defaults, **options}), folder, resume=resume, **where)
+        done = job(Plan(**{**defaults, **options}), folder, resume=resume, **where)
     except (StudyError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -77,16 +89,16 @@ def run(options: dict[str, Any], **defaults: Any) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; go on with --resume --name {folder.name}", file=sys.stderr)
         return 130
-    return summarize(study, time.monotonic() - start)
+    return tell(done, time.monotonic() - start)
 
 
-def _folder(options: dict[str, Any], resume: bool, losses: list[str]) -> Path:
-    """`<storage-path>/<name>`, the name made of the losses and the time if none is given."""
+def _folder(options: dict[str, Any], resume: bool, title: str) -> Path:
+    """`<storage-path>/<name>`, the name made of the title and the time if none is given."""
     storage = options.pop("storage_path", ROOT / "results").expanduser().resolve()
     name = options.pop("name", None)
     if resume and name is None:
         raise StudyError("--resume needs the study's --name")
-    name = name or f"{'-'.join(losses)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = name or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}"
     if Path(name).name != name or name == "..":
         raise StudyError(f"--name must be a folder's name without a path; got {name!r}")
     return storage / name

@@ -26,7 +26,6 @@ GPU_SHARE = 0.25  # of a card for a trial where Ray sees one: the network is sma
 RAY_SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in a worker
     "RAY_AIR_NEW_OUTPUT": "0",  # `study.progress` shows what Tune would
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
 
@@ -58,12 +57,15 @@ def start_ray(address: str | None) -> None:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise StudyError(f"Ray cannot be reached at {address}: {error}") from error
-    # A scheduler of jobs ends a program with SIGTERM: end as after Ctrl-C, with all in order. Ray
-    # would end the process at once.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_in_order_on_sigterm()  # Ray would end the process at once
     url = context.dashboard_url
     if url:
         print(f"dashboard: http://{url}  (if it asks for a token: ray get-auth-token)", flush=True)
+
+
+def end_in_order_on_sigterm() -> None:
+    """A scheduler of jobs ends a program with SIGTERM: end as after Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def fit_to_cluster(plan: Plan) -> tuple[Plan, int]:

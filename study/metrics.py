@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 
 from ray.util.metrics import Gauge
 
 from study.results import STATUSES, Study, TrialRecord
 
+STUDY_EVERY = 1.0  # seconds, and when a trial ends: it takes a look at every trial
 LAST_EPOCH = {  # field of an epoch: gauge and what it says
     "val_map": ("study_validation_map", "Validation mAP of a trial's last epoch"),
     "train_loss": ("study_training_loss", "Training loss of a trial's last epoch"),
@@ -21,6 +23,7 @@ class Gauges:
 
     def __init__(self, study: Study) -> None:
         self.study = study
+        self.due = 0.0  # when the gauges of the whole study are set again
         self.last_epoch = {
             field: self._gauge(name, text, "loss", "trial")
             for field, (name, text) in LAST_EPOCH.items()
@@ -36,6 +39,9 @@ class Gauges:
             tags = {"loss": record.loss, "trial": record.trial_id}
             for field, gauge in self.last_epoch.items():
                 gauge.set(record.epochs[-1][field], tags)
+        if record.status == "running" and time.monotonic() < self.due:
+            return
+        self.due = time.monotonic() + STUDY_EVERY
         best = self.study.best()
         for loss in self.study.losses:  # NaN, which is not exposed, if no trial is sound
             self.best.set(best[loss].val_map if loss in best else math.nan, {"loss": loss})

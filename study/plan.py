@@ -11,6 +11,7 @@ from typing import Any
 from study.results import StudyError
 from study.search import SEARCHES
 from trainables.config import LOSSES, PRECISIONS
+from trainables.data import CLASSES, class_numbers
 
 # What a study that is continued may change: where it runs, and how many trials it is to have.
 MAY_CHANGE = ("num_samples", "cpus_per_trial", "gpus_per_trial", "max_concurrent")
@@ -31,6 +32,15 @@ class Plan:
         precision: of every trial, as in `TrialConfig`.
         search: `tpe`, or `random` to compare with.
         smoke_test: a slice of the data.
+        confirm_seeds: of a comparison, on how many fresh seeds its choices are confirmed; 0 for a
+            study that is none.
+        confirm_epochs: of a confirming run; None for `max_epochs`.
+        holdout_classes: given by number or name, kept as ascending numbers. No image of these is
+            trained or validated on, and of the test images only theirs are retrieved. Empty: the
+            same classes for all; else at least 2, with at least 2 left.
+
+    Raises:
+        StudyError, DataError: a field breaks its law; the message states the law and the value.
     """
 
     losses: Sequence[str]
@@ -44,6 +54,9 @@ class Plan:
     precision: str = "auto"
     search: str = "tpe"
     smoke_test: bool = False
+    confirm_seeds: int = 0
+    confirm_epochs: int | None = None
+    holdout_classes: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         for loss in self.losses:
@@ -58,8 +71,12 @@ class Plan:
         for name, least in (("num_samples", 1), ("max_epochs", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise StudyError(f"{name} must be >= {least}; got {getattr(self, name)}")
-        if self.seed >= 2**63:
+        if self.seed + self.confirm_seeds >= 2**63:
             raise StudyError(f"seed must be below 2**63; got {self.seed}")
+        if self.confirm_seeds < 0 or self.confirm_seeds == 1:
+            raise StudyError(f"confirm_seeds must be >= 2, or 0; got {self.confirm_seeds}")
+        if self.confirm_epochs is not None and self.confirm_epochs < 1:
+            raise StudyError(f"confirm_epochs must be >= 1; got {self.confirm_epochs}")
         if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial > 0):
             raise StudyError(f"cpus_per_trial must be > 0; got {self.cpus_per_trial}")
         share = self.gpus_per_trial
@@ -68,6 +85,12 @@ class Plan:
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
 
+        held_out = class_numbers(self.holdout_classes)
+        if held_out and not 2 <= len(held_out) <= len(CLASSES) - 2:
+            law = f"holdout_classes must be 2 to {len(CLASSES) - 2} of the {len(CLASSES)} classes"
+            raise StudyError(f"{law}; got {len(held_out)}: {held_out}")
+        object.__setattr__(self, "holdout_classes", held_out)
+
     def fields(self) -> dict[str, Any]:
         """As study.json has it; `Plan(**fields)` takes it back."""
         return {**dataclasses.asdict(self), "losses": list(self.losses)}
@@ -75,6 +98,7 @@ class Plan:
     def differences(self, before: Mapping[str, Any]) -> list[str]:
         """Why a study with the plan `before` is not continued by this one; empty if it is."""
         now = self.fields()
+        before = Plan(**before).fields()  # fields that came later have their defaults
         found = [
             f"{name} was {before[name]!r}, is {now[name]!r}"
             for name in now

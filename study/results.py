@@ -20,6 +20,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ class Study:
         folder = Path(folder)
         if not (folder / "study.json").is_file():
             raise StudyError(f"{folder} is not a study: it has no study.json")
-        info = _read_json(folder / "study.json")
+        info = read_json(folder / "study.json")
         if info.get("schema") != SCHEMA:
             raise StudyError(
                 f"{folder / 'study.json'} must have schema {SCHEMA}; got {info.get('schema')!r}"
@@ -251,13 +252,15 @@ class Study:
             sound = [t for t in self.trials if t.loss == loss and t.status in SOUND and t.best]
             if sound:
                 trial = max(sound, key=lambda t: t.best["val_map"])  # type: ignore[index]
-                best = trial.best
-                assert best is not None
-                path = None if trial.checkpoint is None else self.found(Path(trial.checkpoint))
-                choices[loss] = Choice(
-                    trial.trial_id, trial.config, best["val_map"], best["epoch"], path
-                )
+                choices[loss] = self.choice(trial)
         return choices
+
+    def choice(self, trial: TrialRecord) -> Choice:
+        """A trial that has an epoch, at its best one."""
+        best = trial.best
+        assert best is not None
+        path = None if trial.checkpoint is None else self.found(Path(trial.checkpoint))
+        return Choice(trial.trial_id, trial.config, best["val_map"], best["epoch"], path)
 
     def unfinished(self) -> list[TrialRecord]:
         """The trials that have not ended, those that failed included: a fault may have passed."""
@@ -280,6 +283,11 @@ class Study:
         for trial in self.trials:
             counts[trial.status] += 1
         return {status: count for status, count in counts.items() if count}
+
+    def delete(self, checkpoint: str | None) -> None:
+        """Deletes a checkpoint that no record names any more, if it lies in this study."""
+        if checkpoint is not None and self.folder / "tune" in Path(checkpoint).parents:
+            shutil.rmtree(Path(checkpoint).parent, ignore_errors=True)
 
     def found(self, checkpoint: Path) -> Path:
         """The checkpoint where it is now: a study's folder may have been moved as a whole."""
@@ -330,7 +338,8 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; StudyError names a file that is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -342,7 +351,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_trial(path: Path) -> TrialRecord:
     try:
-        trial = TrialRecord.from_dict(_read_json(path))
+        trial = TrialRecord.from_dict(read_json(path))
         name = f"{trial.loss}-{trial.number:03d}"
         maps = [row["val_map"] for row in trial.epochs]
     except StudyError:

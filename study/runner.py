@@ -23,7 +23,7 @@ from study.results import UNFINISHED, Study, StudyError, TrialRecord
 from study.search import Listed, Searches, Source
 from study.search_space import describe
 from study.tune_adapters import METRIC, HalvingByLoss, Recorder, StudySearcher
-from trainables.data import Split, load_split, slice_of
+from trainables.data import Split, hold_out, load_split, slice_of
 from trainables.trainable import RetrievalTrial
 
 GRACE_EPOCHS = 2
@@ -53,10 +53,10 @@ def run_study(
         StudyError, DataError: before any trial starts, when the plan cannot be run.
     """
     check_folder(folder, resume)
-    split = load_split(data_dir)
+    split = hold_out(load_split(data_dir), plan.holdout_classes)
     if plan.smoke_test:
         split = slice_of(split, SMOKE_TRAIN, SMOKE_VALIDATION)
-    with _only_driver(folder):
+    with only_driver(folder):
         study = _continued(plan, folder) if resume else None
         start_ray(address)
         try:
@@ -90,9 +90,12 @@ def check_folder(folder: Path, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def _only_driver(folder: Path) -> Iterator[None]:
-    """Holds a lock of the operating system, which ends with the process however that ends."""
-    lock = FileLock(folder / ".lock")
+def only_driver(folder: Path) -> Iterator[None]:
+    """Holds a lock of the operating system, which ends with the process however that ends.
+
+    Within a process it may be taken again; StudyError if another process holds it.
+    """
+    lock = FileLock(folder / ".lock", is_singleton=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -113,18 +116,25 @@ def _only_driver(folder: Path) -> Iterator[None]:
 def _continued(plan: Plan, folder: Path) -> Study:
     """The study in the folder, if this plan continues it; StudyError shows what differs."""
     study = Study.load(folder)
-    differences = plan.differences(study.info["plan"])
+    check_plan(plan, study)
     old = {row["knob"]: row for row in study.info["space"]}
     new = {row["knob"]: row for row in describe()}
     knobs = sorted(name for name in old | new if old.get(name) != new.get(name))
-    if knobs:
-        differences.append(f"the search space differs in {', '.join(knobs)}")
-    if differences:
-        raise StudyError(f"this does not continue the study in {folder}: {'; '.join(differences)}")
+    if knobs and not study.info.get("listed"):
+        law = f"this does not continue the study in {folder}"
+        raise StudyError(f"{law}: the search space differs in {', '.join(knobs)}")
     print(f"before: {counts_line(study)}", flush=True)
     for trial in study.unfinished():
         study.go_back(trial)
     return study
+
+
+def check_plan(plan: Plan, study: Study) -> None:
+    """StudyError shows why a plan does not continue a study, if it does not."""
+    differences = plan.differences(study.info["plan"])
+    if differences:
+        law = f"this does not continue the study in {study.folder}"
+        raise StudyError(f"{law}: {'; '.join(differences)}")
 
 
 def _tune(
@@ -180,12 +190,9 @@ def _tune(
             verbose=0,
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=1,  # the best, and Tune keeps the latest besides
-                checkpoint_score_attribute=METRIC,
-                checkpoint_score_order="max",
-                checkpoint_frequency=1,
-            ),
+            # The recorder deletes those that are no longer needed: Tune would write the state of
+            # the whole study with each that it deletes.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
         ),
     )
     tuner.fit()

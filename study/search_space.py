@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from trainables.config import METRIC_LOSSES, OPTIMIZERS, REFERENCES, SCHEDULES, TrialConfig
+from trainables.config import (
+    CLASSIFIERS,
+    METRIC_LOSSES,
+    OPTIMIZERS,
+    REFERENCES,
+    SCHEDULES,
+    TrialConfig,
+)
 
 Range = CategoricalDistribution | FloatDistribution
 
@@ -31,7 +38,7 @@ class Knob(NamedTuple):
     where: Mapping[str, tuple[str, ...]] = {}
 
     def used(self, chosen: Mapping[str, Any]) -> bool:
-        return all(chosen[field] in values for field, values in self.where.items())
+        return all(chosen.get(field) in values for field, values in self.where.items())
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Any:
         if isinstance(self.range, CategoricalDistribution):
@@ -54,6 +61,7 @@ def _log(low: float, high: float) -> FloatDistribution:
 
 _SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
 _METRIC = {"loss": METRIC_LOSSES}
+_CE, _COSINE = {"loss": ("cross_entropy",)}, {"classifier": ("cosine",)}
 _TRIPLET, _SMOOTH_AP = {"loss": ("triplet",)}, {"loss": ("smooth_ap",)}
 _N, _S = "nuisance", "scientific"
 
@@ -66,8 +74,17 @@ SPACE: tuple[Knob, ...] = (
     Knob("lr_adam",      "lr",           3e-3,     _log(1e-4, 2e-2),                _N, _ADAPTIVE),
     Knob("momentum",     "momentum",     0.9,      _choice(0.0, 0.9, 0.98),         _N, _SGD),
     Knob("weight_decay", "weight_decay", 4e-5,     _choice(0.0, 4e-5, 4e-4, 4e-3),  _N),
-    Knob("batch_size",   "batch_size",   256,      _choice(64, 128, 256, 512),      _N),
+    Knob("batch_size",   "batch_size",   256,      _choice(64, 128, 256, 512, 1024), _N),
+    Knob("batch_classes", "batch_classes", None,   _choice(None, 4, 8),             _N),
     Knob("schedule",     "schedule",     "cosine", _choice(*SCHEDULES),             _N),
+    Knob("warmup",       "warmup",       0.0,      _choice(0.0, 0.05, 0.2),         _N),
+    Knob("averaging",    "averaging",    0.0,      _choice(0.0, 0.98, 0.995),       _N),
+    Knob("flip",         "flip",         False,    _choice(False, True),            _N),
+    Knob("shift",        "shift",        0,        _choice(0, 1, 2),                _N),
+    Knob("erase",        "erase",        0,        _choice(0, 8),                   _N),
+    Knob("classifier",   "classifier",   "cosine", _choice(*CLASSIFIERS),           _N, _CE),
+    Knob("temperature",  "temperature",  0.1,      _log(0.02, 0.5),                 _N, _COSINE),
+    Knob("label_smoothing", "label_smoothing", 0.0, _choice(0.0, 0.05, 0.1),        _N, _CE),
     Knob("anchors",      "anchors",      "all",    _choice(10, "all"),              _N, _METRIC),
     Knob("margin",       "margin",       0.2,      _log(0.05, 1.0),                 _N, _TRIPLET),
     Knob("reduction",    "reduction",    "mean",   _choice("sum", "mean"),          _N, _TRIPLET),

@@ -17,6 +17,7 @@ from study.search import Source
 from trainables.train import EpochMetrics
 
 METRIC = "val_map"
+TABLES_EVERY = 20  # times as long as writing them takes
 EPOCH_FIELDS = tuple(EpochMetrics.__dataclass_fields__)
 
 
@@ -148,13 +149,15 @@ class HalvingByLoss(FIFOScheduler):
 class Recorder(tune.Callback):
     """Writes what happens to the study's folder and tells it to their source.
 
-    `watch` is called with every trial whose record changed.
+    `watch` is called with every trial whose record changed. The tables follow the records as fast
+    as their size allows, so that a trial of a large study costs no more than one of a small.
     """
 
     def __init__(self, study: Study, source: Source, watch: Callable[[TrialRecord], None]) -> None:
         self.study = study
         self.source = source
         self.watch = watch
+        self.stale, self.due = False, 0.0  # the tables, and when they may be written again
 
     def on_trial_start(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -192,8 +195,11 @@ class Recorder(tune.Callback):
         record = self._record(trial)
         if not record.cause:  # a diverged network is not worth keeping
             # It is that of the last epoch: Tune trains no further while it saves.
+            before = {record.checkpoint, record.last_checkpoint}
             record.add_checkpoint(str(Path(checkpoint.path) / "checkpoint.pt"))
             self.study.write_trial(record)
+            for old in before - {record.checkpoint, record.last_checkpoint}:
+                self.study.delete(old)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
@@ -218,13 +224,17 @@ class Recorder(tune.Callback):
     def end(self, record: TrialRecord) -> None:
         """Tells the search and the folder of a trial that has just ended."""
         record.ended = time.time()
+        self.stale = True
         self._write(record)
-        self.study.write()
         self.source.tell(record)
 
     def _write(self, record: TrialRecord) -> None:
         self.study.write_trial(record)
         self.watch(record)
+        start = time.monotonic()
+        if self.stale and start >= self.due:
+            self.study.write()
+            self.stale, self.due = False, start + TABLES_EVERY * (time.monotonic() - start)
 
     def _record(self, trial: Trial) -> TrialRecord:
         trial_id = trial.config["trial_id"]

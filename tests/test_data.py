@@ -55,8 +55,15 @@ def test_stratified_split_keeps_a_tenth_of_unequal_classes() -> None:
     assert sorted(both.tolist()) == list(range(180))
 
 
-def test_the_test_images_and_protocols() -> None:
-    test = data.load_test()
+def test_the_test_images_are_read_for_frozen_choices_alone(tmp_path: Path) -> None:
+    with pytest.raises(data.DataError, match=f"chosen and frozen; there is no {tmp_path}/best"):
+        data.load_test(frozen=tmp_path / "best.json")
+
+
+def test_the_test_images_and_protocols(tmp_path: Path) -> None:
+    frozen = tmp_path / "best.json"
+    frozen.touch()
+    test = data.load_test(frozen=frozen)
     assert test.images.shape == (10_000, 28, 28)
     assert np.bincount(test.labels).tolist() == [1_000] * 10
     assert data.PROTOCOLS == {"seed": (1_000, 100), "full": (10_000, 10_000)}

@@ -17,7 +17,7 @@ from analysis import report, tables
 from analysis.evaluation import Interval
 from study.results import Study, TrialRecord
 from tests.test_figures import INFO, trial
-from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split
+from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split, check_frozen
 from trainables.metrics import evaluate_retrieval
 from trainables.train import TrainingRun, embed, load_network
 
@@ -44,7 +44,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read.append("split")
         return Split(VALIDATION, VALIDATION)
 
-    def load_test(folder: Path | None) -> LabelledImages:
+    def load_test(folder: Path | None, *, frozen: Path) -> LabelledImages:
+        check_frozen(frozen)
         read.append("test")
         return TEST
 

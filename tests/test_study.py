@@ -53,8 +53,8 @@ def training_data_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / path.name).write_bytes(gzip.compress(b"not for a study"))
         else:
             shutil.copy(path, folder)
-    with pytest.raises(data.DataError):
-        data.load_test(folder)
+    with pytest.raises(data.DataError, match="t10k"):
+        data.load_test(folder, frozen=Path(__file__))
     return folder
 
 
@@ -88,7 +88,8 @@ def test_no_process_of_a_study_opens_the_test_files(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("READ_THE_TEST_SPLIT", str(tmp_path / "read"))
     if leaks:  # the spy would see it
-        code = "from trainables.data import load_test; load_test()"
+        code = f"""from pathlib import Path; from trainables.data import load_test
+load_test(frozen=Path({__file__!r}))"""
         subprocess.run([sys.executable, "-c", code], check=True)
     else:
         arguments = ("--num-samples", "1", "--max-epochs", "1", "--storage-path", str(tmp_path))

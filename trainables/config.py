@@ -15,6 +15,7 @@ NUMERATORS = ("paper", "seed")
 REDUCTIONS = ("mean", "sum")
 PRECISIONS = ("auto", "float32", "bfloat16")
 METRIC_LOSSES = ("triplet", "smooth_ap")
+CLASSIFIERS = ("linear", "cosine")
 DATASETS = ("fashion_mnist",)  # read by `trainables.data`
 NETWORKS = ("seed_cnn",)  # built by `trainables.model`
 
@@ -22,6 +23,9 @@ NETWORKS = ("seed_cnn",)  # built by `trainables.model`
 # Where it is used it must be set, elsewhere it may not be.
 CONDITIONAL_KNOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "momentum": ("optimizer", ("sgd",)),
+    "classifier": ("loss", ("cross_entropy",)),
+    "temperature": ("classifier", ("cosine",)),
+    "label_smoothing": ("loss", ("cross_entropy",)),
     "anchors": ("loss", METRIC_LOSSES),
     "margin": ("loss", ("triplet",)),
     "reduction": ("loss", ("triplet",)),
@@ -47,8 +51,13 @@ def _integer(name: str, value: object, least: int, alternative: str = "") -> Non
         raise ValueError(f"{name} must be {law}; got {value!r}")
 
 
+def _truth(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}")
+
+
 def _set_exactly_where_used(
-    knob: str, value: object, field: str, chosen: str, users: tuple[str, ...]
+    knob: str, value: object, field: str, chosen: str | None, users: tuple[str, ...]
 ) -> None:
     if chosen in users and value is None:
         raise ValueError(f"{knob} must be set for {field} {chosen}; got None")
@@ -70,8 +79,22 @@ class TrialConfig:
         momentum: SGD's momentum, 0 <= momentum < 1. Only for `sgd`.
         weight_decay: >= 0; coupled for SGD and Adam, decoupled for AdamW, as torch defines them.
         batch_size: images a step, >= 2. The incomplete batch at an epoch's end is left out.
+        batch_classes: classes a batch, each with `batch_size / batch_classes` images (P x K
+            batches); it divides `batch_size`. None takes batches of a random order of all images.
         epochs: passes over the training images, >= 1.
         schedule: `constant`, or `cosine` (to 0 over all steps of the run).
+        warmup: the share of all steps over which the learning rate first rises linearly, in
+            [0, 1).
+        averaging: of the weights, which are judged and kept then: the decay a step of their
+            exponential moving average, in [0, 1); 0 for none.
+        flip: mirror every training image left to right with probability 1/2.
+        shift: move every training image by up to so many pixels each way, >= 0.
+        erase: blank a square of this side at a random place of every training image, >= 0.
+        classifier: `linear`, on the vector before it is scaled to unit length, or `cosine`: the
+            similarity of unit embeddings and unit class weights. Only for `cross_entropy`.
+        temperature: divides these similarities, > 0. Only for the `cosine` classifier.
+        label_smoothing: the share of the target that is spread evenly, in [0, 1). Only for
+            `cross_entropy`.
         anchors: the first so many images of a batch, or `all`. Only for `triplet`, `smooth_ap`.
         margin: in squared distance, >= 0. Only for `triplet`.
         reduction: `mean` over the violating triplets, or `sum` over an anchor's pairs. Only for
@@ -82,7 +105,7 @@ class TrialConfig:
             `smooth_ap`.
         precision: of the convolutions: `float32`, `bfloat16` (autocast; weights, embeddings, losses
             and metrics stay float32), or `auto`: bfloat16 where the processor has it.
-        seed: of the initial weights and of the order of the images, >= 0.
+        seed: of the initial weights, of the order of the images and of their changes, >= 0.
         dataset, network: by their names in `trainables.data` and `trainables.model`.
 
     Raises:
@@ -95,8 +118,17 @@ class TrialConfig:
     momentum: float | None = None
     weight_decay: float = 0.0
     batch_size: int = 64
+    batch_classes: int | None = None
     epochs: int = 100
     schedule: str = "constant"
+    warmup: float = 0.0
+    averaging: float = 0.0
+    flip: bool = False
+    shift: int = 0
+    erase: int = 0
+    classifier: str | None = None
+    temperature: float | None = None
+    label_smoothing: float | None = None
     anchors: int | Literal["all"] | None = None
     margin: float | None = None
     reduction: str | None = None
@@ -115,8 +147,13 @@ class TrialConfig:
             _set_exactly_where_used(knob, getattr(self, knob), field, getattr(self, field), users)
         _number("lr", self.lr, "> 0", lambda x: x > 0)
         _number("weight_decay", self.weight_decay, ">= 0", lambda x: x >= 0)
-        if self.momentum is not None:
-            _number("momentum", self.momentum, "in [0, 1)", lambda x: 0 <= x < 1)
+        for name in ("momentum", "warmup", "averaging", "label_smoothing"):
+            if getattr(self, name) is not None:
+                _number(name, getattr(self, name), "in [0, 1)", lambda x: 0 <= x < 1)
+        if self.classifier is not None:
+            _one_of("classifier", self.classifier, CLASSIFIERS)
+        if self.temperature is not None:
+            _number("temperature", self.temperature, "> 0", lambda x: x > 0)
         if self.margin is not None:
             _number("margin", self.margin, ">= 0", lambda x: x >= 0)
         if self.tau is not None:
@@ -128,6 +165,16 @@ class TrialConfig:
         if self.anchors not in (None, "all"):
             _integer("anchors", self.anchors, 1, "or 'all'")
         _integer("batch_size", self.batch_size, 2)
+        if self.batch_classes is not None:
+            _integer("batch_classes", self.batch_classes, 1, "or None")
+            if self.batch_size % self.batch_classes:
+                raise ValueError(
+                    f"batch_classes must divide batch_size {self.batch_size}; "
+                    f"got {self.batch_classes}"
+                )
+        _truth("flip", self.flip)
+        _integer("shift", self.shift, 0)
+        _integer("erase", self.erase, 0)
         _integer("epochs", self.epochs, 1)
         _integer("seed", self.seed, 0)
         _one_of("precision", self.precision, PRECISIONS)
@@ -165,7 +212,14 @@ KNOB_NAMES = tuple(field.name for field in dataclasses.fields(TrialConfig))
 
 # The settings that the seed study printed, for its 100 epochs.
 REFERENCES: dict[str, TrialConfig] = {
-    "cross_entropy": TrialConfig(loss="cross_entropy", optimizer="sgd", lr=1e-3, momentum=0.9),
+    "cross_entropy": TrialConfig(
+        loss="cross_entropy",
+        optimizer="sgd",
+        lr=1e-3,
+        momentum=0.9,
+        classifier="linear",
+        label_smoothing=0.0,
+    ),
     "triplet": TrialConfig(
         loss="triplet",
         optimizer="sgd",

@@ -14,7 +14,7 @@ import hashlib
 import sys
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -143,16 +143,33 @@ def load_split(folder: Path | str | None = None) -> Split:
     return stratified_split(_load("train", folder))
 
 
-def load_test(folder: Path | str | None = None) -> LabelledImages:
-    """Fashion-MNIST's 10,000 test images. Only for configurations that are chosen and frozen."""
+def load_test(folder: Path | str | None = None, *, frozen: Path) -> LabelledImages:
+    """Fashion-MNIST's 10,000 test images, for configurations that are chosen and frozen.
+
+    Args:
+        folder: as for `find_fashion_mnist`.
+        frozen: the file that holds the choices.
+
+    Raises:
+        DataError: that file does not exist, or the images are missing or damaged.
+    """
+    check_frozen(frozen)
     return _load("test", folder)
 
 
+def check_frozen(file: Path) -> None:
+    """DataError unless the file of the frozen choices exists: the law of every `load_test`."""
+    if not file.is_file():
+        law = "the test images are read for configurations that are chosen and frozen"
+        raise DataError(f"{law}; there is no {file}")
+
+
 class Dataset(NamedTuple):
-    """A dataset by name: its training split, its test images and its classes' names."""
+    """A dataset by name: its training split, its test images (`load_test(folder, frozen=file)`),
+    and its classes' names."""
 
     load_split: Callable[[Path | str | None], Split]
-    load_test: Callable[[Path | str | None], LabelledImages]
+    load_test: Callable[..., LabelledImages]
     classes: tuple[str, ...]
 
 
@@ -172,6 +189,33 @@ def stratified_split(data: LabelledImages, seed: int = SPLIT_SEED) -> Split:
 def slice_of(split: Split, train: int, validation: int) -> Split:
     """The first images of each part of a split, for smoke tests."""
     return Split(split.train.take(slice(train)), split.validation.take(slice(validation)))
+
+
+def class_numbers(given: Iterable[int | str], names: Sequence[str] = CLASSES) -> list[int]:
+    """Ascending numbers of classes that are given by number or by name, whatever its case.
+
+    Raises:
+        DataError: there is no such class, or it is given twice.
+    """
+    known = {name.lower(): number for number, name in enumerate(names)}
+    known |= {str(number): number for number in range(len(names))}
+    wanted = [str(one).strip().lower() for one in given]
+    for one in wanted:
+        if one not in known:
+            classes = ", ".join(f"{number} {name}" for number, name in enumerate(names))
+            raise DataError(f"a class must be one of {classes}; got {one!r}")
+    numbers = sorted(known[one] for one in wanted)
+    if len(set(numbers)) < len(numbers):
+        raise DataError(f"classes must be named once each; got {', '.join(wanted)}")
+    return numbers
+
+
+def hold_out(split: Split, classes: Sequence[int]) -> Split:
+    """The split without the images of these classes."""
+    return Split(
+        split.train.take(~np.isin(split.train.labels, classes)),
+        split.validation.take(~np.isin(split.validation.labels, classes)),
+    )
 
 
 def scale(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+CPU_BATCH = 64  # images at a time through all layers
+
 
 class SeedCNN(nn.Module):
     """Three 3x3 convolutions, pooled to a vector of 256: 28,064 weights, and 2,570 to classify.
@@ -30,6 +32,11 @@ class SeedCNN(nn.Module):
 
         Under autocast the convolutions are computed in its dtype, the result is in the weights'.
         """
+        if images.device.type == "cpu":  # what one layer leaves is in the cache for the next
+            return torch.cat([self._pooled(part) for part in images.split(CPU_BATCH)])
+        return self._pooled(images)
+
+    def _pooled(self, images: Tensor) -> Tensor:
         x = images.contiguous(memory_format=torch.channels_last)
         # The maximum and ReLU commute, and the first leaves a quarter of the numbers.
         x = F.max_pool2d(self.conv1(x), 2).relu_()
@@ -38,9 +45,14 @@ class SeedCNN(nn.Module):
         # The four overlapping 4x4 windows of adaptive average pooling from 7x7 to 2x2.
         return F.avg_pool2d(x, 4, stride=3).flatten(1)
 
-    def logits(self, features: Tensor) -> Tensor:
-        """(B, 256), not scaled to unit length → (B, classes)."""
-        return self.classifier(features)
+    def logits(self, features: Tensor, temperature: float | None = None) -> Tensor:
+        """(B, 256), not scaled to unit length → (B, classes).
+
+        With a temperature: the cosine of embedding and class weights, divided by it (no bias).
+        """
+        if temperature is None:
+            return self.classifier(features)
+        return unit_length(features) @ unit_length(self.classifier.weight).T / temperature
 
 
 NETWORKS: dict[str, Callable[[], SeedCNN]] = {"seed_cnn": SeedCNN}

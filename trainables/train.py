@@ -20,7 +20,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from trainables.batches import change, draw_changes, draw_order
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split, scale
 from trainables.losses import smooth_ap_loss, triplet_loss
@@ -67,7 +69,8 @@ class TrainingRun:
         device: `cpu` or `cuda`; the images are resident on it.
 
     Raises:
-        ValueError: a batch is larger than the training or the validation part.
+        ValueError: a batch is larger than the training or the validation part, or cannot have the
+            classes that it is to have.
         DivergedError: while iterating, when a loss is not finite.
     """
 
@@ -91,7 +94,11 @@ class TrainingRun:
         self.optimizer = _optimizer(config, self.network)
         self.steps_per_epoch = len(split.train) // config.batch_size
         self.schedule = _schedule(config, self.optimizer, config.epochs * self.steps_per_epoch)
+        self.average = _average(config, self.network)
         self.order = torch.Generator().manual_seed(config.seed)  # of the images, on the CPU
+        self.changes = torch.Generator().manual_seed(config.seed)
+        if config.batch_classes is not None:  # what it cannot hold is said at the door
+            draw_order(torch.from_numpy(split.train.labels), config, torch.Generator())
         self.last_finite: float | None = None
 
     def __iter__(self) -> Iterator[EpochMetrics]:
@@ -124,10 +131,13 @@ class TrainingRun:
             "config": self.config.to_dict(),
             "epoch": self.epoch,
             "last_finite": self.last_finite,
-            "network": self.network.state_dict(),
+            "network": self.judged.state_dict(),
+            "trained": self.network.state_dict(),
+            "averaged": None if self.average is None else self.average.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "order": self.order.get_state(),
+            "changes": self.changes.get_state(),
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
@@ -140,47 +150,68 @@ class TrainingRun:
             raise ValueError(f"checkpoint {path} belongs to {state['config']}, not to this trial")
         self.epoch = state["epoch"]
         self.last_finite = state["last_finite"]
-        self.network.load_state_dict(state["network"])
+        self.network.load_state_dict(state["trained"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["network"])
+            self.average.n_averaged.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.order.set_state(state["order"])
+        self.changes.set_state(state["changes"])
+
+    @property
+    def judged(self) -> SeedCNN:
+        """The network that is evaluated and kept: that of the averaged weights, if there are."""
+        return self.network if self.average is None else self.average.module  # type: ignore[return-value]
 
     def _train_steps(self) -> Tensor:
         """All steps of an epoch; their losses (steps,), still on the device."""
         self.network.train()
         size = self.config.batch_size
-        order = torch.randperm(len(self.labels), generator=self.order).to(self.device)
+        order = draw_order(self.labels.cpu(), self.config, self.order).to(self.device)
+        height, width = self.images.shape[1:]
+        changes = draw_changes(order.numel(), height, width, self.config, self.changes)
+        changes = None if changes is None else changes.to(self.device)
         losses = torch.empty(self.steps_per_epoch, device=self.device)
-        for step in range(self.steps_per_epoch):
-            rows = order[step * size : (step + 1) * size]
-            features = self._features(self.images.index_select(0, rows))
-            loss = self._loss(features, self.labels.index_select(0, rows))
+        for step, rows in enumerate(order):
+            images = self.images.index_select(0, rows)
+            if changes is not None:
+                images = change(images, changes.take(slice(step * size, (step + 1) * size)))
+            features = self._features(self.network, images)
+            loss = self._loss(self.network, features, self.labels.index_select(0, rows))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
             self.schedule.step()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
             losses[step] = loss.detach()
         return losses
 
-    def _features(self, images: Tensor) -> Tensor:
+    def _features(self, network: SeedCNN, images: Tensor) -> Tensor:
         low = self.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            return self.network(scale(images))
+            return network(scale(images))
 
-    def _loss(self, features: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, network: SeedCNN, features: Tensor, labels: Tensor) -> Tensor:
         if self.config.loss == "cross_entropy":
-            return F.cross_entropy(self.network.logits(features), labels)
+            logits = network.logits(features, self.config.temperature)
+            smoothing = self.config.label_smoothing or 0.0
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
         return embedding_loss(self.config, unit_length(features), labels)
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, float]:
         """The same loss over batches of the validation images, and their mAP."""
-        self.network.eval()
+        network = self.judged.eval()
         images = self.val_images.split(EMBEDDING_BATCH)
-        features = torch.cat([self._features(batch) for batch in images])
+        features = torch.cat([self._features(network, batch) for batch in images])
         size = self.config.batch_size
         starts = range(0, len(features) - size + 1, size)
-        losses = [self._loss(features[i : i + size], self.val_labels[i : i + size]) for i in starts]
+        losses = [
+            self._loss(network, features[i : i + size], self.val_labels[i : i + size])
+            for i in starts
+        ]
         val_loss = self._finite_mean(torch.stack(losses), "validation")
         embeddings = unit_length(features)
         itself = torch.arange(len(embeddings), device=self.device)
@@ -275,12 +306,22 @@ def _optimizer(config: TrialConfig, network: nn.Module) -> torch.optim.Optimizer
     return kind(weights, **common)
 
 
+def _average(config: TrialConfig, network: nn.Module) -> AveragedModel | None:
+    if not config.averaging:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
+
+
 def _schedule(
     config: TrialConfig, optimizer: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
+    rising = round(config.warmup * steps)
+
     def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / (rising + 1)
         if config.schedule == "constant":
             return 1.0
-        return 0.5 * (1 + math.cos(math.pi * step / steps))
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / (steps - rising)))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -1,11 +1,11 @@
 """What a study costs besides training, as Markdown tables.
 
     python tests/benchmarks/bench_study.py                     # start-up, then 1,000 trials
-    python tests/benchmarks/bench_study.py --trials 100 --concurrent 16
+    python tests/benchmarks/bench_study.py --rounds 0 --trials 100 --concurrent 16
 
 First what a trial costs beside training and evaluation, with actors that are reused and with new
-ones, in turn. Then trials that do nothing, many at a
-time on a simulated machine of that many CPUs: trials a second and the driver's memory over time.
+ones, in turn. Then trials that do nothing, many at a time on a simulated machine of that many
+CPUs: trials a second and the driver's memory over time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import statistics
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,13 @@ from ray import tune
 
 from study import cluster, runner
 from study.plan import Plan
-from study.results import Study
+from study.progress import Progress
+from study.results import TrialRecord
 from study.runner import run_study
 
 REUSE = tune.TuneConfig
 START = cluster.ray.init
+EVERY = 100  # trials
 
 
 class NoTraining(tune.Trainable):
@@ -80,33 +81,40 @@ def _tune_config(reuse: bool, **options: Any) -> Any:
 
 
 def many_trials(folder: Path, trials: int, concurrent: int) -> pd.DataFrame:
-    """Trials ended and the driver's memory in MiB, every five seconds."""
+    """The driver before the first trial and after every hundred: seconds, and its memory in MiB."""
+    rows: list[dict[str, float]] = []
+
+    class Measured(Progress):
+        """Counts the trials that end."""
+
+        ended = 0
+
+        def __call__(self, record: TrialRecord) -> None:
+            super().__call__(record)
+            self.ended += record.status != "running"
+            if self.ended >= EVERY * len(rows):
+                memory = psutil.Process().memory_info().rss / 2**20
+                rows.append({"ended": self.ended, "s": time.monotonic(), "MiB": memory})
+
+    runner.Progress = Measured  # type: ignore[misc]
     runner.tune.TuneConfig = REUSE
     runner.RetrievalTrial = NoTraining  # type: ignore[misc, assignment]
+    # Without images: their class would bring torch into every worker, 20 GB for 64 of them.
+    runner.load_split, runner.slice_of = lambda _: (), lambda *_: ()  # type: ignore[assignment]
     cluster.ray.init = functools.partial(START, num_cpus=concurrent)
-    rows: list[dict[str, float]] = []
-    finished = threading.Event()
-
-    def watch() -> None:
-        start = time.monotonic()
-        while not finished.wait(5):
-            names = list((folder / "trials").glob("*.json"))
-            memory = psutil.Process().memory_info().rss / 2**20
-            rows.append({"s": time.monotonic() - start, "started": len(names), "MiB": memory})
-
-    threading.Thread(target=watch, daemon=True).start()
     plan = Plan(losses=["smooth_ap"], num_samples=trials, max_epochs=3, smoke_test=True)
     run_study(plan, folder)
-    finished.set()
-    cluster.ray.init = START
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    table["s"] -= table["s"][0]
+    table["trials/s"] = table["ended"].diff() / table["s"].diff()
+    return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a study costs besides training.")
     parser.add_argument("--trials", type=int, default=1_000)
     parser.add_argument("--concurrent", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=2, help="of the start-up part")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -114,18 +122,14 @@ def main() -> None:
         for turn in range(given.rounds):
             for reuse in (True, False):
                 waits[reuse].append(overhead(folder / f"{turn}-{reuse}", reuse, trials=8))
-        medians = {reuse: statistics.median(each) for reuse, each in waits.items()}
         table = many_trials(folder / "many", given.trials, given.concurrent)
-        study = Study.load(folder / "many")
-    print("\n| actors | s a trial beside training | ratio |\n|---|--:|--:|")
-    for reuse, name in ((True, "reused"), (False, "new")):
-        print(f"| {name} | {medians[reuse]:.2f} | {medians[reuse] / medians[True]:.1f} |")
-    ends = [trial.ended for trial in study.trials if trial.ended]
-    starts = [trial.started for trial in study.trials if trial.started]
-    rate = len(ends) / (max(ends) - min(starts))
-    print(f"\n{len(ends)} trials, {given.concurrent} at a time: {rate:.2f} trials/s\n")
-    shown = table.iloc[:: max(1, len(table) // 10)]
-    print(shown.round(0).astype(int).to_markdown(index=False))
+    if waits[True]:
+        medians = {reuse: statistics.median(each) for reuse, each in waits.items()}
+        print("\n| actors | s a trial beside training | ratio |\n|---|--:|--:|")
+        for reuse, name in ((True, "reused"), (False, "new")):
+            print(f"| {name} | {medians[reuse]:.2f} | {medians[reuse] / medians[True]:.1f} |")
+    print(f"\n{given.trials} trials, {given.concurrent} at a time:\n")
+    print(table.to_markdown(index=False, floatfmt=(".0f", ".0f", ".0f", ".1f")))
 
 
 if __name__ == "__main__":

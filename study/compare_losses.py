@@ -1,0 +1,98 @@
+"""Which loss retrieves images best? Sweeps all three, confirms the choices, tests them once.
+
+    python study/compare_losses.py --num-samples 24 --max-epochs 30
+    python study/compare_losses.py --smoke-test            # all four steps in under four minutes
+    python study/compare_losses.py --resume --name <name>  # go on after any end
+
+1. sweep: a search for each loss, of equal trials, epochs and scheduler;
+2. choose: by validation mAP alone; choices.json is written once and never changed;
+3. confirm: each choice and each reference configuration on fresh seeds, for all epochs;
+4. test: the test images are read once, for those runs; a second reading must say why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from study.cli import add_run_options, run
+from study.comparison import compare
+from study.final_test import FINALS
+from study.plan import Plan
+from study.progress import duration
+from study.results import Study
+from trainables.config import LOSSES
+from trainables.data import CLASSES
+
+NUM_SAMPLES, MAX_EPOCHS, CONFIRM_SEEDS = 24, 30, 5
+SMOKE_SAMPLES, SMOKE_EPOCHS, SMOKE_SEEDS = 3, 2, 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of a comparison; those that are not given are not in the namespace."""
+    text = argparse.ArgumentParser(
+        description="Compare the three losses: sweep, choose, confirm, test once.",
+        argument_default=argparse.SUPPRESS,
+    )
+    add = text.add_argument
+    add("--num-samples", type=int, help=f"trials for each loss (default: {NUM_SAMPLES})")
+    add("--max-epochs", type=int, help=f"epochs of a trial at most (default: {MAX_EPOCHS})")
+    add(
+        "--confirm-seeds",
+        type=int,
+        help=f"fresh seeds on which the choices are confirmed, >= 2 (default: {CONFIRM_SEEDS})",
+    )
+    add("--confirm-epochs", type=int, help="epochs of a confirming run (default: --max-epochs)")
+    add(
+        "--holdout-classes",
+        type=lambda text: text.split(","),
+        metavar="CLASS,CLASS,...",
+        help="train on the other classes, and retrieve among the test images of these alone",
+    )
+    add("--reread-test", metavar="WHY", help="read the test images again; the reason is logged")
+    add_run_options(text)
+    return text
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the comparison that the arguments describe; returns the exit code."""
+    options = vars(parser().parse_args(arguments))
+    smoke = options.get("smoke_test", False)
+    return run(
+        options,
+        job=partial(compare, reread=options.pop("reread_test", None)),
+        tell=tell,
+        title="compare",
+        losses=list(LOSSES),
+        num_samples=SMOKE_SAMPLES if smoke else NUM_SAMPLES,
+        max_epochs=SMOKE_EPOCHS if smoke else MAX_EPOCHS,
+        confirm_seeds=SMOKE_SEEDS if smoke else CONFIRM_SEEDS,
+    )
+
+
+def tell(folder: Path, seconds: float) -> int:
+    """Prints what a comparison found and what to type next; returns the exit code."""
+    summary = pd.read_csv(folder / FINALS / "summary.csv")
+    differences = pd.read_csv(folder / FINALS / "differences.csv")
+    columns = ["protocol", "role", "loss", "map", "low", "high", "query_low", "query_high", "runs"]
+    held_out = [CLASSES[n] for n in Plan(**Study.load(folder).info["plan"]).holdout_classes]
+    print(f"\nTest images of {', '.join(held_out) or 'all classes'};", end=" ")
+    print(f"mAP with 95 % intervals over seeds and over queries:\n{_text(summary[columns])}")
+    columns = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high"]
+    columns += ["p_corrected", "shown"]
+    print(f"\nPaired differences (corrected for three comparisons):\n{_text(differences[columns])}")
+    print(f"\nThe comparison is finished; {duration(seconds)}. Everything lies in {folder}")
+    print(f"Next:  python analysis/report.py {folder}")
+    return 0
+
+
+def _text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, na_rep="-", float_format="{:.4f}".format)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,351 @@
+"""The one reading of the test split: when it is refused, and what it writes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from study import final_test
+from study.choices import CHOICES, Frozen, confirming_trials, freeze
+from study.final_test import INTERRUPTED, is_complete, read_test, readings
+from study.plan import Plan
+from study.results import Study, StudyError, TrialRecord
+from tests.oracles import slow_average_precision, slow_ranking
+from trainables.config import LOSSES, REFERENCES
+from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split, check_frozen
+from trainables.train import TrainingRun, embed, load_network
+
+SEEDS = (8, 9, 10)
+Made = tuple[Study, Study]
+
+
+def blocks(count: int, seed: int) -> LabelledImages:
+    """Coarse images that say little about their label; one class has one image alone, row 5."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(9, size=count)
+    labels[5] = 9
+    coarse = rng.integers(200, size=(count, 4, 4)) + 6 * labels[:, None, None]
+    images = coarse.repeat(7, axis=1).repeat(
+        7, axis=2
+    )  # far apart, so that float32 ranks nearly all surely
+    return LabelledImages(images.astype(np.uint8), labels)
+
+
+TRAIN, TEST = blocks(80, seed=1), blocks(130, seed=2)
+
+
+@pytest.fixture(autouse=True)
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The dataset is a small one; the list has the file of choices of every reading."""
+    read: list[Path] = []
+
+    def load_test(folder: Path | None, *, frozen: Path) -> LabelledImages:
+        check_frozen(frozen)
+        read.append(frozen)
+        return TEST
+
+    split = Split(TRAIN, TRAIN)
+    dataset = Dataset(lambda folder: split, load_test, CLASSES)
+    monkeypatch.setitem(DATASETS, "fashion_mnist", dataset)
+    return read
+
+
+def add_trial(study: Study, record: TrialRecord, val_map: float, status: str = "finished") -> None:
+    """Writes a trial as if it had been trained for one epoch, to weights of its own."""
+    run = TrainingRun(record.config, Split(TRAIN, TRAIN))
+    number = torch.Generator().manual_seed(
+        LOSSES.index(record.loss) * 100 + record.number * (study.folder.name == "confirmation")
+    )
+    for weights in run.network.parameters():
+        weights.data += 0.05 * torch.randn(weights.shape, generator=number)
+    run.epoch = 1
+    path = study.folder / "tune" / "01" / record.trial_id / "checkpoint.pt"
+    path.parent.mkdir(parents=True)
+    run.save(path)
+    row = dict.fromkeys(("train_loss", "val_loss", "evaluation_seconds", "images_per_second"), 1.0)
+    record.add_epoch({"epoch": 1, "val_map": val_map, "seconds": 2.0, **row})
+    record.add_checkpoint(str(path))
+    record.status, record.worker, record.logs = status, "the-host:123", str(path.parent)
+    study.trials.append(record)
+    study.write_trial(record)
+
+
+def make(folder: Path, failed: tuple[str, ...] = (), **changes: Any) -> Made:
+    """A comparison whose sweep and confirmation are finished; the sweep had two trials a loss."""
+    fields = {"losses": list(LOSSES), "num_samples": 2, "max_epochs": 1, "seed": 7}
+    plan = Plan(**{**fields, "confirm_seeds": len(SEEDS), **changes})
+    info = {"status": "finished", "plan": plan.fields(), "command": "python study/x.py --name c"}
+    sweep = Study.create(folder, info)
+    for loss in LOSSES:
+        reference = REFERENCES[loss].replace(epochs=1, seed=7)
+        add_trial(sweep, TrialRecord(f"{loss}-000", reference), 0.3)
+        add_trial(sweep, TrialRecord(f"{loss}-001", reference.replace(lr=0.01)), 0.4)
+    sweep.write()
+    confirmation = Study.create(folder / "confirmation", info | {"listed": True})
+    for number, record in enumerate(confirming_trials(plan, freeze(sweep, plan))):
+        status = "failed" if record.trial_id in failed else "finished"
+        add_trial(confirmation, record, 0.5 + number / 100, status)
+    confirmation.write()
+    return Study.load(folder), Study.load(folder / "confirmation")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return make(tmp_path / "c")
+
+
+def finals(sweep: Study, name: str) -> pd.DataFrame:
+    return pd.read_csv(sweep.folder / "finals" / f"{name}.csv")
+
+
+def slow_queries(study: Study, trial_id: str, test: LabelledImages) -> tuple[list, list]:
+    """The AP and the ranking of the first 100 queries, by loops."""
+    trial = next(trial for trial in study.trials if trial.trial_id == trial_id)
+    assert trial.checkpoint is not None
+    rows = embed(load_network(Path(trial.checkpoint))[1], test).double().tolist()
+    rankings = [slow_ranking(rows[q], rows, own=q) for q in range(100)]
+    relevant = [[test.labels[i] == test.labels[q] for i in r] for q, r in enumerate(rankings)]
+    return [slow_average_precision(marks) for marks in relevant], rankings
+
+
+def test_the_choice_and_the_runs_that_confirm_it(made: Made) -> None:
+    sweep, confirmation = made
+    frozen = Frozen.load(sweep.folder)
+    assert frozen.seeds == list(SEEDS)  # and not 7, the sweep's
+    assert {loss: c.trial_id for loss, c in frozen.choices.items()} == {
+        loss: f"{loss}-001" for loss in LOSSES
+    }
+    for loss in LOSSES:
+        runs = [run for run in confirmation.trials if run.loss == loss]
+        assert [run.config.seed for run in runs] == [*SEEDS, *SEEDS]
+        assert [frozen.role(run) for run in runs] == ["chosen"] * 3 + ["reference"] * 3
+        assert [run.config.lr for run in runs] == [0.01] * 3 + [REFERENCES[loss].lr] * 3
+
+
+def test_what_a_reading_writes(made: Made, reads: list[Path]) -> None:
+    sweep, confirmation = made
+    read_test(sweep, confirmation)
+    assert reads == [sweep.folder / CHOICES]
+    runs, queries = finals(sweep, "runs"), np.load(sweep.folder / "finals" / "queries.npz")
+    assert runs["trial_id"].tolist() == [
+        f"{loss}-{n:03d}" for loss in sorted(LOSSES) for n in range(6)
+    ]
+    assert runs["seed"].tolist() == [*SEEDS] * 6
+    np.testing.assert_array_equal(queries["labels"], TEST.labels)
+    assert queries["labels"].dtype == np.uint8
+    for trial_id in ("triplet-000", "smooth_ap-004"):
+        slow, rankings = slow_queries(confirmation, trial_id, TEST)
+        assert slow[5] is None
+        expected = [math.nan if ap is None else ap for ap in slow]
+        for found in (queries[f"ap_full/{trial_id}"][:100], queries[f"ap_seed/{trial_id}"]):
+            same = np.isclose(found, expected, atol=1e-6, equal_nan=True)
+            assert same.shape == (100,) and same.mean() >= 0.98
+        row = runs.set_index("trial_id").loc[trial_id]
+        assert row["map_seed"] == pytest.approx(np.nanmean(expected), abs=1e-4)
+        assert row["map_full"] == pytest.approx(np.nanmean(queries[f"ap_full/{trial_id}"]))
+        if trial_id == "triplet-000":
+            for name, k in (("seed", 50), ("full", 10)):
+                same = queries[f"nearest_{name}/{trial_id}"][:100] == [r[:k] for r in rankings]
+                assert same.shape == (100, k) and same.mean() > 0.99
+    shown = {name for name in queries.files if name.startswith("nearest")}
+    assert shown == {
+        f"nearest_{p}/{loss}-{n:03d}" for p in ("full", "seed") for loss in LOSSES for n in (0, 3)
+    }
+    assert queries["precision_full/triplet-000"].shape == (101,)
+    assert {queries[name].dtype.name for name in queries.files} == {"uint8", "uint16", "float32"}
+
+
+def test_the_tables_follow_from_the_queries(made: Made) -> None:
+    sweep, confirmation = made
+    read_test(sweep, confirmation)
+    queries = np.load(sweep.folder / "finals" / "queries.npz")
+    summary = finals(sweep, "summary").set_index(["protocol", "role", "loss"])
+    differences = finals(sweep, "differences").set_index(["protocol", "role", "first", "second"])
+    assert len(summary) == 12 and len(differences) == 18
+
+    def ap(loss: str, first: int) -> np.ndarray:
+        rows = [queries[f"ap_full/{loss}-{first + n:03d}"] for n in range(3)]
+        return np.delete(np.array(rows, dtype=float), 5, axis=1)
+
+    row = summary.loc["full", "reference", "triplet"]
+    maps = ap("triplet", 3).mean(1)
+    low, high = stats.ttest_1samp(maps, 0).confidence_interval()
+    assert row[["map", "low", "high"]].tolist() == pytest.approx([maps.mean(), low, high])
+    assert row[["runs", "trials", "epochs", "sweep_seconds"]].tolist() == [3, 0, 0, 0]
+    row = summary.loc["full", "chosen", "triplet"]
+    assert row[["trials", "epochs", "sweep_seconds", "confirm_seconds"]].tolist() == [2, 2, 4, 6]
+    assert row["val_map"] == pytest.approx(0.5 + (1 + 4 + 7) / 300)
+    pairs = [("cross_entropy", "triplet"), ("cross_entropy", "smooth_ap"), ("triplet", "smooth_ap")]
+    tests = [stats.ttest_rel(ap(a, 0), ap(b, 0), axis=None) for a, b in pairs]
+    by_seed = [stats.ttest_rel(ap(a, 0).mean(1), ap(b, 0).mean(1)).pvalue for a, b in pairs]
+    by_query = [stats.ttest_rel(ap(a, 0).mean(0), ap(b, 0).mean(0)).pvalue for a, b in pairs]
+    for pair, test, seed_p, query_p in zip(pairs, tests, by_seed, by_query, strict=True):
+        row = differences.loc[("full", "chosen", *pair)]
+        assert np.sign(row["difference"]) == np.sign(test.statistic)
+        assert row[["seed_p", "query_p"]].tolist() == pytest.approx([seed_p, query_p])
+        assert row["p_corrected"] >= max(seed_p, query_p)
+        assert row["shown"] == (row["p_corrected"] < 0.05)
+    row = differences.loc[("full", "tuning", "triplet", "triplet")]
+    assert row["difference"] == pytest.approx((ap("triplet", 0) - ap("triplet", 3)).mean())
+
+
+def test_a_second_reading_must_say_why_and_is_logged(made: Made, reads: list[Path]) -> None:
+    sweep, confirmation = made
+    read_test(sweep, confirmation)
+    with pytest.raises(StudyError, match=r"is read once; .* logs 1 reading: say why"):
+        read_test(sweep, confirmation)
+    with pytest.raises(StudyError, match="is read once"):
+        read_test(sweep, confirmation, resume=True)
+    assert len(reads) == 1
+    before = {p.name: p.read_bytes() for p in (sweep.folder / "finals").iterdir()}
+    read_test(sweep, confirmation, reread="a label was wrong")
+    first, second = readings(sweep.folder)
+    digest = hashlib.sha256((sweep.folder / CHOICES).read_bytes()).hexdigest()
+    assert (first["why"], second["why"]) == ("first reading", "a label was wrong")
+    assert first["sha256"] == second["sha256"] == digest
+    assert first["rows"] == second["rows"] == 18
+    for name, content in before.items():
+        if name != "readings.jsonl":
+            assert (sweep.folder / "finals" / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("part", ["sweep", "confirmation"])
+def test_nothing_is_read_before_all_is_finished(made: Made, part: str, reads: list) -> None:
+    study = made[part == "confirmation"]
+    study.info["status"] = "interrupted"
+    with pytest.raises(StudyError, match=f"{study.folder} is interrupted"):
+        read_test(*made)
+    assert not reads and not (made[0].folder / "finals").exists()
+
+
+def test_nothing_is_read_before_the_choices_are_frozen(made: Made, reads: list) -> None:
+    (made[0].folder / CHOICES).unlink()
+    with pytest.raises(StudyError, match=r"choices\.json cannot be read"):
+        read_test(*made)
+    assert not reads and not (made[0].folder / "finals").exists()
+
+
+def test_a_missing_network_is_missed_before_a_reading(made: Made, reads: list) -> None:
+    Path(made[1].trials[-1].checkpoint or "").unlink()
+    with pytest.raises(StudyError, match=r"checkpoint of trial .* is missing"):
+        read_test(*made)
+    assert not reads and readings(made[0].folder) == []
+
+
+def test_the_log_is_written_before_the_images_are_read(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a reading that was interrupted is completed by a resumed comparison alone."""
+    sweep, confirmation = made
+    calls: list[int] = []
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(len(readings(sweep.folder)))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(final_test, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            read_test(sweep, confirmation)
+    assert calls == [1]
+    assert not is_complete(sweep.folder)
+    with pytest.raises(StudyError, match="is read once"):
+        read_test(sweep, confirmation)
+    read_test(sweep, confirmation, resume=True)
+    assert is_complete(sweep.folder)
+    assert [line["why"] for line in readings(sweep.folder)] == ["first reading", INTERRUPTED]
+    with monkeypatch.context() as patch:  # a second reading, which is interrupted too
+        patch.setattr(final_test, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            read_test(sweep, confirmation, reread="to see")
+    assert not is_complete(sweep.folder)
+
+
+def test_changed_choices_are_refused(made: Made) -> None:
+    sweep, confirmation = made
+    read_test(sweep, confirmation)
+    path = sweep.folder / CHOICES
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(StudyError, match=r"choices.json was changed after the test split was read"):
+        read_test(sweep, confirmation, reread="to see")
+
+
+def change(content: dict[str, Any]) -> None:
+    content["choices"]["triplet"]["trial_id"] = "triplet-000"
+
+
+def reseed(content: dict[str, Any]) -> None:
+    content["seeds"][0] = 7
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (change, r"triplet: triplet-000 at epoch 1, 0.4 there, triplet-001 at epoch 1, 0.4 here"),
+        (reseed, r"seeds: \[7, 9, 10\] there, \[8, 9, 10\] here"),
+    ],
+)
+def test_choices_are_never_rewritten(
+    edit: Callable[[dict[str, Any]], None], message: str, made: Made
+) -> None:
+    sweep = made[0]
+    path, plan = sweep.folder / CHOICES, Plan(**sweep.info["plan"])
+    before = path.read_bytes()
+    freeze(sweep, plan)
+    assert path.read_bytes() == before
+    content = json.loads(before)
+    edit(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(StudyError, match=message):
+        freeze(sweep, plan)
+
+
+def test_a_failed_run_is_left_out(tmp_path: Path) -> None:
+    failed = ("triplet-001", "smooth_ap-000", "smooth_ap-002")
+    sweep, confirmation = make(tmp_path / "c", failed=failed)
+    read_test(sweep, confirmation)
+    summary = finals(sweep, "summary").set_index(["protocol", "role", "loss"])
+    assert summary.loc["full", "chosen"]["runs"].to_dict() == {
+        "cross_entropy": 3,
+        "triplet": 2,
+        "smooth_ap": 1,
+    }
+    alone = summary.loc["full", "chosen", "smooth_ap"]
+    assert alone["map"] > 0 and np.isnan(alone[["low", "query_low"]].astype(float)).all()
+    assert not np.isnan(summary.loc["full", "chosen", "triplet"]["low"])
+    differences = finals(sweep, "differences").set_index(["protocol", "role", "first", "second"])
+    row = differences.loc[("full", "chosen", "triplet", "smooth_ap")]
+    assert np.isnan(row["p_corrected"]) and not row["shown"]
+    row = differences.loc[("full", "chosen", "cross_entropy", "triplet")]
+    assert row["p_corrected"] >= max(row["seed_p"], row["query_p"])
+    queries = np.load(sweep.folder / "finals" / "queries.npz")
+    assert "nearest_full/smooth_ap-001" in queries.files  # the first that is there
+
+
+def test_held_out_classes_alone_are_retrieved(tmp_path: Path) -> None:
+    sweep, confirmation = make(tmp_path / "c", holdout_classes=["sneaker", 1, "0"])
+    read_test(sweep, confirmation)
+    queries = np.load(sweep.folder / "finals" / "queries.npz")
+    mine = TEST.take(np.isin(TEST.labels, [0, 1, 7]))
+    assert queries["labels"].tolist() == mine.labels.tolist()
+    assert queries["ap_full/triplet-000"].shape == (len(mine),)
+
+
+def test_the_log_is_readable_line_by_line(made: Made) -> None:
+    read_test(*made)
+    text = (made[0].folder / "finals" / "readings.jsonl").read_text()
+    (line,) = text.splitlines()
+    assert set(json.loads(line)) == {"time", "why", "sha256", "rows"}
+    with (made[0].folder / "finals" / "differences.csv").open() as file:
+        assert {row["shown"] for row in csv.DictReader(file)} <= {"True", "False"}

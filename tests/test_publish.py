@@ -1,0 +1,153 @@
+"""The record of a comparison, and the README's table that comes from it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from study import publish
+from study.final_test import read_test
+from study.results import Study
+from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
+from tests.test_study import ROOT
+from trainables.config import LOSSES
+
+README = "before\n<!-- results: none -->\nnothing yet\n<!-- end of results -->\nafter\n"
+RECORDS = sorted((ROOT / "study" / "records").glob("*"))
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Path:
+    """A finished one; a trial failed, and its cause and the command name paths."""
+    sweep, confirmation = make(tmp_path / "here" / "c", failed=("triplet-001",))
+    sweep.info["command"] = f"python {ROOT}/study/compare_losses.py --storage-path {tmp_path}/here"
+    sweep.write()
+    failed = next(trial for trial in confirmation.trials if trial.status == "failed")
+    failed.cause = f"OSError: [Errno 28] No space left on device: '{tmp_path}/here/c/x.pt'"
+    confirmation.write_trial(failed)
+    read_test(sweep, confirmation)
+    return tmp_path / "here" / "c"
+
+
+@pytest.fixture
+def record(comparison: Path, tmp_path: Path) -> Path:
+    record = tmp_path / "records" / "2026-12-24-fashion-mnist"
+    assert publish.main([str(comparison), str(record)]) == 0
+    return record
+
+
+def test_a_record_has_the_results_and_nothing_of_the_machine(
+    comparison: Path, record: Path, tmp_path: Path
+) -> None:
+    files = {str(path.relative_to(record)) for path in record.rglob("*") if path.is_file()}
+    tables = {"study.json", "trials.csv", "epochs.csv", "best.json"}
+    runs = {f"trials/{loss}-{n:03d}.json" for loss in LOSSES for n in range(6)}
+    assert files == (
+        tables
+        | {"choices.json"}
+        | {name for name in runs if name.endswith(("000.json", "001.json"))}
+        | {f"confirmation/{name}" for name in tables | runs}
+        | {f"finals/{name}.csv" for name in ("runs", "summary", "differences")}
+        | {"finals/queries.npz", "finals/readings.jsonl"}
+    )
+    for name in files - {"finals/queries.npz"}:
+        text = (record / name).read_text()
+        for secret in (str(tmp_path), str(ROOT), "the-host", '.pt"', "/tune/"):
+            assert secret not in text, (name, secret)
+    for name in ("choices.json", *(f"finals/{p.name}" for p in (comparison / "finals").iterdir())):
+        assert (record / name).read_bytes() == (comparison / name).read_bytes()
+
+
+def test_a_record_is_a_study_with_the_same_numbers(comparison: Path, record: Path) -> None:
+    for part in (".", "confirmation"):
+        old, new = Study.load(comparison / part), Study.load(record / part)
+        assert [t.epochs for t in new.trials] == [t.epochs for t in old.trials]
+        assert [t.config for t in new.trials] == [t.config for t in old.trials]
+        assert {t.worker for t in new.trials} == {"node-1:123"}
+        assert all(t.checkpoint is None and t.logs is None for t in new.trials)
+        columns = [c for c in old.trials_table() if c not in ("worker", "logs", "checkpoint")]
+        same = [
+            table[columns].drop(columns="cause")
+            for table in (old.trials_table(), new.trials_table())
+        ]
+        pd.testing.assert_frame_equal(*same)
+    study = Study.load(record)
+    assert study.info["command"] == "python study/compare_losses.py --storage-path here"
+    (cause,) = (t.cause for t in Study.load(record / "confirmation").trials if t.cause)
+    assert cause == "OSError: [Errno 28] No space left on device: 'x.pt'"
+
+
+def test_a_record_is_made_whole_or_not_at_all(
+    comparison: Path, record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish.main([str(comparison), str(record)]) == 2
+    assert "exists, and a record is never rewritten" in capsys.readouterr().err
+    (comparison / "finals" / "summary.csv").unlink()
+    assert publish.main([str(comparison), str(tmp_path / "records" / "other")]) == 2
+    assert "is published when its test is done" in capsys.readouterr().err
+    assert publish.main([str(tmp_path), str(tmp_path / "records" / "other")]) == 2
+    assert "is not a study" in capsys.readouterr().err
+    assert [path.name for path in record.parent.iterdir()] == [record.name]
+
+
+def test_the_readme_says_what_the_record_says(record: Path) -> None:
+    text = publish.with_results(README, record)
+    assert text.startswith(f"before\n<!-- results: {record.name} -->\n| test mAP |")
+    assert text.endswith("<!-- end of results -->\nafter\n")
+    assert publish.with_results(text, record) == text
+    summary = pd.read_csv(record / "finals" / "summary.csv")
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
+    widths = [len(row) for row in cells]
+    assert widths == [10] * 8 + [6] * 8
+    assert [row[0] for row in cells[2:8]] == [
+        f"{name}, {role}"
+        for role in ("tuned", "reference")
+        for name in ("Cross-entropy", "Triplet", "Smooth-AP")
+    ]
+    full = summary[summary["protocol"] == "full"].set_index(["role", "loss"])
+    assert cells[3][1] == f"{full.loc[('chosen', 'triplet'), 'map']:.4f}"
+    assert cells[3][6:9] == ["2", "2", "2"]  # one of three runs failed; two trials of one epoch
+    assert cells[6][6:9] == ["3", "-", "-"]
+    differences = pd.read_csv(record / "finals" / "differences.csv")
+    first = differences.iloc[0]
+    assert cells[10][0] == "Cross-entropy − Triplet, tuned"
+    assert cells[10][1] == f"{first['difference']:+.4f}"
+    assert cells[10][5] == ("yes" if first["shown"] else "no difference shown")
+    assert (
+        f"2 trials of at most 1 epochs, its best by validation mAP trained again on {len(SEEDS)}"
+        in (text)
+    )
+
+
+@pytest.mark.parametrize("text", ["nothing", README + README])
+def test_a_readme_has_its_two_markers_once(text: str, record: Path) -> None:
+    with pytest.raises(ValueError, match=r"README.md must have one <!-- results: \.\.\. -->"):
+        publish.with_results(text, record)
+
+
+def test_readme_and_newest_record_agree() -> None:
+    if not RECORDS:
+        pytest.skip("no record is committed yet")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert publish.with_results(readme, RECORDS[-1]) == readme
+
+
+def test_readme_and_a_changed_record_do_not_agree(record: Path, tmp_path: Path) -> None:
+    """The test above can fail."""
+    text = publish.with_results(README, record)
+    changed = tmp_path / "changed" / record.name
+    shutil.copytree(record, changed)
+    path = changed / "finals" / "summary.csv"
+    path.write_text(re.sub(r"0\.\d{4}", "0.1234", path.read_text()))
+    assert publish.with_results(text, changed) != text
+    plan = json.loads((changed / "study.json").read_text())["plan"]
+    assert plan["confirm_seeds"] == len(SEEDS)

@@ -1,0 +1,125 @@
+"""Which images a step sees, and how they are changed: an epoch is drawn at once, on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.config import TrialConfig
+
+BLANK = 0  # the pixel of an empty background, before scaling
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How each of N images is changed.
+
+    Attributes:
+        flip: (N,) bool, mirrored left to right.
+        shift: (N, 2) int64, moved down and to the right by so many pixels.
+        erase: (N, 2) int64, the upper left corner of the blank square.
+        side: of that square; 0 for none.
+    """
+
+    flip: Tensor
+    shift: Tensor
+    erase: Tensor
+    side: int
+
+    def to(self, device: torch.device) -> Changes:
+        """The same on a device."""
+        return Changes(
+            self.flip.to(device), self.shift.to(device), self.erase.to(device), self.side
+        )
+
+    def take(self, rows: slice) -> Changes:
+        """Those of some of the images."""
+        return Changes(self.flip[rows], self.shift[rows], self.erase[rows], self.side)
+
+
+def draw_order(labels: Tensor, config: TrialConfig, generator: torch.Generator) -> Tensor:
+    """The rows that each step of an epoch takes, (steps, batch_size) int64 on the CPU.
+
+    Without `batch_classes` each image comes at most once. With it each batch has that many
+    classes, chosen evenly, of each equally many images and no image twice, in mixed order.
+
+    Args:
+        labels: (N,) on the CPU.
+
+    Raises:
+        ValueError: there are fewer classes than `batch_classes`, or a class has fewer images than
+            a batch takes of one.
+    """
+    size = config.batch_size
+    steps = len(labels) // size
+    if config.batch_classes is None:
+        return torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size)
+    classes, counts = labels.unique(return_counts=True)
+    each = size // config.batch_classes
+    if config.batch_classes > len(classes):
+        raise ValueError(
+            f"batch_classes may not exceed the {len(classes)} classes; got {config.batch_classes}"
+        )
+    if each > counts.min():
+        raise ValueError(
+            f"batch_size / batch_classes may not exceed the {int(counts.min())} images of the "
+            f"smallest class; got {each}"
+        )
+    chosen = torch.rand(steps, len(classes), generator=generator).argsort(dim=1)
+    chosen = chosen[:, : config.batch_classes]
+    rows = torch.empty(steps, config.batch_classes, each, dtype=torch.int64)
+    for index, label in enumerate(classes):
+        used = chosen == index
+        members = (labels == label).nonzero().squeeze(1)
+        rows[used] = _groups(members, each, int(used.sum()), generator)
+    mixed = torch.rand(steps, size, generator=generator).argsort(dim=1)
+    return rows.view(steps, size).gather(1, mixed)
+
+
+def _groups(members: Tensor, size: int, count: int, generator: torch.Generator) -> Tensor:
+    """(count, size): groups without repetition, from as many shuffles as that takes."""
+    whole = len(members) // size * size
+    shuffles = [
+        members[torch.randperm(len(members), generator=generator)[:whole]]
+        for _ in range(-(-count * size // whole))
+    ]
+    drawn = torch.cat(shuffles) if shuffles else members[:0]
+    return drawn.view(-1, size)[:count]
+
+
+def draw_changes(
+    count: int, height: int, width: int, config: TrialConfig, generator: torch.Generator
+) -> Changes | None:
+    """How so many images are changed, independently of each other; None if they stay."""
+    if not (config.flip or config.shift or config.erase):
+        return None
+    corner = torch.tensor([height, width]) - min(config.erase, height, width) + 1
+    return Changes(
+        flip=torch.rand(count, generator=generator) < (0.5 if config.flip else 0.0),
+        shift=torch.randint(-config.shift, config.shift + 1, (count, 2), generator=generator),
+        erase=(torch.rand(count, 2, generator=generator) * corner).long(),
+        side=config.erase,
+    )
+
+
+def change(images: Tensor, changes: Changes) -> Tensor:
+    """(B, H, W) uint8, changed; what comes in from outside is blank."""
+    height, width = images.shape[1:]
+    far = max(height, width)  # no shift can matter that is larger
+    shift = changes.shift.clamp(-far, far)
+    rows = torch.arange(height, device=images.device) - shift[:, :1]
+    columns = torch.arange(width, device=images.device) - shift[:, 1:]
+    columns = torch.where(changes.flip[:, None], width - 1 - columns, columns)
+    inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
+    places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
+    moved = images.flatten(1).gather(1, places.flatten(1)).view_as(images)
+    down = torch.arange(height, device=images.device) - changes.erase[:, :1]
+    right = torch.arange(width, device=images.device) - changes.erase[:, 1:]
+    erased = _within(down, changes.side)[:, :, None] & _within(right, changes.side)[:, None, :]
+    return moved.masked_fill_(~inside | erased, BLANK)
+
+
+def _within(places: Tensor, length: int) -> Tensor:
+    return (places >= 0) & (places < length)
