@@ -1,4 +1,4 @@
-"""How the chosen trials were trained: losses and validation mAP by epoch."""
+"""How the chosen configurations were trained: losses and validation mAP by epoch, run by run."""
 
 from __future__ import annotations
 
@@ -8,68 +8,119 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from analysis.finals import Finals
 from analysis.style import COLOURS, ReportFigure, loss_name, plural, render
 from study.results import Study
 
+GREY = "0.55"  # of the references, beside the colour of their loss
 
-def history_table(study: Study) -> pd.DataFrame:
+
+def chosen_history(study: Study) -> pd.DataFrame:
     """A row an epoch of the chosen trials; `chosen` marks the epoch whose checkpoint is used."""
-    epochs, best = study.epochs_table(), study.best()
+    epochs = study.epochs_table()
     parts = []
-    for choice in best.values():
+    for choice in study.best().values():
         history = epochs[epochs["trial_id"] == choice.trial_id]
+        history = history.assign(role="chosen", seed=choice.config.seed)
         parts.append(history.assign(chosen=history["epoch"] == choice.epoch))
     return pd.concat(parts, ignore_index=True)
 
 
-def history_figures(study: Study) -> list[ReportFigure]:
-    """A figure a loss, in the study's order."""
-    return [_figure(part) for _, part in history_table(study).groupby("loss", sort=False)]
+def confirmed_history(finals: Finals) -> pd.DataFrame:
+    """A row an epoch of the confirmed runs, which have the role and seed of `finals.runs`."""
+    runs = finals.runs[["trial_id", "role", "seed", "best_epoch"]]
+    table = finals.confirmation.epochs_table().merge(runs, on="trial_id")
+    table = table.assign(chosen=table["epoch"] == table["best_epoch"])
+    return table.drop(columns="best_epoch")
+
+
+def history_figures(table: pd.DataFrame) -> list[ReportFigure]:
+    """A figure a loss, in the order of the table."""
+    return [_figure(part) for _, part in table.groupby("loss", sort=False)]
 
 
 def draw_history(figure: Figure, history: pd.DataFrame) -> None:
-    """The losses on the left, the validation mAP on the right, the chosen epoch marked in both."""
+    """The losses on the left, the validation mAP on the right, a line a run."""
     left, right = figure.subplots(1, 2)
     loss = history["loss"].iloc[0]
     # A line through few epochs needs its points: a single one would not be seen at all.
-    marker = "o" if len(history) <= 30 else ""
-    style: dict[str, Any] = {"color": COLOURS[loss], "marker": marker, "ms": 4, "lw": 1.8}
-    epoch = history["epoch"]
-    left.plot(epoch, history["train_loss"], ls=(0, (3, 1.5)), label="training", **style)
-    left.plot(epoch, history["val_loss"], label="validation", **style)
-    right.plot(epoch, history["val_map"], label="validation", **style)
-    best = history[history["chosen"]].iloc[0]
+    few = history.groupby("trial_id").size().max() <= 30
+    for (role, _), run in history.groupby(["role", "trial_id"], sort=False):
+        colour = COLOURS[loss] if role == "chosen" else GREY
+        style: dict[str, Any] = {"color": colour, "marker": "o" if few else "", "ms": 3.5}
+        style |= {"lw": 1.6, "zorder": 3 if role == "chosen" else 2}
+        left.plot(run["epoch"], run["train_loss"], ls=(0, (3, 1.5)), **style)
+        left.plot(run["epoch"], run["val_loss"], **style)
+        right.plot(run["epoch"], run["val_map"], **style)
+        for axes, column in ((left, "val_loss"), (right, "val_map")):
+            _star(axes, run[run["chosen"]], column)
     left.set(ylabel=f"{loss_name(loss)} loss, mean over batches", title="loss")
     right.set(ylabel="mAP", title="validation mAP")
-    _mark(left, best["epoch"], best["val_loss"], None)
-    _mark(right, best["epoch"], best["val_map"], f"{best['val_map']:.3f} at epoch {best['epoch']}")
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.margins(y=0.1)
+    _legend(left, right, history)
 
 
-def _mark(axes: Axes, epoch: int, value: float, label: str | None) -> None:
-    axes.axvline(epoch, color="0.35", lw=1, ls=":")
-    axes.plot(epoch, value, "*", ms=13, mfc="white", mec="black", label=label or "chosen epoch")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.margins(y=0.1)
-    axes.legend(loc="best", handlelength=3.2)
+def _star(axes: Axes, best: pd.DataFrame, column: str) -> None:
+    axes.plot(best["epoch"], best[column], "*", ms=11, mfc="white", mec="black", zorder=4)
+
+
+def _legend(left: Axes, right: Axes, history: pd.DataFrame) -> None:
+    colour = COLOURS[history["loss"].iloc[0]]
+    kinds = [("training", (0, (3, 1.5))), ("validation", "-")]
+    lines = [Line2D([], [], color="0.3", ls=dash, label=name) for name, dash in kinds]
+    left.legend(handles=lines, loc="best", handlelength=3.2)
+    star = Line2D([], [], marker="*", ls="", ms=11, mfc="white", mec="black", label="epoch used")
+    runs = history.drop_duplicates("trial_id")["role"].value_counts()
+    handles = [
+        Line2D([], [], color=c, label=f"{role}, {plural(int(runs[role]), 'run')}")
+        for role, c in (("chosen", colour), ("reference", GREY))
+        if role in runs
+    ]
+    right.legend(handles=[*handles, star], loc="best")
 
 
 def _figure(history: pd.DataFrame) -> ReportFigure:
-    loss, trial = history["loss"].iloc[0], history["trial_id"].iloc[0]
-    first, best, last = history.iloc[0], history[history["chosen"]].iloc[0], history.iloc[-1]
-    caption = (
-        f"{loss_name(loss)}, trial {trial}: in {plural(len(history), 'epoch')} the training loss "
-        f"went from {first['train_loss']:.4g} to {last['train_loss']:.4g}, the validation loss "
-        f"from {first['val_loss']:.4g} to {last['val_loss']:.4g}; validation mAP was highest at "
-        f"epoch {best['epoch']}, {best['val_map']:.3f}."
-    )
+    loss = history["loss"].iloc[0]
+    chosen = history[history["role"] == "chosen"]
+    runs = chosen["trial_id"].nunique()
+    said = _one_run(chosen) if runs == 1 else _several_runs(chosen)
+    rest = history[(history["role"] == "reference") & history["chosen"]]
+    beside = ""
+    if len(rest):
+        low, high = rest["val_map"].min(), rest["val_map"].max()
+        beside = f" Its reference, {plural(len(rest), 'run')} in grey: {low:.3f} to {high:.3f}."
     return render(
         f"history_{loss}",
         partial(draw_history, history=history),
         size=(8.6, 3.4),
         data=history,
-        caption=caption,
-        alt=f"Training and validation loss, and validation mAP, by epoch of trial {trial}.",
+        caption=f"{loss_name(loss)}{said}{beside}",
+        alt=f"Training and validation loss, and validation mAP, by epoch, of {loss_name(loss)}.",
+    )
+
+
+def _one_run(history: pd.DataFrame) -> str:
+    first, best, last = history.iloc[0], history[history["chosen"]].iloc[0], history.iloc[-1]
+    return (
+        f", trial {history['trial_id'].iloc[0]}: in {plural(len(history), 'epoch')} the training "
+        f"loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}, the validation "
+        f"loss from {first['val_loss']:.4g} to {last['val_loss']:.4g}; validation mAP was highest "
+        f"at epoch {best['epoch']}, {best['val_map']:.3f}."
+    )
+
+
+def _several_runs(history: pd.DataFrame) -> str:
+    best = history[history["chosen"]]
+    seeds = ", ".join(str(seed) for seed in sorted(best["seed"].unique()))
+    epochs = f"{best['epoch'].min()} to {best['epoch'].max()}"
+    return (
+        f", {plural(len(best), 'run')} of the chosen configuration (seeds {seeds}): the highest "
+        f"validation mAP is {best['val_map'].min():.3f} to {best['val_map'].max():.3f}, reached at "
+        f"epochs {epochs}."
     )

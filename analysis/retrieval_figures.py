@@ -1,209 +1,175 @@
-"""What a network finds: a row a query, its nearest images beside it, right or wrong."""
+"""What the networks find: queries by a rule, their nearest images by each loss, right or wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
-from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from analysis.evaluation import Evaluation, Images
-from analysis.style import RIGHT, WRONG, ReportFigure, loss_name, plural, render
-from trainables.metrics import evaluate_retrieval
-from trainables.retrieval import nearest
+from analysis.retrieval_grid import Retrieval, draw_retrieval
+from analysis.runs import Judged, Results
+from analysis.style import ReportFigure, listed, loss_name, plural, render
 
-# Nearest images a query, by protocol; folded, so that a figure is no wider than a page.
-SHOWN = {"full": 10, "seed": 50}
-COLUMNS = {"full": 10, "seed": 25}
-GAP = 6  # pixels between two images, in which their borders lie
+RULE = (
+    "The queries were chosen by a rule, not by hand: those of the highest, the median and the "
+    "lowest AP (mean over the losses, and over the seeds of each), then the first of each class"
+)
+COLUMNS = {"full": 10, "seed": 25}  # folded, so that a figure is no wider than a page
 
 
-class Retrieval(NamedTuple):
-    """C queries and the k nearest of a gallery, which is the first `gallery` images.
+def chosen_queries(results: Results, protocol: str) -> pd.DataFrame:
+    """A row a query that is shown, by `RULE`: query, why, class, ap (that mean).
 
-    Attributes:
-        queries: (C,) rows of the images.
-        neighbours: (C, k) rows of the images, nearest first, the query itself left out.
-        right: (C, k) whether a neighbour has the query's label.
-        average_precision: (C,) over the whole gallery.
-        gallery: how many images were ranked, the query among them.
+    `why` is best, median, worst or first; a query that is several is shown once, as the first of
+    these.
     """
-
-    queries: np.ndarray
-    neighbours: np.ndarray
-    right: np.ndarray
-    average_precision: np.ndarray
-    gallery: int
-
-
-class Grid(NamedTuple):
-    """Where images lie on a canvas: the query first, then `columns` neighbours a line.
-
-    Attributes:
-        cell: (height, width) of an image with its gap, in pixels.
-        lines: of neighbours a query.
-    """
-
-    cell: tuple[int, int]
-    columns: int
-    lines: int
-
-    def corner(self, query: int, rank: int | None) -> tuple[int, int]:
-        """(y, x) of the upper left pixel of the neighbour at a rank from 0; None: of the query."""
-        line, column = (0, 0) if rank is None else divmod(rank, self.columns)
-        beside = 0 if rank is None else self.cell[1] + GAP  # the query stands a little apart
-        height = self.lines * self.cell[0] + (GAP if self.lines > 1 else 0)
-        return query * height + line * self.cell[0] + GAP, beside + column * self.cell[1] + GAP
+    losses = [
+        np.stack([run.protocols[protocol].average_precision for run in results.of(loss)]).mean(0)
+        for loss in results.losses
+    ]
+    scores = np.stack(losses).astype(np.float64).mean(0)
+    order = np.argsort(-scores, kind="stable")
+    order = order[~np.isnan(scores[order])]  # without those that have no relevant image
+    picked = {int(order[0]): "best"}
+    picked.setdefault(int(order[len(order) // 2]), "median")
+    picked.setdefault(int(order[-1]), "worst")
+    for label in np.unique(results.labels[order]):
+        picked.setdefault(int(order[results.labels[order] == label].min()), "first")
+    rows = [
+        {"query": query, "why": why, "class": _class(results, query), "ap": scores[query]}
+        for query, why in picked.items()
+    ]
+    return pd.DataFrame(rows)
 
 
-def first_of_each_class(labels: np.ndarray, gallery: int) -> np.ndarray:
-    """(C,) the row of the first image of each class that the first `gallery` images hold."""
-    return np.unique(labels[:gallery], return_index=True)[1]
-
-
-def retrieve(evaluation: Evaluation, images: Images, gallery: int, shown: int) -> Retrieval:
-    """The nearest images of the first image of each class, at most `shown` of them a query."""
-    labels = images.data.labels
-    queries = first_of_each_class(labels, gallery)
-    rows, targets = torch.from_numpy(queries), torch.from_numpy(labels)
-    embedded, ranked = evaluation.embeddings[rows], evaluation.embeddings[:gallery]
-    k = min(shown, len(ranked) - 1)
-    neighbours = nearest(embedded, ranked, k=k, query_index=rows).numpy()
-    result = evaluate_retrieval(
-        embedded, targets[rows], ranked, targets[:gallery], query_index=rows
-    )
+def retrieval(judged: Judged, labels: np.ndarray, queries: np.ndarray) -> Retrieval:
+    """These queries (C,) and their nearest images under a protocol."""
+    assert judged.nearest is not None
+    neighbours = judged.nearest[queries]
     right = labels[neighbours] == labels[queries][:, None]
-    return Retrieval(queries, neighbours, right, result.average_precision, len(ranked))
+    precisions = judged.average_precision[queries]
+    return Retrieval(queries, neighbours, right, precisions, judged.gallery)
 
 
-def retrieval_table(retrieval: Retrieval, images: Images) -> pd.DataFrame:
+def retrieval_table(found: Retrieval, results: Results) -> pd.DataFrame:
     """A row a retrieved image: its query, its rank from 1, both classes, the query's AP."""
-    count, k = retrieval.neighbours.shape
-    classes = np.array(images.classes)[images.data.labels]
-    queries = retrieval.queries.repeat(k)
-    neighbours = retrieval.neighbours.ravel()
+    count, k = found.neighbours.shape
+    classes = np.array(results.classes)[results.labels]
+    queries, neighbours = found.queries.repeat(k), found.neighbours.ravel()
     return pd.DataFrame(
         {
             "query": queries,
             "query_class": classes[queries],
-            "average_precision": retrieval.average_precision.repeat(k),
+            "average_precision": found.average_precision.repeat(k),
             "rank": np.tile(np.arange(1, k + 1), count),
             "image": neighbours,
             "image_class": classes[neighbours],
-            "right": retrieval.right.ravel(),
+            "right": found.right.ravel(),
         }
     )
 
 
-def retrieval_figures(
-    evaluations: Mapping[str, Evaluation], images: Images, protocol: str
-) -> list[ReportFigure]:
-    """A figure a loss, with the same queries in all."""
-    figures = []
-    for loss, evaluation in evaluations.items():
-        gallery = evaluation.protocols[protocol].protocol.gallery
-        retrieval = retrieve(evaluation, images, gallery, SHOWN[protocol])
-        figures.append(_figure(loss, retrieval, images, COLUMNS[protocol]))
-    return figures
+def retrievals(results: Results, protocol: str, queries: np.ndarray) -> dict[str, Retrieval]:
+    """By loss, of its first run that has the nearest images; without a loss that has none."""
+    found = {}
+    for loss in results.losses:
+        judged = [run.protocols[protocol] for run in results.of(loss)]
+        stored = [one for one in judged if one.nearest is not None]
+        if stored:
+            found[loss] = retrieval(stored[0], results.labels, queries)
+    return found
 
 
-def compose(retrieval: Retrieval, images: np.ndarray, grid: Grid) -> np.ndarray:
-    """One picture of all queries and neighbours, from images (N, H, W)."""
-    count, k = retrieval.neighbours.shape
-    height, width = images.shape[1:]
-    y, x = grid.corner(count - 1, grid.lines * grid.columns - 1)
-    canvas = np.zeros((y + height + GAP, x + width + GAP), np.uint8)
-    for row, query in enumerate(retrieval.queries):
-        ranks: list[int | None] = [None, *range(k)]
-        for rank, image in zip(ranks, [query, *retrieval.neighbours[row]], strict=True):
-            y, x = grid.corner(row, rank)
-            canvas[y : y + height, x : x + width] = images[image]
-    return canvas
-
-
-def draw_retrieval(
-    figure: Figure, retrieval: Retrieval, images: Images, columns: int, title: str
-) -> None:
-    """Green borders where the label agrees; red, dashed and crossed where it does not."""
-    axes = figure.subplots()
-    height, width = images.data.images.shape[1:]
-    columns = min(columns, retrieval.neighbours.shape[1])
-    lines = -(-retrieval.neighbours.shape[1] // columns)
-    grid = Grid((height + GAP, width + GAP), columns, lines)
-    canvas = compose(retrieval, images.data.images, grid)
-    edges = (-0.5, canvas.shape[1] - 0.5, canvas.shape[0] - 0.5, -0.5)
-    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=255, interpolation="none", extent=edges)
-    _draw_borders(axes, retrieval, grid, (height, width))
-    _label(axes, retrieval, images, grid)
-    axes.set_title(title, pad=10)
-
-
-def _draw_borders(axes: Axes, retrieval: Retrieval, grid: Grid, size: tuple[int, int]) -> None:
-    height, width = size
-    for right, colour, dash in ((True, RIGHT, "-"), (False, WRONG, (0, (2.2, 0.9)))):
-        where = np.argwhere(retrieval.right == right)
-        corners = [grid.corner(query, rank) for query, rank in where]
-        boxes = [Rectangle((x - 2, y - 2), width + 3, height + 3) for y, x in corners]
-        axes.add_collection(
-            PatchCollection(boxes, facecolor="none", edgecolor=colour, lw=1.8, linestyle=dash)
-        )
-        if not right and corners:
-            y, x = np.array(corners).T
-            axes.scatter(x + width - 2, y + 2, marker="X", s=42, color=WRONG, ec="white", lw=0.8)
-
-
-def _label(axes: Axes, retrieval: Retrieval, images: Images, grid: Grid) -> None:
-    """Ranks above the columns, classes before the rows, scores behind them."""
-    height, width = grid.cell
-    rows = [grid.corner(row, None)[0] + height / 2 - GAP for row in range(len(retrieval.queries))]
-    step = 1 if grid.columns <= 10 else 5
-    ranks = [rank for rank in range(grid.columns) if rank == 0 or (rank + 1) % step == 0]
-    columns = [grid.corner(0, rank)[1] + width / 2 - GAP for rank in (None, *ranks)]
-    names = [images.classes[images.data.labels[row]] for row in retrieval.queries]
-    axes.set_xticks(columns, ["query", *(str(rank + 1) for rank in ranks)])
-    axes.set_yticks(rows, names)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    precisions = ["–" if np.isnan(ap) else f"{ap:.2f}" for ap in retrieval.average_precision]
-    hits = [f"{right.sum()}/{len(right)}" for right in retrieval.right]
-    for offset, head, cells in ((20, "AP", precisions), (62, "right", hits)):
-        _column(axes, offset, head, rows, cells)
-
-
-def _column(axes: Axes, offset: int, head: str, rows: list[float], cells: list[str]) -> None:
-    """A column of text, so many points to the right of the images."""
-    edge = axes.get_xlim()[1]
-    style: dict[str, Any] = {"textcoords": "offset points", "ha": "center"}
-    axes.annotate(head, (edge, 0), (offset, 5), **style)
-    for y, cell in zip(rows, cells, strict=True):
-        axes.annotate(cell, (edge, y), (offset, 0), va="center_baseline", **style)
-
-
-def _figure(loss: str, retrieval: Retrieval, images: Images, columns: int) -> ReportFigure:
-    count, k = retrieval.neighbours.shape
-    lines = -(-k // columns)
-    side = 0.62 if lines == 1 else 0.4  # inches an image
-    hits = retrieval.right.sum(1)
-    weakest = images.classes[images.data.labels[retrieval.queries[hits.argmin()]]]
-    title = f"{loss_name(loss)}: the {k} nearest of {retrieval.gallery:,} {images.described}"
+def side_by_side_figure(results: Results) -> ReportFigure:
+    """The nearest of the whole gallery, a block of columns a loss; the results have pixels."""
+    queries = chosen_queries(results, "full")
+    found = retrievals(results, "full", queries["query"].to_numpy())
+    parts = [retrieval_table(one, results).assign(loss=loss) for loss, one in found.items()]
+    k = next(iter(found.values())).neighbours.shape[1]
+    shares = [f"{one.right.mean():.0%} with {loss_name(loss)}" for loss, one in found.items()]
     caption = (
-        f"{loss_name(loss)}: of the {k} nearest among {retrieval.gallery:,} "
-        f"{images.described}, {retrieval.right.mean():.0%} have the query's class over "
-        f"all {plural(count, 'query', 'queries')}; the fewest, {hits.min()} of {k}, for {weakest}."
+        f"Of the {k} nearest among {len(results.labels):,} {results.described}, the query's class "
+        f"have {listed(shares)}, over these {plural(len(queries), 'query', 'queries')}."
+    )
+    side = {1: 0.6, 2: 0.42}.get(len(found), 0.31)  # inches an image
+    width = 1.7 + side * 1.3 + len(found) * (side * (k + 0.4) + 0.95)
+    return render(
+        f"retrieval_{k}",
+        partial(draw_side_by_side, found=found, results=results, names=_names(queries)),
+        size=(width, 1.0 + side * 1.22 * len(queries)),
+        data=pd.concat(parts, ignore_index=True),
+        caption=caption,
+        alt=f"The {k} nearest images of the same queries with the network of each loss.",
+    )
+
+
+def draw_side_by_side(
+    figure: Figure, found: dict[str, Retrieval], results: Results, names: list[str]
+) -> None:
+    """The queries once, then a block of their nearest images for each loss."""
+    assert results.pixels is not None
+    k = next(iter(found.values())).neighbours.shape[1]
+    ratios = [k + 1.35, *[float(k + 0.18)] * (len(found) - 1)]
+    blocks = figure.subplots(1, len(found), squeeze=False, width_ratios=ratios)[0]
+    for place, (axes, (loss, one)) in enumerate(zip(blocks, found.items(), strict=True)):
+        draw_retrieval(
+            axes,
+            one,
+            results.pixels,
+            names if place == 0 else [],
+            columns=k,
+            title=loss_name(loss),
+            query=place == 0,
+        )
+
+
+def many_figures(results: Results) -> list[ReportFigure]:
+    """The many nearest of the seed protocol's gallery, a figure a loss with the same queries."""
+    queries = chosen_queries(results, "seed")
+    found = retrievals(results, "seed", queries["query"].to_numpy())
+    return [_many(loss, one, results, _names(queries)) for loss, one in found.items()]
+
+
+def draw_many(
+    figure: Figure, found: Retrieval, results: Results, names: list[str], title: str
+) -> None:
+    """Queries and their nearest, folded into lines."""
+    assert results.pixels is not None
+    draw_retrieval(
+        figure.subplots(), found, results.pixels, names, columns=COLUMNS["seed"], title=title
+    )
+
+
+def _many(loss: str, found: Retrieval, results: Results, names: list[str]) -> ReportFigure:
+    count, k = found.neighbours.shape
+    columns = min(COLUMNS["seed"], k)
+    lines, side = -(-k // columns), 0.4
+    hits = found.right.sum(1)
+    weakest = _class(results, int(found.queries[hits.argmin()]))
+    title = f"{loss_name(loss)}: the {k} nearest of {found.gallery:,} {results.described}"
+    caption = (
+        f"{loss_name(loss)}: of the {k} nearest among {found.gallery:,} {results.described}, "
+        f"{found.right.mean():.0%} have the query's class over all "
+        f"{plural(count, 'query', 'queries')}; the fewest, {hits.min()} of {k}, for {weakest}."
     )
     return render(
         f"retrieval_{loss}_{k}",
-        partial(draw_retrieval, retrieval=retrieval, images=images, columns=columns, title=title),
-        size=(2.4 + side * (columns + 1.3), 0.9 + side * count * (lines + 0.15 * (lines > 1))),
-        data=retrieval_table(retrieval, images),
+        partial(draw_many, found=found, results=results, names=names, title=title),
+        size=(2.6 + side * (columns + 1.3), 0.9 + side * count * (lines + 0.15 * (lines > 1))),
+        data=retrieval_table(found, results),
         caption=caption,
-        alt=f"The {k} nearest images of one query a class with the network of {loss_name(loss)}.",
+        alt=f"The {k} nearest images of each query with the network of {loss_name(loss)}.",
     )
+
+
+def _names(queries: pd.DataFrame) -> list[str]:
+    return [
+        row["class"] if row["why"] == "first" else f"{row['why']} AP: {row['class']}"
+        for _, row in queries.iterrows()
+    ]
+
+
+def _class(results: Results, row: int) -> str:
+    return results.classes[results.labels[row]]

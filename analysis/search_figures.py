@@ -1,4 +1,4 @@
-"""The search: what every trial reached, and the best of each loss so far."""
+"""The search: what every trial reached, and the best of each loss so far, by trials and by time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.style import COLOURS, MARKERS, ReportFigure, listed, loss_name, plural, render, words
+from analysis.style import (
+    COLOURS,
+    MARKERS,
+    NAMED_COLOURS,
+    ReportFigure,
+    listed,
+    loss_name,
+    plural,
+    render,
+    words,
+)
 from study.results import SOUND, Study
 
 
@@ -27,6 +39,7 @@ def search_table(study: Study) -> pd.DataFrame:
             "number": trial.number,
             "trial_id": trial.trial_id,
             "status": trial.status,
+            "epochs": len(trial.epochs),
             "best_val_map": trial.best["val_map"] if trial.best else np.nan,
         }
         for trial in study.trials
@@ -37,16 +50,74 @@ def search_table(study: Study) -> pd.DataFrame:
     return table.assign(best_so_far=so_far.groupby(table["loss"]).ffill())
 
 
+def seconds_table(study: Study) -> pd.DataFrame:
+    """A row an epoch in the order in which they ended: what was spent on the loss, and its best.
+
+    Columns loss, trial_id, epoch, seconds (of training and evaluation, summed over the trials of
+    the loss so far, those that failed included), best_so_far.
+    """
+    sound = {trial.trial_id: trial.status in SOUND for trial in study.trials}
+    numbers = {trial.trial_id: trial.number for trial in study.trials}
+    table = study.epochs_table().astype({"time": float})
+    table["number"] = table["trial_id"].map(numbers)
+    table = table.sort_values(["time", "number", "epoch"], ignore_index=True, na_position="last")
+    eligible = table["val_map"].astype(float).where(table["trial_id"].map(sound).astype(bool))
+    so_far = eligible.groupby(table["loss"]).cummax()
+    return pd.DataFrame(
+        {
+            "loss": table["loss"],
+            "trial_id": table["trial_id"],
+            "epoch": table["epoch"],
+            "seconds": table["seconds"].astype(float).groupby(table["loss"]).cumsum(),
+            "best_so_far": so_far.groupby(table["loss"]).ffill(),
+        }
+    )
+
+
 def search_figure(study: Study) -> ReportFigure:
     """All trials of the study, which has at least one."""
     table = search_table(study)
     return render(
         "search",
         partial(draw_search, table=table, losses=study.losses),
-        size=(8.6, 4.6),
+        size=(8.6, 4.4),
         data=table,
         caption=_caption(table),
         alt="The best validation mAP of each trial in order, with the best so far of each loss.",
+        interactive=_interactive_search(table),
+    )
+
+
+def seconds_figure(study: Study) -> ReportFigure:
+    """The best so far by the time that was spent on the loss; at least one trial has an epoch."""
+    table = seconds_table(study)
+    spent = table.groupby("loss", sort=False)["seconds"].max()
+    parts = []
+    for loss, part in table.groupby("loss", sort=False):
+        best = part["best_so_far"].max()
+        if np.isnan(best):
+            continue
+        first = part[part["best_so_far"] >= 0.99 * best]["seconds"].iloc[0]
+        parts.append(f"{loss_name(loss)} after {first:,.0f} of {spent[loss]:,.0f} s")
+    said = f"99 % of the best was reached by {listed(parts)} of its training" if parts else ""
+    lines = px.line(
+        table.assign(loss=table["loss"].map(loss_name)),
+        x="seconds",
+        y="best_so_far",
+        color="loss",
+        line_shape="hv",
+        hover_data=["trial_id", "epoch"],
+        color_discrete_map=NAMED_COLOURS,
+        labels={"seconds": "seconds of training", "best_so_far": "best validation mAP so far"},
+    )
+    return render(
+        "search_seconds",
+        partial(draw_seconds, table=table, losses=study.losses),
+        size=(8.6, 3.6),
+        data=table,
+        caption=f"{said or 'No epoch could be chosen'} (seconds summed over its trials).",
+        alt="The best validation mAP so far of each loss by the seconds that were spent on it.",
+        interactive=lines,
     )
 
 
@@ -75,6 +146,41 @@ def draw_search(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylim(bottom=floor)
     _legend(axes, table, losses)
+
+
+def draw_seconds(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
+    """A step a loss."""
+    axes = figure.subplots()
+    for loss in losses:
+        part = table[table["loss"] == loss]
+        if len(part):
+            x, y = part["seconds"], part["best_so_far"]
+            axes.step(x, y, where="post", color=COLOURS[loss], lw=2, label=loss_name(loss))
+    axes.set(xlabel="seconds of training, all trials of the loss", ylabel="best validation mAP")
+    axes.set_xlim(left=0)
+    axes.legend(loc="lower right")
+
+
+def _interactive_search(table: pd.DataFrame) -> go.Figure:
+    named = table.assign(loss=table["loss"].map(loss_name), status=table["status"].map(words))
+    points = px.scatter(
+        named,
+        x="number",
+        y="best_val_map",
+        color="loss",
+        symbol="status",
+        hover_name="trial_id",
+        hover_data=["epochs"],
+        color_discrete_map=NAMED_COLOURS,
+        labels={"number": "trial number within its loss", "best_val_map": "best validation mAP"},
+    )
+    points.update_traces(marker_size=9)
+    for loss, part in table.groupby("loss", sort=False):
+        line = {"color": COLOURS[loss], "shape": "hv"}
+        name = f"{loss_name(loss)}, best so far"
+        points.add_scatter(x=part["number"], y=part["best_so_far"], line=line, name=name)
+    points.update_traces(mode="lines", selector={"mode": None})
+    return points
 
 
 def _floor(reached: pd.Series) -> float:

@@ -11,12 +11,14 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
+import plotly.graph_objects as go
 import seaborn as sns
 from matplotlib.figure import Figure
 
 NAMES = {"cross_entropy": "cross-entropy", "triplet": "triplet", "smooth_ap": "Smooth-AP"}
 # From Okabe and Ito's palette, which readers of every colour vision tell apart.
 COLOURS = {"cross_entropy": "#0072B2", "triplet": "#E69F00", "smooth_ap": "#CC79A7"}
+NAMED_COLOURS = {NAMES[loss]: colour for loss, colour in COLOURS.items()}
 RIGHT, WRONG = "#009E73", "#D55E00"
 MARKERS = {
     "finished": "o",
@@ -50,6 +52,8 @@ class ReportFigure:
         data: what was drawn, a row a point.
         png, svg: the files' contents.
         width: in CSS pixels, at which its text has the size of the page's.
+        interactive: the same as Plotly's JSON, to zoom and to show values under the pointer; empty
+            where that would not help.
     """
 
     name: str
@@ -59,6 +63,7 @@ class ReportFigure:
     png: bytes
     svg: bytes
     width: int
+    interactive: str = ""
 
     def write(self, folder: Path) -> None:
         """Writes `name`.png, .svg and .csv."""
@@ -75,6 +80,7 @@ def render(
     data: pd.DataFrame,
     caption: str,
     alt: str,
+    interactive: go.Figure | None = None,
 ) -> ReportFigure:
     """Lets `draw` fill a matplotlib figure of `size` (width, height) inches.
 
@@ -86,8 +92,28 @@ def render(
         png, svg = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
         figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
-    width = round(size[0] * 96)
-    return ReportFigure(name, caption, alt, data, png.getvalue(), svg.getvalue(), width)
+    return ReportFigure(
+        name,
+        caption,
+        alt,
+        data,
+        png.getvalue(),
+        svg.getvalue(),
+        width=round(size[0] * 96),
+        interactive="" if interactive is None else _plain(interactive),
+    )
+
+
+def _plain(figure: go.Figure) -> str:
+    """Without Plotly's own look: the page gives it the colours of its theme."""
+    figure.update_layout(
+        template="none",
+        margin={"l": 60, "r": 10, "t": 40, "b": 50},
+        legend={"title": "", "orientation": "h", "y": -0.25, "yref": "container", "yanchor": "top"},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        hovermode="closest",
+    )
+    return str(figure.to_json())
 
 
 def loss_name(loss: str) -> str:

@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.evaluation import Evaluation
 from analysis.style import loss_name, text, words
 from study.results import TRIAL_COLUMNS, Study
-from trainables.config import KNOB_NAMES
 
 FAULTS = ("failed", "diverged", "interrupted")
 
@@ -27,35 +25,6 @@ class Table(NamedTuple):
     def numbers(self) -> list[str]:
         """The columns whose filled cells are all numbers."""
         return [name for name in self.cells if all(map(_is_number, self.cells[name]))]
-
-
-def losses_table(study: Study, evaluations: Mapping[str, Evaluation]) -> Table:
-    """A row a loss, the best first: its mAP under each protocol, and how it was chosen."""
-    rows = []
-    for loss, evaluation in evaluations.items():
-        row = {"loss": loss_name(loss)}
-        for name, judged in evaluation.protocols.items():
-            row[f"mAP, {name}"] = f"{judged.mean_average_precision:.3f}"
-            row[f"95 % interval, {name}"] = str(judged.interval)
-        row["validation mAP"] = f"{evaluation.choice.val_map:.3f}"
-        row["epoch"] = text(evaluation.choice.epoch)
-        rows.append(row | {"trial": evaluation.choice.trial_id})
-    for loss in study.losses:
-        if loss not in evaluations:
-            rows.append({"loss": loss_name(loss), "trial": "none that could be chosen"})
-    return Table("The losses", pd.DataFrame(rows).fillna(""))
-
-
-def configurations_table(study: Study) -> Table:
-    """A row a knob that any choice uses, a column a loss."""
-    knobs = [knob for knob in KNOB_NAMES if knob != "loss"]
-    columns = {
-        loss_name(loss): [text(choice.config.to_dict()[knob]) for knob in knobs]
-        for loss, choice in study.best().items()
-    }
-    cells = pd.DataFrame({"knob": [words(knob) for knob in knobs], **columns})
-    used = cells.drop(columns="knob").ne("").any(axis=1)
-    return Table("The chosen configurations", cells[used])
 
 
 def trials_table(study: Study) -> tuple[Table, str]:
@@ -84,7 +53,7 @@ def trials_table(study: Study) -> tuple[Table, str]:
         }
     )
     sentence = f"The same in every trial that uses it: {', '.join(same)}." if same else ""
-    return Table("Every trial", cells), sentence
+    return Table("All trials", cells), sentence
 
 
 def budget_table(study: Study) -> Table:

@@ -109,8 +109,18 @@ def nearest(
     neighbours = np.empty((len(queries), k), dtype=np.int64)
     with torch.no_grad():
         for rows, distances in distance_chunks(queries, gallery, query_index):
-            neighbours[rows] = rank(distances.cpu().numpy())[:, :k]
+            neighbours[rows] = _first(distances.cpu(), k)
     return torch.from_numpy(neighbours)
+
+
+def _first(distances: Tensor, k: int) -> NDArray[np.int64]:
+    """The first k of `rank` of each row, (R, G) -> (R, k), without ranking the others."""
+    farthest = distances.topk(k, largest=False).values.amax(1, keepdim=True)
+    # All that are as near as the k-th, more than k where distances are equal, in gallery order.
+    row, item = (distances <= farthest).nonzero().numpy().T
+    order = np.lexsort((distances.numpy()[row, item], row))  # stable: equal ones keep theirs
+    starts = np.searchsorted(row, np.arange(len(distances)))
+    return item[order[starts[:, None] + np.arange(k)]]
 
 
 def _check_embeddings(queries: Tensor, gallery: Tensor) -> None:
