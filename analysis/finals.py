@@ -6,7 +6,6 @@ as well) and `finals/` (what the test gave). No network and no image is needed t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from study.choices import CHOICES, Frozen
+from study.comparison import CONFIRMATION
+from study.final_test import FINALS, readings
 from study.results import Study, StudyError
 from trainables.config import TrialConfig
 
@@ -66,43 +68,32 @@ class Finals:
         Raises:
             StudyError: a file is missing, damaged, or does not fit the others.
         """
-        folder, choices = sweep.folder / "finals", _read_choices(sweep.folder / "choices.json")
+        folder, frozen = sweep.folder / FINALS, Frozen.load(sweep.folder)
         tables = {name: _read_table(folder / f"{name}.csv") for name in TABLES}
         arrays = _read_arrays(folder / "queries.npz", tables["runs"]["trial_id"])
         return cls(
             sweep=sweep,
-            confirmation=Study.load(sweep.folder / "confirmation"),
-            readings=_read_lines(folder / "readings.jsonl"),
+            confirmation=Study.load(sweep.folder / CONFIRMATION),
+            readings=readings(sweep.folder),
             arrays=arrays,
-            **choices,
+            rule=frozen.rule,
+            frozen=frozen.frozen,
+            seeds=frozen.seeds,
+            configs={loss: choice.config for loss, choice in frozen.choices.items()},
+            chosen={loss: choice.trial_id for loss, choice in frozen.choices.items()},
             **tables,
         )
 
 
 def is_comparison(study: Study) -> bool:
     """Whether the study is the sweep of a comparison, at whatever step that is."""
-    started = any((study.folder / name).exists() for name in ("choices.json", "confirmation"))
+    started = any((study.folder / name).exists() for name in (CHOICES, CONFIRMATION))
     return started or bool(study.info["plan"].get("confirm_seeds"))
 
 
 def has_finals(study: Study) -> bool:
     """Whether the comparison is finished: its summary is written last."""
-    return (study.folder / "finals" / "summary.csv").exists()
-
-
-def _read_choices(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        chosen = content["choices"]
-        return {
-            "rule": content["rule"],
-            "frozen": content["frozen"],
-            "seeds": content["seeds"],
-            "configs": {loss: TrialConfig.from_dict(chosen[loss]["config"]) for loss in chosen},
-            "chosen": {loss: chosen[loss]["trial_id"] for loss in chosen},
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StudyError(f"{path} does not hold a comparison's choices: {error!r}") from error
+    return (study.folder / FINALS / "summary.csv").exists()
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -114,13 +105,6 @@ def _read_table(path: Path) -> pd.DataFrame:
     if missing:
         raise StudyError(f"{path} must have the columns {', '.join(missing)}")
     return table
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read (truncated?): {error}") from error
 
 
 def _read_arrays(path: Path, trials: pd.Series) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from analysis.answer import query_differences
 from analysis.evaluation import evaluate_study, load_images
 from analysis.finals import Finals, has_finals, is_comparison
 from analysis.runs import Results, of_comparison, of_study
+from study.choices import CHOICES
 from study.results import Study, StudyError
 from trainables.data import DATASETS, DataError
 
@@ -75,7 +76,7 @@ def _with_pixels(finals: Finals, data_dir: Path | str | None) -> Results:
         raise StudyError(f"the choices must be of a dataset of {', '.join(DATASETS)}; got {name}")
     dataset, results = DATASETS[name], of_comparison(finals, DATASETS[name].classes)
     try:
-        test = dataset.load_test(data_dir)
+        test = dataset.load_test(data_dir, frozen=finals.sweep.folder / CHOICES)
     except (DataError, OSError) as error:
         return dataclasses.replace(results, no_pixels=str(error))
     held_out = finals.sweep.info["plan"].get("holdout_classes")
