@@ -13,20 +13,25 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis import style
+from analysis.answer import gap_between, query_differences
+from analysis.class_figures import class_ap_table, confusion_table
 from analysis.evaluation import Evaluation, Images, difference, judge, map_table, mean_interval
-from analysis.histories import draw_history, history_table
+from analysis.histories import chosen_history, draw_history
+from analysis.knobs import LEAST_TRIALS, heights, importance_table, knob_table, too_few, varied
+from analysis.parallel_coordinates import draw_parallel, parallel_heights
 from analysis.pr_curves import draw_all, pr_figures, pr_table
 from analysis.retrieval_figures import (
-    GAP,
-    Grid,
-    compose,
-    draw_retrieval,
-    first_of_each_class,
-    retrieval_figures,
+    chosen_queries,
+    many_figures,
+    retrieval,
     retrieval_table,
-    retrieve,
+    retrievals,
+    side_by_side_figure,
 )
-from analysis.search_figures import draw_search, search_figure, search_table
+from analysis.retrieval_grid import GAP, Grid, Retrieval, compose, draw_retrieval
+from analysis.runs import Results, of_study, over_seeds
+from analysis.search_figures import draw_search, search_figure, search_table, seconds_table
+from analysis.stopping_figures import survival_table, timeline_table
 from study.results import STATUSES, Choice, Study, TrialRecord
 from tests.conftest import synthetic
 from trainables.config import LOSSES, REFERENCES
@@ -57,12 +62,17 @@ def trial(
             "seconds": 2.0,
             "evaluation_seconds": 0.5,
             "images_per_second": 100.0,
+            "time": 1_700_000_000.0 + 100 * number + 2.5 * epoch,
         }
         for epoch, value in enumerate(maps, start=1)
     ]
     seed = 10 * LOSSES.index(loss) + number  # no two trials start from the same weights
     config = REFERENCES[loss].replace(batch_size=16, epochs=4, seed=seed)
-    return TrialRecord(f"{loss}-{number:03}", config, epochs, status, cause)
+    record = TrialRecord(f"{loss}-{number:03}", config, epochs, status, cause)
+    record.started = 1_700_000_000.0 + 100 * number
+    record.ended = record.started + 2.5 * len(maps) + 1
+    record.worker = f"host:{100 + LOSSES.index(loss)}"
+    return record
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +95,11 @@ def evaluations(images: Images) -> dict[str, Evaluation]:
         judged = {name: judge(embeddings, labels, protocol) for name, protocol in protocols.items()}
         made[loss] = Evaluation(choice, embeddings, judged)
     return made
+
+
+@pytest.fixture(scope="module")
+def results(evaluations: dict[str, Evaluation], images: Images) -> Results:
+    return of_study(evaluations, images)
 
 
 @pytest.fixture
@@ -186,9 +201,9 @@ def test_a_protocol_takes_what_there_is() -> None:
 
 
 def test_pr_curve_is_the_interpolated_precision(
-    evaluations: dict[str, Evaluation], images: Images
+    evaluations: dict[str, Evaluation], images: Images, results: Results
 ) -> None:
-    table = pr_table(evaluations)
+    table = pr_table(results)
     curve = table[(table["loss"] == "triplet") & (table["protocol"] == "seed")]
     points = [slow_precisions(evaluations["triplet"], images, q, 50) for q in range(20)]
     recalls = curve["recall"].to_numpy()
@@ -200,12 +215,12 @@ def test_pr_curve_is_the_interpolated_precision(
 
 
 def test_pr_plot_has_a_curve_a_loss_and_its_map(
-    evaluations: dict[str, Evaluation], images: Images
+    evaluations: dict[str, Evaluation], results: Results
 ) -> None:
-    table = pr_table(evaluations)
+    table = pr_table(results)
     full = table[table["protocol"] == "full"]
     figure = Figure()
-    draw_all(figure, full, images)
+    draw_all(figure, full, results)
     (axes,) = figure.axes
     assert axes.get_xlim() == axes.get_ylim() == (0, 1)
     for line, (loss, curve) in zip(axes.lines, full.groupby("loss", sort=False), strict=True):
@@ -213,99 +228,227 @@ def test_pr_plot_has_a_curve_a_loss_and_its_map(
         np.testing.assert_array_equal(line.get_ydata(), curve["precision"])
         judged = evaluations[loss].protocols["full"]
         assert line.get_label().endswith(f"mAP {judged.mean_average_precision:.3f}")
-    together, *each = pr_figures(evaluations, images)
+    together, *each = pr_figures(results)
     assert set(together.data["protocol"]) == {"full"}
     assert [figure.name for figure in each] == ["pr_curve_smooth_ap", "pr_curve_triplet"]
 
 
-def test_queries_are_the_first_of_each_class() -> None:
-    labels = np.array([2, 0, 2, 1, 0, 3])
-    assert first_of_each_class(labels, 6).tolist() == [1, 3, 0, 5]
-    assert first_of_each_class(labels, 4).tolist() == [1, 3, 0]
+def test_band_over_seeds_is_students_at_every_point() -> None:
+    curves = np.random.default_rng(0).random((5, 7))
+    table = over_seeds(curves)
+    expected = stats.ttest_1samp(curves, 0, axis=0).confidence_interval(0.95)
+    np.testing.assert_allclose(table["low"], expected.low)
+    np.testing.assert_allclose(table["high"], expected.high)
+    np.testing.assert_allclose(table["mean"], curves.mean(0))
+    assert over_seeds(curves[:1])[["low", "high"]].isna().all(axis=None)
+
+
+def test_difference_has_its_sign_in_either_order(evaluations: dict[str, Evaluation]) -> None:
+    table = query_differences(evaluations)
+    gap, sure = difference(evaluations["smooth_ap"], evaluations["triplet"])
+    forth = gap_between(table, "smooth_ap", "triplet")
+    back = gap_between(table, "triplet", "smooth_ap")
+    assert forth is not None and back is not None
+    assert forth[:3] == pytest.approx((gap, sure.low, sure.high))
+    assert back[:3] == pytest.approx((-gap, -sure.high, -sure.low))
+    assert forth.shown == (sure.low > 0 or sure.high < 0)
+    assert gap_between(table, "smooth_ap", "cross_entropy") is None
+
+
+def test_queries_are_the_best_the_median_the_worst_and_one_a_class(results: Results) -> None:
+    table = chosen_queries(results, "seed")
+    precisions = [run.protocols["seed"].average_precision for run in results.runs]
+    scores = [float(np.mean([run[query] for run in precisions])) for query in range(20)]
+    ranked = sorted(range(20), key=lambda query: (-scores[query], query))
+    expected = {"best": ranked[0], "median": ranked[10], "worst": ranked[-1]}
+    found = table.set_index("query")["why"]
+    for why, query in expected.items():
+        assert found[query] == why
+    labels = results.labels[:20]
+    for label in set(labels):
+        first = int(np.flatnonzero(labels == label)[0])
+        assert found[first] in {"first", *expected}
+    assert len(table) == len(set(table["query"]))
+    assert table["ap"].tolist() == pytest.approx([scores[query] for query in table["query"]])
+
+
+@pytest.fixture(scope="module")
+def found(results: Results) -> Retrieval:
+    """The first of each class among 50, and the five nearest of each."""
+    labels = results.labels[:20]
+    queries = np.array([int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)])
+    whole = retrieval(results.of("triplet")[0].protocols["seed"], results.labels, queries)
+    return whole._replace(neighbours=whole.neighbours[:, :5], right=whole.right[:, :5])
 
 
 def test_neighbours_are_those_of_a_slow_ranking(
-    evaluations: dict[str, Evaluation], images: Images
+    evaluations: dict[str, Evaluation], images: Images, results: Results, found: Retrieval
 ) -> None:
     labels, evaluation = images.data.labels, evaluations["triplet"]
-    retrieval = retrieve(evaluation, images, gallery=50, shown=12)
-    for row, query in enumerate(retrieval.queries):
-        expected = slow_ranking(evaluation, query, 50)[:12]
-        assert retrieval.neighbours[row].tolist() == expected
-        assert retrieval.right[row].tolist() == [labels[r] == labels[query] for r in expected]
+    for row, query in enumerate(found.queries):
+        expected = slow_ranking(evaluation, query, 50)[:5]
+        assert found.neighbours[row].tolist() == expected
+        assert found.right[row].tolist() == [labels[r] == labels[query] for r in expected]
         points = slow_precisions(evaluation, images, query, 50)
-        assert retrieval.average_precision[row] == pytest.approx(np.mean([p for _, p in points]))
-    assert retrieve(evaluation, images, gallery=9, shown=12).neighbours.shape[1] == 8
+        assert found.average_precision[row] == pytest.approx(np.mean([p for _, p in points]))
+    judged = results.of("triplet")[0].protocols["seed"]
+    assert judged.nearest is not None and judged.nearest.shape == (20, 49)
 
 
-def test_retrieval_table_is_a_row_an_image(
-    evaluations: dict[str, Evaluation], images: Images
-) -> None:
-    retrieval = retrieve(evaluations["triplet"], images, gallery=50, shown=5)
-    table = retrieval_table(retrieval, images)
-    assert len(table) == retrieval.neighbours.size
-    assert table["rank"].tolist() == [1, 2, 3, 4, 5] * len(retrieval.queries)
+def test_retrieval_table_is_a_row_an_image(found: Retrieval, results: Results) -> None:
+    table = retrieval_table(found, results)
+    assert len(table) == found.neighbours.size
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5] * len(found.queries)
     last = table.iloc[-1]
-    assert last["query"] == retrieval.queries[-1]
-    assert last["image"] == retrieval.neighbours[-1, -1]
-    assert last["image_class"] == CLASSES[images.data.labels[last["image"]]]
+    assert last["query"] == found.queries[-1]
+    assert last["image"] == found.neighbours[-1, -1]
+    assert last["image_class"] == CLASSES[results.labels[last["image"]]]
     assert (table["right"] == (table["query_class"] == table["image_class"])).all()
 
 
 @pytest.mark.parametrize("columns", [5, 3])
 def test_canvas_holds_every_image_once_and_apart(
-    evaluations: dict[str, Evaluation], images: Images, columns: int
+    found: Retrieval, images: Images, columns: int
 ) -> None:
-    retrieval = retrieve(evaluations["triplet"], images, gallery=50, shown=5)
     grid = Grid((28 + GAP, 28 + GAP), columns, -(-5 // columns))
-    canvas = compose(retrieval, images.data.images, grid)
-    shown = [*retrieval.queries, *retrieval.neighbours.ravel()]
+    canvas = compose(found, images.data.images, grid)
+    shown = [*found.queries, *found.neighbours.ravel()]
     assert canvas.sum(dtype=np.int64) == images.data.images[shown].sum(dtype=np.int64)
     y, x = grid.corner(2, 4)
-    expected = images.data.images[retrieval.neighbours[2, 4]]
+    expected = images.data.images[found.neighbours[2, 4]]
     np.testing.assert_array_equal(canvas[y : y + 28, x : x + 28], expected)
 
 
-def test_wrong_images_are_crossed_not_only_coloured(
-    evaluations: dict[str, Evaluation], images: Images
-) -> None:
-    retrieval = retrieve(evaluations["triplet"], images, gallery=50, shown=5)
+def test_wrong_images_are_crossed_not_only_coloured(found: Retrieval, images: Images) -> None:
     figure = Figure()
-    draw_retrieval(figure, retrieval, images, columns=5, title="triplet")
-    (axes,) = figure.axes
+    axes = figure.subplots()
+    names = [CLASSES[images.data.labels[query]] for query in found.queries]
+    draw_retrieval(axes, found, images.data.images, names, columns=5, title="triplet")
     boxes = [c for c in axes.collections if isinstance(c, PatchCollection)]
     (crosses,) = [c for c in axes.collections if isinstance(c, PathCollection)]
-    wrong = int((~retrieval.right).sum())
-    assert [len(box.get_paths()) for box in boxes] == [retrieval.right.size - wrong, wrong]
+    wrong = int((~found.right).sum())
+    assert [len(box.get_paths()) for box in boxes] == [found.right.size - wrong, wrong]
     assert len(crosses.get_offsets()) == wrong
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == [CLASSES[images.data.labels[query]] for query in retrieval.queries]
-    hits = f"{retrieval.right[0].sum()}/5"
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    hits = f"{found.right[0].sum()}/5"
     assert hits in [text.get_text() for text in axes.texts]
 
 
-def test_all_losses_are_shown_the_same_queries(
-    evaluations: dict[str, Evaluation], images: Images
-) -> None:
-    first, second = retrieval_figures(evaluations, images, "seed")
+def test_all_losses_are_shown_the_same_queries(results: Results) -> None:
+    first, second = many_figures(results)
     assert first.data["query"].tolist() == second.data["query"].tolist()
     share = first.data["right"].mean()
     assert f"{share:.0%} have the query's class" in first.caption
+    beside = side_by_side_figure(results).data
+    by_loss = [part["query"].tolist() for _, part in beside.groupby("loss")]
+    assert len(by_loss) == 2 and by_loss[0] == by_loss[1]
+    queries = chosen_queries(results, "full")["query"].to_numpy()
+    assert list(retrievals(results, "full", queries)) == results.losses
+
+
+def test_class_ap_is_the_mean_over_the_class(results: Results) -> None:
+    table = class_ap_table(results)
+    precisions = results.of("triplet")[0].protocols["full"].average_precision
+    for label, name in enumerate(results.classes):
+        mine = [precisions[q] for q in range(70) if results.labels[q] == label]
+        row = table[(table["loss"] == "triplet") & (table["class"] == name)]
+        assert row["ap"].item() == pytest.approx(np.mean(mine))
+        assert row["queries"].item() == len(mine)
+
+
+def test_confusion_counts_the_wrong_images_of_each_class(results: Results) -> None:
+    table = confusion_table(results, "triplet")
+    neighbours = results.of("triplet")[0].protocols["full"].nearest
+    assert neighbours is not None and neighbours.shape == (70, 10)
+    for _, row in table.iterrows():
+        one, other = (results.classes.index(row[k]) for k in ("query_class", "image_class"))
+        pairs = [
+            results.labels[image] == other
+            for query in range(70)
+            if results.labels[query] == one
+            for image in neighbours[query]
+        ]
+        assert (row["count"], row["share"]) == (sum(pairs), pytest.approx(np.mean(pairs)))
+    assert (table["query_class"] != table["image_class"]).all()
+    wrong = results.labels[neighbours] != results.labels[:70, None]
+    assert table["count"].sum() == wrong.sum()
 
 
 def test_history_is_of_the_chosen_trials(study: Study) -> None:
-    table = history_table(study)
+    table = chosen_history(study)
     assert table["trial_id"].tolist() == ["cross_entropy-003"] * 2 + ["triplet-001"]
     assert table["chosen"].tolist() == [True, False, True]
     figure = Figure()
     draw_history(figure, table[table["loss"] == "cross_entropy"])
     losses, scores = figure.axes
-    assert [line.get_label() for line in losses.lines[:2]] == ["training", "validation"]
     np.testing.assert_array_equal(losses.lines[0].get_ydata(), [1, 0.5])
+    np.testing.assert_array_equal(losses.lines[1].get_ydata(), [1.5, 0.75])
     np.testing.assert_array_equal(scores.lines[0].get_ydata(), [0.6, 0.55])
     star = scores.lines[-1]
     assert (star.get_xdata()[0], star.get_ydata()[0]) == (1, 0.6)
-    assert star.get_label() == "0.600 at epoch 1"
+
+
+def test_seconds_are_summed_over_a_losss_trials_in_the_order_of_time(study: Study) -> None:
+    table = seconds_table(study)
+    mine = table[table["loss"] == "cross_entropy"]
+    # of 3, 1, 1 and 2 epochs, 2 s each (the diverged one's too, but never its mAP)
+    assert mine["seconds"].tolist() == [2.0 * n for n in range(1, 8)]
+    np.testing.assert_array_equal(mine["best_so_far"], [0.3, 0.5, 0.5, 0.5, 0.5, 0.6, 0.6])
+
+
+def test_stopping_counts_trials_by_epoch(study: Study) -> None:
+    table = survival_table(study)
+    mine = table[table["loss"] == "cross_entropy"]
+    assert mine["reached"].tolist() == [4, 2, 1]
+    assert mine["stopped"].tolist() == [1, 0, 0]
+
+
+def test_timeline_has_a_bar_a_trial_on_its_workers_line(study: Study) -> None:
+    table = timeline_table(study).set_index("trial_id")
+    assert len(table) == len(study.trials)
+    assert table["start"].min() == 0
+    row = table.loc["cross_entropy-003"]
+    assert (row["start"], row["end"]) == (300.0, 306.0)
+    assert table.groupby("loss")["lane"].nunique().eq(1).all()
+    assert set(table["lane"]) == {1, 2}
+
+
+def searched(tmp_path: Path, count: int) -> Study:
+    """Trials of Smooth-AP whose mAP follows tau alone."""
+    rng = np.random.default_rng(0)
+    trials = []
+    for number in range(count):
+        tau, lr = 10 ** rng.uniform(-3, -0.5), 10 ** rng.uniform(-4, -1)
+        record = trial("smooth_ap", number, [0.8 - 0.1 * abs(np.log10(tau) + 2)])
+        record.config = record.config.replace(tau=float(tau), lr=float(lr), batch_size=64)
+        trials.append(record)
+    return Study(tmp_path, INFO | {"plan": {"losses": ["smooth_ap"], "num_samples": count}}, trials)
+
+
+def test_importance_finds_the_knob_that_decides(tmp_path: Path) -> None:
+    study = searched(tmp_path, 40)
+    table = importance_table(study)
+    assert table["importance"].sum() == pytest.approx(1)
+    assert table.sort_values("importance")["knob"].iloc[-1] == "tau"
+    assert too_few(study) == ""
+    few = searched(tmp_path, LEAST_TRIALS - 1)
+    assert importance_table(few).empty and "Smooth-AP" in too_few(few)
+
+
+def test_knobs_that_differ_are_the_axes_of_slices_and_lines(tmp_path: Path) -> None:
+    table = knob_table(searched(tmp_path, 5))
+    assert varied(table) == ["lr", "tau"]
+    crossings = parallel_heights(table)
+    logs = np.log10(table["tau"].astype(float))
+    expected = (logs - logs.min()) / (logs.max() - logs.min())
+    np.testing.assert_allclose(crossings["tau"], expected)
+    assert heights(pd.Series([0.5, 0.5]), "best_val_map").tolist() == [0.5, 0.5]
+    figure = Figure()
+    draw_parallel(figure, table)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["lr", "tau", "validation mAP"]
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
+    assert len(lines) == 5
 
 
 def test_best_so_far_counts_only_what_may_be_chosen(study: Study) -> None:
