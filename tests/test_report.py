@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from analysis import report, tables
-from analysis.evaluation import Interval
+from analysis.answer import answer
+from analysis.evaluation import evaluate_study, load_images
+from analysis.sources import Source
 from study.results import Study, TrialRecord
 from tests.test_figures import INFO, trial
 from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split, check_frozen
@@ -83,7 +85,11 @@ def save_checkpoint(record: TrialRecord, path: Path) -> None:
 
 
 def image_alts(html: str) -> list[str]:
-    return re.findall(r'<img src="data:image/svg\+xml;base64,[^"]+" alt="([^"]*)"', html)
+    return re.findall(r'<img src="data:image/(?:svg\+xml|png);base64,[^"]+" alt="([^"]*)"', html)
+
+
+def without_scripts(html: str) -> str:
+    return re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
 
 
 def test_whole_report(
@@ -98,33 +104,37 @@ def test_whole_report(
     assert report.main([str(study.folder)]) == 0
     assert reads == ["test"]
     folder, html = study.folder / "report", (study.folder / "report/index.html").read_text()
-    drawn = ["pr_curves", "pr_curve_triplet", "history_triplet", "search"]
-    drawn += ["retrieval_triplet_10", "retrieval_triplet_50", "pr_curve_smooth_ap"]
+    drawn = ["answer", "pr_curves", "pr_curve_triplet", "class_ap", "confusion_smooth_ap"]
+    drawn += ["retrieval_10", "retrieval_triplet_50", "history_triplet", "search"]
+    drawn += ["search_seconds", "stopping", "timeline"]
     for name in drawn:
         for suffix in ("png", "svg", "csv"):
-            assert (folder / f"{name}.{suffix}").stat().st_size > 100
+            assert (folder / f"{name}.{suffix}").stat().st_size > 50
     alts = image_alts(html)
-    assert len(alts) == html.count("<img") == 10 and all(alts)
-    assert not re.search(r'(?:src|href)="(?!data:|#)', html)
+    shown = {path.stem for path in folder.glob("*.svg")}
+    assert len(alts) == len(shown) and set(drawn) <= shown and all(alts)
+    assert not re.search(r'(?:src|href)="(?!data:|#)', without_scripts(html))
     assert "&lt;b&gt;no memory" in html and "<b>no memory" not in html
     assert "not test" not in html
     out = capsys.readouterr().out
-    assert str(folder / "index.html") in out and "mAP on the test images" in out
+    assert str(folder / "index.html") in out and "test images" in out
+    scores = pd.read_csv(folder / "scores.csv")
+    assert set(scores["loss"]) == {"smooth_ap", "triplet"}
 
 
 def test_scores_are_of_the_chosen_checkpoints(make_study: Maker) -> None:
     study = make_study(trial("smooth_ap", 0, [0.4]), trial("smooth_ap", 1, [0.5]))
-    images = report.load_images(study)
-    evaluations = report.evaluate_study(study, images)
+    source = Source.load(study)
+    assert source.results is not None
     path = study.best()["smooth_ap"].checkpoint
     assert path is not None and "smooth_ap-001" in str(path)
     embeddings, labels = embed(load_network(path)[1], TEST), torch.from_numpy(TEST.labels)
     expected = evaluate_retrieval(
         embeddings, labels, embeddings, labels, query_index=torch.arange(90)
     ).mean_average_precision
-    full = evaluations["smooth_ap"].protocols["full"]
-    assert full.mean_average_precision == pytest.approx(expected)
-    assert f"mAP {expected:.3f}" in report.answer(study, evaluations, images)
+    (run,) = source.results.of("smooth_ap")
+    assert run.protocols["full"].mean_average_precision == pytest.approx(expected)
+    assert f"mAP {expected:.3f}" in report.said(source)
 
 
 def test_the_same_study_gives_the_same_page(make_study: Maker, tmp_path: Path) -> None:
@@ -147,16 +157,17 @@ def test_an_unfinished_study_reads_no_test_image(
     assert reads == ["split"]
     html = (study.folder / "report/index.html").read_text()
     mark = f"alidation images, not test; the study is {status}"
-    assert html.count(mark) > 5 and "test images" not in html
+    assert html.count(mark) > 5 and "among the test images" not in html
     assert mark in capsys.readouterr().out
 
 
 def test_one_trial_with_one_epoch_and_a_loss_without_any(make_study: Maker) -> None:
     study = make_study(trial("triplet", 0, [0.4]), losses=["triplet", "smooth_ap"])
-    page, scores = report.build(study)
-    assert "triplet reaches mAP" in page.answer
-    assert "There is no result for Smooth-AP." in page.answer
-    assert len(scores) == 2
+    source = Source.load(study)
+    (said,) = report.build(source).answers
+    assert "triplet reaches mAP" in said
+    assert "There is no result for Smooth-AP." in said
+    assert source.results is not None and len(source.results.summary) == 2
 
 
 def test_only_failed_trials_give_a_page_without_images(
@@ -167,26 +178,28 @@ def test_only_failed_trials_give_a_page_without_images(
     assert reads == []
     html = (study.folder / "report/index.html").read_text()
     assert "of 1 trial, none has an epoch" in html and "out of memory" in html
-    assert len(image_alts(html)) == 1  # the search
+    assert len(image_alts(html)) == 2  # the search and the timeline
     assert "none has an epoch" in capsys.readouterr().out
 
 
-def test_answer_names_a_winner_only_where_the_interval_excludes_zero(
-    make_study: Maker, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("low", "words"), [(0.01, "retrieves best"), (-0.01, "told apart")])
+def test_answer_names_a_winner_only_where_the_difference_is_shown(
+    make_study: Maker, low: float, words: str
 ) -> None:
     study = make_study(trial("smooth_ap", 0, [0.4]), trial("triplet", 0, [0.5]))
-    images = report.load_images(study)
-    evaluations = report.evaluate_study(study, images)
-    for low, words in ((0.01, "retrieves best"), (-0.01, "cannot be told apart")):
-        gap = (0.02, Interval(low, 0.05))
-        monkeypatch.setattr(report, "difference", lambda *_, gap=gap: gap)
-        sentence = report.answer(study, evaluations, images)
-        assert words in sentence and f"0.020 ({low:.3f} to 0.050) above" in sentence
+    source = Source.load(study)
+    assert source.results is not None
+    best, other = source.results.losses
+    row = {"protocol": "full", "role": "chosen", "first": best, "second": other}
+    row |= {"difference": 0.02, "seed_low": low, "seed_high": 0.05, "p_corrected": 0.5 - 30 * low}
+    differences = pd.DataFrame([row | {"query_low": 0.0, "query_high": 1.0, "shown": low > 0}])
+    sentence = answer(source.results, differences, study.losses)
+    assert words in sentence and f"0.020 ({low:.3f} to 0.050, p = " in sentence
 
 
 def test_the_best_loss_comes_first(make_study: Maker) -> None:
     study = make_study(trial("smooth_ap", 0, [0.4]), trial("triplet", 0, [0.4]))
-    evaluations = report.evaluate_study(study, report.load_images(study))
+    evaluations = evaluate_study(study, load_images(study))
     first, second = (e.protocols["full"].mean_average_precision for e in evaluations.values())
     assert first > second
 

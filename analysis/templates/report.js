@@ -44,7 +44,22 @@ function themed(layout) {
   return changes;
 }
 
+// Unpacked when the first figure needs it; a browser that cannot keeps the still figures.
+let unpacked;
+function loadPlotly() {
+  unpacked ??= (async () => {
+    const packed = document.getElementById("plotly").textContent;
+    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(stream).text();
+    document.head.append(script);
+  })();
+  return unpacked;
+}
+
 async function draw(plot) {
+  await loadPlotly();
   const { data, layout } = JSON.parse(plot.querySelector("script").textContent);
   plot.hidden = false;
   await Plotly.newPlot(plot, data, layout, { responsive: true, displaylogo: false });
