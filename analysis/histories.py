@@ -118,9 +118,10 @@ def _one_run(history: pd.DataFrame) -> str:
 def _several_runs(history: pd.DataFrame) -> str:
     best = history[history["chosen"]]
     seeds = ", ".join(str(seed) for seed in sorted(best["seed"].unique()))
-    epochs = f"{best['epoch'].min()} to {best['epoch'].max()}"
+    first, last = best["epoch"].min(), best["epoch"].max()
+    epochs = f"epoch {last}" if first == last else f"epochs {first} to {last}"
     return (
         f", {plural(len(best), 'run')} of the chosen configuration (seeds {seeds}): the highest "
         f"validation mAP is {best['val_map'].min():.3f} to {best['val_map'].max():.3f}, reached at "
-        f"epochs {epochs}."
+        f"{epochs}."
     )

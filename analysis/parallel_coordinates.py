@@ -59,7 +59,7 @@ def ticks(values: pd.Series, crossings: pd.Series, knob: str) -> list[tuple[floa
 def _parallel(table: pd.DataFrame) -> ReportFigure:
     loss, knobs = table["loss"].iloc[0], varied(table)
     best = table.loc[table[SCORE].idxmax()]
-    values = [f"{words(knob)} {short(best[knob])}" for knob in knobs if best[knob] is not None]
+    values = [f"{words(knob)} {short(best[knob])}" for knob in knobs if label(best[knob]) != UNUSED]
     return render(
         f"parallel_{loss}",
         partial(draw_parallel, table=table),

@@ -90,15 +90,16 @@ def side_by_side_figure(results: Results) -> ReportFigure:
     k = next(iter(found.values())).neighbours.shape[1]
     shares = [f"{one.right.mean():.0%} with {loss_name(loss)}" for loss, one in found.items()]
     caption = (
-        f"Of the {k} nearest among {len(results.labels):,} {results.described}, the query's class "
-        f"have {listed(shares)}, over these {plural(len(queries), 'query', 'queries')}."
+        f"Of the {k} nearest to these {plural(len(queries), 'query', 'queries')} among "
+        f"{len(results.labels):,} {results.described}, so many are of the query's class: "
+        f"{listed(shares)}."
     )
     side = {1: 0.6, 2: 0.42}.get(len(found), 0.31)  # inches an image
     width = 1.7 + side * 1.3 + len(found) * (side * (k + 0.4) + 0.95)
     return render(
         f"retrieval_{k}",
         partial(draw_side_by_side, found=found, results=results, names=_names(queries)),
-        size=(width, 1.0 + side * 1.22 * len(queries)),
+        size=(width, 1.0 + side * 0.98 * len(queries)),
         data=pd.concat(parts, ignore_index=True),
         caption=caption,
         alt=f"The {k} nearest images of the same queries with the network of each loss.",
@@ -145,7 +146,7 @@ def draw_many(
 def _many(loss: str, found: Retrieval, results: Results, names: list[str]) -> ReportFigure:
     count, k = found.neighbours.shape
     columns = min(COLUMNS["seed"], k)
-    lines, side = -(-k // columns), 0.4
+    lines, side = -(-k // columns), 0.36
     hits = found.right.sum(1)
     weakest = _class(results, int(found.queries[hits.argmin()]))
     title = f"{loss_name(loss)}: the {k} nearest of {found.gallery:,} {results.described}"

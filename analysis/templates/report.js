@@ -62,6 +62,7 @@ async function draw(plot) {
   await loadPlotly();
   const { data, layout } = JSON.parse(plot.querySelector("script").textContent);
   plot.hidden = false;
+  plot.style.height = `${layout.height ?? 420}px`;  // a responsive plot takes its frame's height
   await Plotly.newPlot(plot, data, layout, { responsive: true, displaylogo: false });
   await Plotly.relayout(plot, themed(plot.layout));
   plot.closest("figure").classList.add("drawn");
