@@ -146,7 +146,7 @@ def draw_many(
 def _many(loss: str, found: Retrieval, results: Results, names: list[str]) -> ReportFigure:
     count, k = found.neighbours.shape
     columns = min(COLUMNS["seed"], k)
-    lines, side = -(-k // columns), 0.36
+    lines, side = -(-k // columns), 0.33
     hits = found.right.sum(1)
     weakest = _class(results, int(found.queries[hits.argmin()]))
     title = f"{loss_name(loss)}: the {k} nearest of {found.gallery:,} {results.described}"
@@ -158,7 +158,7 @@ def _many(loss: str, found: Retrieval, results: Results, names: list[str]) -> Re
     return render(
         f"retrieval_{loss}_{k}",
         partial(draw_many, found=found, results=results, names=names, title=title),
-        size=(2.6 + side * (columns + 1.3), 0.9 + side * count * (lines + 0.15 * (lines > 1))),
+        size=(3.6 + side * (columns + 1.3), 0.9 + side * count * (lines + 0.15 * (lines > 1))),
         data=retrieval_table(found, results),
         caption=caption,
         alt=f"The {k} nearest images of each query with the network of {loss_name(loss)}.",

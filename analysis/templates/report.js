@@ -59,8 +59,9 @@ function loadPlotly() {
 }
 
 async function draw(plot) {
-  await loadPlotly();
   const { data, layout } = JSON.parse(plot.querySelector("script").textContent);
+  if (layout.xaxis2 && innerWidth < 600) return;  // panels side by side: the still figure scrolls
+  await loadPlotly();
   plot.hidden = false;
   plot.style.height = `${layout.height ?? 420}px`;  // a responsive plot takes its frame's height
   await Plotly.newPlot(plot, data, layout, { responsive: true, displaylogo: false });
