@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from study.runner import check_folder, run_study
 from study.search import SEARCHES
 from trainables.config import PRECISIONS
 from trainables.data import DataError
+
+URI_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")  # what stands before // in an object store's address
 
 
 def add_run_options(text: argparse.ArgumentParser) -> None:
@@ -94,7 +97,11 @@ def run(
 
 def _folder(options: dict[str, Any], resume: bool, title: str) -> Path:
     """`<storage-path>/<name>`, the name made of the title and the time if none is given."""
-    storage = options.pop("storage_path", ROOT / "results").expanduser().resolve()
+    storage = options.pop("storage_path", ROOT / "results")
+    if storage.parts and URI_SCHEME.fullmatch(storage.parts[0]):
+        law = "--storage-path must be a folder, on a cluster one that all nodes share (or a mount)"
+        raise StudyError(f"{law}; got the URI {storage.parts[0]}//{'/'.join(storage.parts[1:])}")
+    storage = storage.expanduser().resolve()
     name = options.pop("name", None)
     if resume and name is None:
         raise StudyError("--resume needs the study's --name")

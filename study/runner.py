@@ -29,7 +29,7 @@ from trainables.trainable import RetrievalTrial
 GRACE_EPOCHS = 2
 REDUCTION_FACTOR = 3
 MAX_FAILURES = 2  # of a worker process; a divergence is a result and is not retried
-SMOKE_TRAIN, SMOKE_VALIDATION = 3_000, 1_000
+SMOKE_TRAIN, SMOKE_VALIDATION = 3_000, 1_024  # no fewer than the largest batch
 
 
 def run_study(

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution
 
 from study.results import TrialRecord
+from study.runner import SMOKE_TRAIN, SMOKE_VALIDATION
 from study.search import Searches
 from study.search_space import SPACE, default, describe, params, reference, sample
 from trainables.config import LOSSES, TrialConfig
@@ -104,3 +106,9 @@ def test_a_continued_search_asks_what_it_would_have_asked(kind: str) -> None:
         assert asked is not None
         assert asked.config == whole[stop].config
         assert asked.trial_id == whole[stop].trial_id
+
+
+def test_a_smoke_test_has_images_for_every_batch_of_the_space() -> None:
+    (knob,) = [knob for knob in SPACE if knob.field == "batch_size"]
+    assert isinstance(knob.range, CategoricalDistribution)
+    assert max(knob.range.choices) <= min(SMOKE_TRAIN, SMOKE_VALIDATION)

@@ -252,3 +252,10 @@ def test_an_audit_takes_stopped_trials_to_the_end_that_they_would_have_had(
     whole = [metrics.val_map for metrics in TrainingRun(end.config, split)]
     assert [row["val_map"] for row in end.epochs] == whole
     assert Study.load(study.folder).trials == study.trials
+
+
+def test_an_object_stores_address_is_refused_as_storage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune_smoothap.main(["--storage-path", "s3://bucket/studies"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --storage-path must be a folder")
+    assert error.endswith("got the URI s3://bucket/studies\n")
