@@ -60,9 +60,12 @@ def make_study(tmp_path: Path) -> Maker:
     """Writes a study of these trials; those with an epoch get a checkpoint of random weights."""
 
     def make(
-        *trials: TrialRecord, status: str = "finished", losses: list[str] | None = None
+        *trials: TrialRecord,
+        status: str = "finished",
+        losses: list[str] | None = None,
+        name: str = "small",
     ) -> Study:
-        folder = tmp_path / "small"
+        folder = tmp_path / name
         plan = INFO["plan"] | {"losses": losses or sorted({trial.loss for trial in trials})}
         study = Study.create(folder, INFO | {"status": status, "plan": plan})
         for record in trials:
@@ -335,3 +338,51 @@ def test_origin_says_what_is_known_and_what_is_not(make_study: Maker) -> None:
     assert facts["started"] == "2023-11-14 22:13 UTC"
     assert facts["ended"] == facts["commit"] == "not recorded"
     assert facts["versions"] == "torch 2.15" and facts["trials"] == "1 finished"
+
+
+def test_two_studies_side_by_side(
+    make_study: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = make_study(trial("triplet", 0, [0.4]), trial("smooth_ap", 0, [0.3, 0.5]), name="first")
+    second = make_study(trial("triplet", 0, [0.2, 0.6]), trial("triplet", 1, [], "failed", "x"))
+    out = tmp_path / "both"
+    assert report.main([str(first.folder), str(second.folder), "--output", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "A. " in said and "B. triplet reaches mAP" in said
+    maps = pd.read_csv(out / "two_maps.csv")
+    assert sorted(zip(maps["study"], maps["loss"], strict=True)) == [
+        ("A", "smooth_ap"), ("A", "triplet"), ("B", "triplet"),
+    ]  # fmt: skip
+    of_b = pd.read_csv(out / "scores_b.csv").set_index("protocol").loc["full", "map"]
+    assert maps.set_index(["study", "loss"]).loc[("B", "triplet"), "map"] == pytest.approx(of_b)
+    html = (out / "index.html").read_text()
+    assert f"triplet {maps[maps['loss'] == 'triplet']['map'].iloc[0]:.3f} in A" in html
+    budgets = pd.read_csv(out / "table_the_budgets.csv")
+    row = budgets[budgets["study"] == "B"].iloc[0]
+    assert (row["trials"], row["epochs"], row["best validation mAP"]) == (2, 2, 0.6)
+
+
+def test_three_studies_are_one_too_many(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        report.main(["a", "b", "c"])
+    assert "one study or two; got 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_a_class_that_is_missing_and_no_finished_trial(
+    make_study: Maker, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = TEST.take(TEST.labels != 3)
+    monkeypatch.setitem(
+        DATASETS,
+        "fashion_mnist",
+        Dataset(lambda _: Split(VALIDATION, VALIDATION), lambda _, *, frozen: few, CLASSES),
+    )
+    study = make_study(
+        trial("triplet", 0, [0.2], "stopped_early"), trial("triplet", 1, [0.9], status, "nan")
+    )
+    assert report.main([str(study.folder)]) == 0
+    table = pd.read_csv(study.folder / "report/class_ap.csv")
+    assert len(table) == 9 and CLASSES[3] not in set(table["class"])
+    queries = pd.read_csv(study.folder / "report/retrieval_10.csv")["query_class"]
+    assert CLASSES[3] not in set(queries)
