@@ -14,7 +14,7 @@ from ray.tune import TuneError
 
 from study.cluster import ROOT
 from study.plan import Plan
-from study.progress import summarize
+from study.progress import resuming, summarize
 from study.results import Study, StudyError
 from study.runner import check_folder, run_study
 from study.search import SEARCHES
@@ -87,10 +87,10 @@ def run(
         return 2
     except (OSError, TuneError) as error:  # a full disk, say: what was written before is whole
         reason = str(error).strip().splitlines()[-1]
-        print(f"error: {reason}; mend it, then --resume --name {folder.name}", file=sys.stderr)
+        print(f"error: {reason}; mend it, then: {resuming(folder)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; go on with --resume --name {folder.name}", file=sys.stderr)
+        print(f"interrupted; go on with: {resuming(folder)}", file=sys.stderr)
         return 130
     return tell(done, time.monotonic() - start)
 

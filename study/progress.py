@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 
@@ -121,6 +123,12 @@ def _best(choice: Choice) -> str:
     return f"{choice.val_map:.4f} ({choice.trial_id}, epoch {choice.epoch})"
 
 
+def resuming(folder: Path) -> str:
+    """The command that goes on with the study in a folder."""
+    where = ["--name", folder.name, "--storage-path", str(folder.parent)]
+    return shlex.join(["python", sys.argv[0], "--resume", *where])
+
+
 def summarize(study: Study, seconds: float) -> int:
     """Prints what came of a study and what to type next; returns the program's exit code."""
     faults = [trial for trial in study.trials if trial.status in ("failed", "diverged")]
@@ -141,10 +149,7 @@ def summarize(study: Study, seconds: float) -> int:
     print(f"\nThe study is {study.info['status']} ({counts_line(study)}); {duration(seconds)}.")
     print(f"Everything lies in {study.folder} (trials.csv, epochs.csv, best.json)")
     if study.info["status"] != "finished":
-        print(
-            f"Go on:  python {sys.argv[0]} --resume --name {study.folder.name} "
-            f"--storage-path {study.folder.parent}"
-        )
+        print(f"Go on:  {resuming(study.folder)}")
         return 130
     print(f"Next:  python analysis/report.py {study.folder}")
     return 0

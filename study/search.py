@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from study.results import UNFINISHED, TrialRecord
-from study.search_space import default, distributions, params, reference, sample
+from study.search_space import distributions, params, reference, sample, starts
 
 SEARCHES = ("tpe", "random")
 STARTUP_TRIALS = 6  # before TPE models what it has seen: few, as a study of an evening is small
@@ -61,10 +61,9 @@ class Listed:
 class Searches:
     """Asks each loss's search in turn until each has had `num_samples` trials.
 
-    A loss's first trial is always its reference configuration, so that no search can end below
-    the seed study; the second has the defaults of the search space. What trial n of a loss is
-    depends on the seed, on n and on what the search has been told until then: a study that is
-    continued goes on as if it had not been interrupted.
+    A loss's first trials are those of `search_space.starts`, whatever the sampler. What trial n of
+    a loss is depends on the seed, on n and on what the search has been told until then: a study
+    that is continued goes on as if it had not been interrupted.
 
     Args:
         records: the trials of a study that is continued, in order; none for a new one. The
@@ -103,8 +102,7 @@ class Searches:
             return None
         loss = self.turns[len(self.asked)]
         study, number = self.studies[loss], len(self.studies[loss].get_trials(deepcopy=False))
-        if number < 2:
-            start = self.base[loss] if number == 0 else default(self.base[loss])
+        for start in starts(self.base[loss])[number : number + 1]:
             study.enqueue_trial(params(start))
         study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
         trial = study.ask()

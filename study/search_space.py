@@ -92,6 +92,7 @@ SPACE: tuple[Knob, ...] = (
     Knob("numerator",    "numerator",    "paper",  _choice("seed", "paper"),        _S, _SMOOTH_AP),
 )
 # fmt: on
+SMALL_BATCH = {"batch_size": 64, "lr": 7e-3}
 FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network")
 
 
@@ -107,6 +108,13 @@ def sample(trial: optuna.trial.BaseTrial, base: TrialConfig) -> TrialConfig:
 def default(base: TrialConfig) -> TrialConfig:
     """The configuration of the knobs' defaults; the FIXED knobs are those of `base`."""
     return sample(optuna.trial.FixedTrial({knob.name: knob.default for knob in SPACE}), base)
+
+
+def starts(base: TrialConfig) -> tuple[TrialConfig, ...]:
+    """What every search begins with: the reference, so that none can end below the seed study;
+    the knobs' defaults; and these with a small batch."""
+    usual = default(base)
+    return base, usual, usual.replace(**SMALL_BATCH)
 
 
 def params(config: TrialConfig) -> dict[str, Any]:

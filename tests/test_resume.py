@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from study import search_space, tune_smoothap
 from study.results import Study, TrialRecord
+from study.runner import MAX_FAILURES
 from study.search import STATES
 from tests.test_study import ROOT, run
 from trainables.config import REFERENCES
@@ -180,6 +181,57 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     (trial,) = Study.load(folder).trials
     assert (trial.status, len(trial.epochs)) == ("finished", 8)
     assert trial.worker != killed["worker"]
+
+
+def test_a_worker_that_keeps_dying_costs_its_trial_and_no_other(tmp_path: Path) -> None:
+    """As the out-of-memory killer of the system does it, whenever the trial is tried again."""
+    folder = tmp_path / "s"
+    process = start(
+        *("--smoke-test", "--num-samples", "2", "--max-epochs", "9"),
+        *("--name", "s", "--storage-path", str(tmp_path)),
+    )
+    killed: set[str] = set()
+
+    def ended() -> bool:
+        trial = records(folder).get("smooth_ap-001", {})
+        worker = trial.get("worker") or ""
+        if trial.get("status") == "running" and worker and worker not in killed:
+            killed.add(worker)
+            os.kill(int(worker.rsplit(":", 1)[1]), signal.SIGKILL)
+        return process.poll() is not None
+
+    wait_for(ended, seconds=240)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert len(killed) == 1 + MAX_FAILURES
+    first, second = Study.load(folder).trials
+    assert first.status in ("finished", "stopped_early")
+    assert second.status == "failed"
+    assert "died" in second.cause
+    assert "Trials that did not end well" in output
+    assert_optuna_agrees(Study.load(folder))
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    where = ("--name", "s", "--storage-path", str(tmp_path))
+    full = folder / "trials" / ".smooth_ap-001.json.partial"
+    full.parent.mkdir(parents=True)
+    full.symlink_to("/dev/full")  # the system's own "No space left on device"
+    done = run("--smoke-test", "--num-samples", "3", "--max-epochs", "2", *where)
+    assert done.returncode == 1, done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: [Errno 28] No space left on device; mend it, then: python ")
+    assert last.endswith(f"--resume {' '.join(where)}")
+    before = records(folder)
+    assert list(before) == ["smooth_ap-000"]
+    full.unlink()
+    done = run("--resume", *where)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_continued(before, records(folder))
+    study = Study.load(folder)
+    assert [trial.number for trial in study.trials] == [0, 1, 2]
+    assert_optuna_agrees(study)
 
 
 def test_a_lost_node_costs_no_trial(tmp_path: Path) -> None:
