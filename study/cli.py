@@ -46,6 +46,10 @@ def add_machine_options(text: argparse.ArgumentParser) -> None:
         help="GPUs that a trial occupies, fractions too (default: 0.25 where Ray sees a GPU)",
     )
     add("--max-concurrent", type=int, help="trials at a time (default: all that fit)")
+    add(
+        "--checkpoint-uri",
+        help="an object store's folder through which nodes that share none exchange checkpoints",
+    )
     add("--address", help="of a running Ray cluster, or `auto` (default: start Ray here)")
     add("--resume", action="store_true", help="go on with the study of this name")
     add(
@@ -99,8 +103,9 @@ def _folder(options: dict[str, Any], resume: bool, title: str) -> Path:
     """`<storage-path>/<name>`, the name made of the title and the time if none is given."""
     storage = options.pop("storage_path", ROOT / "results")
     if storage.parts and URI_SCHEME.fullmatch(storage.parts[0]):
-        law = "--storage-path must be a folder, on a cluster one that all nodes share (or a mount)"
-        raise StudyError(f"{law}; got the URI {storage.parts[0]}//{'/'.join(storage.parts[1:])}")
+        uri = f"{storage.parts[0]}//{'/'.join(storage.parts[1:])}"
+        law = "--storage-path must be a folder (an object store goes to --checkpoint-uri)"
+        raise StudyError(f"{law}; got the URI {uri}")
     storage = storage.expanduser().resolve()
     name = options.pop("name", None)
     if resume and name is None:

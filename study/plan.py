@@ -14,7 +14,13 @@ from trainables.config import LOSSES, PRECISIONS
 from trainables.data import CLASSES, class_numbers
 
 # What a study that is continued may change: where it runs, and how many trials it is to have.
-MAY_CHANGE = ("num_samples", "cpus_per_trial", "gpus_per_trial", "max_concurrent")
+MAY_CHANGE = (
+    "num_samples",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "max_concurrent",
+    "checkpoint_uri",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,8 @@ class Plan:
         cpus_per_trial, gpus_per_trial: what a trial occupies; fractions of a GPU are allowed, None
             takes a quarter where Ray sees a GPU.
         max_concurrent: trials at a time; None for as many as the CPUs and GPUs hold.
+        checkpoint_uri: of an object store's folder through which nodes exchange checkpoints; None
+            for the study's own folder, which all of them must see then.
         seed: of the searches and of every trial.
         precision: of every trial, as in `TrialConfig`.
         search: `tpe`, or `random` to compare with.
@@ -49,6 +57,7 @@ class Plan:
     cpus_per_trial: float = 1
     gpus_per_trial: float | None = None
     max_concurrent: int | None = None
+    checkpoint_uri: str | None = None
     seed: int = 0
     early_stopping: bool = True
     precision: str = "auto"

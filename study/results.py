@@ -20,7 +20,6 @@ import dataclasses
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -283,11 +282,6 @@ class Study:
         for trial in self.trials:
             counts[trial.status] += 1
         return {status: count for status, count in counts.items() if count}
-
-    def delete(self, checkpoint: str | None) -> None:
-        """Deletes a checkpoint that no record names any more, if it lies in this study."""
-        if checkpoint is not None and self.folder / "tune" in Path(checkpoint).parents:
-            shutil.rmtree(Path(checkpoint).parent, ignore_errors=True)
 
     def found(self, checkpoint: Path) -> Path:
         """The checkpoint where it is now: a study's folder may have been moved as a whole."""

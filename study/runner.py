@@ -16,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
 from study.cluster import describe_run, fit_to_cluster, start_ray
+from study.exchange import Exchange, check_store
 from study.metrics import Gauges
 from study.plan import Plan
 from study.progress import Progress, counts_line
@@ -53,6 +54,7 @@ def run_study(
         StudyError, DataError: before any trial starts, when the plan cannot be run.
     """
     check_folder(folder, resume)
+    check_store(plan.checkpoint_uri)
     split = hold_out(load_split(data_dir), plan.holdout_classes)
     if plan.smoke_test:
         split = slice_of(split, SMOKE_TRAIN, SMOKE_VALIDATION)
@@ -153,7 +155,8 @@ def _tune(
         progress(record)
         gauges(record)
 
-    recorder = Recorder(study, source, watch)
+    exchange = Exchange(study, plan.checkpoint_uri)
+    recorder = Recorder(study, source, exchange, watch)
     resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial or 0}
     trainable = tune.with_parameters(RetrievalTrial, split=split)
     scheduler = HalvingByLoss(
@@ -175,7 +178,7 @@ def _tune(
         tune_config=tune.TuneConfig(
             metric=METRIC,
             mode="max",
-            search_alg=StudySearcher(source, study),
+            search_alg=StudySearcher(source, study, exchange),
             scheduler=scheduler,
             num_samples=total,
             max_concurrent_trials=concurrent,
@@ -185,8 +188,8 @@ def _tune(
         ),
         run_config=tune.RunConfig(
             # A folder for each run: Tune numbers checkpoints from 0, and its own state is not read.
-            name=f"{study.info['runs']:02d}",
-            storage_path=str(study.folder / "tune"),
+            name=exchange.run,
+            storage_path=exchange.storage,
             verbose=0,
             callbacks=[recorder],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),

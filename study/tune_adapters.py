@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from study.exchange import Exchange
 from study.results import UNFINISHED, Study, TrialRecord
 from study.search import Source
 from trainables.train import EpochMetrics
@@ -27,10 +28,11 @@ class StudySearcher(Searcher):
     The recorder tells the source what came of them.
     """
 
-    def __init__(self, source: Source, study: Study) -> None:
+    def __init__(self, source: Source, study: Study, exchange: Exchange) -> None:
         super().__init__(metric=METRIC, mode="max")
         self.source = source
         self.study = study
+        self.exchange = exchange
         self.unfinished = study.unfinished()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
@@ -47,7 +49,7 @@ class StudySearcher(Searcher):
         return {
             **record.config.to_dict(),
             "trial_id": record.trial_id,
-            "checkpoint": record.last_checkpoint,
+            "checkpoint": self.exchange.give(record.trial_id, record.last_checkpoint),
         }
 
     def on_trial_complete(
@@ -153,9 +155,16 @@ class Recorder(tune.Callback):
     as their size allows, so that a trial of a large study costs no more than one of a small.
     """
 
-    def __init__(self, study: Study, source: Source, watch: Callable[[TrialRecord], None]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        source: Source,
+        exchange: Exchange,
+        watch: Callable[[TrialRecord], None],
+    ) -> None:
         self.study = study
         self.source = source
+        self.exchange = exchange
         self.watch = watch
         self.stale, self.due = False, 0.0  # the tables, and when they may be written again
 
@@ -196,10 +205,10 @@ class Recorder(tune.Callback):
         if not record.cause:  # a diverged network is not worth keeping
             # It is that of the last epoch: Tune trains no further while it saves.
             before = {record.checkpoint, record.last_checkpoint}
-            record.add_checkpoint(str(Path(checkpoint.path) / "checkpoint.pt"))
+            record.add_checkpoint(self.exchange.keep(record.trial_id, checkpoint))
             self.study.write_trial(record)
             for old in before - {record.checkpoint, record.last_checkpoint}:
-                self.study.delete(old)
+                self.exchange.drop(old)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

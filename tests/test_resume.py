@@ -234,6 +234,52 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert_optuna_agrees(study)
 
 
+def test_checkpoints_in_a_store_are_resumed_from_without_it(tmp_path: Path) -> None:
+    """The store is a folder's address here; it goes the way of `s3://`."""
+    folder, store = tmp_path / "s", tmp_path / "store"
+    where = ("--name", "s", "--storage-path", str(tmp_path))
+    uri = ("--checkpoint-uri", store.as_uri())
+    process = start("--smoke-test", "--num-samples", "2", "--max-epochs", "6", *uri, *where)
+
+    def kept() -> list[int]:
+        return [record["last_checkpoint_epoch"] for record in records(folder).values()]
+
+    wait_for(lambda: len(kept()) == 2 and max(kept()) >= 2, process)
+    process.kill()
+    process.communicate()
+    before = records(folder)
+    assert list(store.glob("s-*/01/*/checkpoint_*/checkpoint.pt"))
+    store.rename(tmp_path / "lost")
+    done = run("--resume", *uri, *where)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_continued(before, records(folder))
+    study = Study.load(folder)
+    assert set(study.counts()) <= {"finished", "stopped_early"}
+    for trial in study.trials:
+        named = {trial.checkpoint, trial.last_checkpoint}
+        assert all(path is not None and Path(path).is_file() for path in named)
+        here = folder.glob(f"tune/*/{trial.trial_id}/*/checkpoint.pt")
+        assert {str(path) for path in here} == named
+        there = {path.parent.name for path in store.glob(f"s-*/02/{trial.trial_id}/*/*.pt")}
+        assert there == {Path(path).parent.name for path in named if path and "/02/" in path}
+    best = json.loads((folder / "best.json").read_text())["smooth_ap"]
+    assert Path(best["checkpoint"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"), [("bucket/studies", "it has no scheme"), ("nope://b", "Unrecognized")]
+)
+def test_a_store_that_cannot_be_used_is_refused_at_the_door(
+    uri: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--checkpoint-uri", uri, "--name", "s", "--storage-path", str(tmp_path))
+    assert tune_smoothap.main(list(options)) == 2
+    error = capsys.readouterr().err
+    assert "--checkpoint-uri must be a folder of an object store that can be written" in error
+    assert f"got {uri}: {reason}" in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lost_node_costs_no_trial(tmp_path: Path) -> None:
     done = subprocess.run(
         [

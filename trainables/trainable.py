@@ -19,9 +19,9 @@ from trainables.train import DivergedError, TrainingRun
 class RetrievalTrial(tune.Trainable):
     """One step is one epoch; a divergence is a result, so that Ray does not retry it.
 
-    Expects in `config` the fields of a `TrialConfig`, `trial_id`, and `checkpoint`: the file from
-    which an interrupted trial goes on, or None. `split` is put into Ray's object store once and
-    shared by the trials of a node.
+    Expects in `config` the fields of a `TrialConfig`, `trial_id`, and `checkpoint`: the folder or
+    the object store's address from which an interrupted trial goes on, or None. `split` is put into
+    Ray's object store once and shared by the trials of a node.
     """
 
     def setup(self, config: dict[str, Any], split: Split | None = None) -> None:
@@ -46,7 +46,8 @@ class RetrievalTrial(tune.Trainable):
         knobs = {name: config[name] for name in KNOB_NAMES}
         self.training = TrainingRun(TrialConfig.from_dict(knobs), self.split, device)
         if config["checkpoint"] is not None:
-            self.training.load(Path(config["checkpoint"]))
+            with tune.Checkpoint(config["checkpoint"]).as_directory() as folder:
+                self.load_checkpoint(folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.start(new_config)
