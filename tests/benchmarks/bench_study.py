@@ -100,7 +100,8 @@ def many_trials(folder: Path, trials: int, concurrent: int) -> pd.DataFrame:
     runner.tune.TuneConfig = REUSE
     runner.RetrievalTrial = NoTraining  # type: ignore[misc, assignment]
     # Without images: their class would bring torch into every worker, 20 GB for 64 of them.
-    runner.load_split, runner.slice_of = lambda _: (), lambda *_: ()  # type: ignore[assignment]
+    runner.load_split = lambda _: ()  # type: ignore[assignment]
+    runner.hold_out = runner.slice_of = lambda *_: ()  # type: ignore[assignment]
     cluster.ray.init = functools.partial(START, num_cpus=concurrent)
     plan = Plan(losses=["smooth_ap"], num_samples=trials, max_epochs=3, smoke_test=True)
     run_study(plan, folder)
