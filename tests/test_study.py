@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from study import train_references, tune_smoothap
 from study.results import Study
 from study.runner import SMOKE_TRAIN, SMOKE_VALIDATION
+from study.search_space import starts
 from trainables import data
 from trainables.config import REFERENCES
 from trainables.data import load_split, slice_of
@@ -62,7 +63,7 @@ def training_data_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(training_data_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     storage = tmp_path_factory.mktemp("results")
     done = run(
-        *("--smoke-test", "--loss", "smooth_ap", "--loss", "cross_entropy", "--num-samples", "3"),
+        *("--smoke-test", "--loss", "smooth_ap", "--loss", "cross_entropy", "--num-samples", "5"),
         *("--max-epochs", "3", "--seed", "5", "--name", "s", "--storage-path", str(storage)),
         *("--data-dir", str(training_data_only)),
     )
@@ -100,11 +101,12 @@ load_test(frozen=Path({__file__!r}))"""
 def test_each_loss_had_its_trials_beginning_with_its_reference(finished: Finished) -> None:
     trials = finished.study.trials
     assert sorted(t.trial_id for t in trials) == [
-        f"{loss}-{n:03d}" for loss in ("cross_entropy", "smooth_ap") for n in range(3)
+        f"{loss}-{n:03d}" for loss in ("cross_entropy", "smooth_ap") for n in range(5)
     ]
     for trial in trials:
-        if trial.number == 0:
-            assert trial.config == REFERENCES[trial.loss].replace(epochs=3, seed=5)
+        if trial.number < 3:
+            reference = REFERENCES[trial.loss].replace(epochs=3, seed=5)
+            assert trial.config == starts(reference)[trial.number]
         assert trial.status in ("finished", "stopped_early")
         assert (trial.status == "finished") == (len(trial.epochs) == 3)
         assert bool(trial.cause) == (trial.status == "stopped_early")
@@ -142,21 +144,21 @@ def test_optuna_was_told_what_happened(finished: Finished) -> None:
 def test_the_tables_hold_every_trial(finished: Finished) -> None:
     folder = finished.study.folder
     trials = pd.read_csv(folder / "trials.csv")
-    assert len(trials) == 6
+    assert len(trials) == 10
     assert trials["tau"].notna().tolist() == (trials["loss"] == "smooth_ap").tolist()
     best = json.loads((folder / "best.json").read_text())
     for loss, choice in best.items():
         of_loss = trials[trials["loss"] == loss]
         assert math.isclose(choice["val_map"], of_loss["best_val_map"].max())
     info = json.loads((folder / "study.json").read_text())
-    assert info["plan"]["num_samples"] == 3
+    assert info["plan"]["num_samples"] == 5
     assert {"ray", "optuna", "torch"} <= set(info["versions"])
 
 
 def test_the_terminal_tells_what_a_user_wants_to_know(finished: Finished) -> None:
     output = finished.output
     assert re.search(r"dashboard: http://127\.0\.0\.1:\d+", output)
-    assert "6/6 trials ended" in output
+    assert "10/10 trials ended" in output
     assert re.search(r"about .* left", output)
     assert "Best trials, by validation mAP" in output
     assert f"Everything lies in {finished.study.folder}" in output
