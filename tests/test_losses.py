@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from tests import oracles
-from trainables import losses
+from trainables import losses, losses_by_block, losses_by_row
 from trainables.losses import smooth_ap_loss, triplet_loss
 from trainables.retrieval import squared_distances
 
@@ -94,63 +94,55 @@ def test_small_tau_gives_average_precision(name: str) -> None:
     assert smooth_ap_loss(rows, marks, tau=1e-6).item() == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0, 3.0])
-def test_saturated_columns_are_left_out_within_rounding(
-    dtype: torch.dtype, spread: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(losses, "SEARCH_FROM", 0)
-    marks = torch.arange(60) % 4
-    centres = torch.eye(4, 5, dtype=torch.float64)[marks] * spread
-    rows = (batch([0] * 60, scale=0.05) + centres).to(dtype).detach().requires_grad_()
-    tau = 0.02
-    calls = []
-    original = losses._saturated
-
-    def spy(*args: Any) -> Any:
-        calls.append(original(*args))
-        return calls[-1]
-
-    monkeypatch.setattr(losses, "_saturated", spy)
-    fast = smooth_ap_loss(rows, marks, tau=tau)
-    fast_slope = gradient(fast, rows)
-    monkeypatch.setattr(losses, "_saturated", lambda *_: (0, None))
-    full = smooth_ap_loss(rows, marks, tau=tau)
-    eps = torch.finfo(dtype).eps
-    if spread == 3.0:
-        assert all(live is not None and len(live) == 0 for _, live in calls)
-    if spread == 0.0:
-        assert all(live is None for _, live in calls)
-    torch.testing.assert_close(fast, full, rtol=0, atol=4 * eps)
-    torch.testing.assert_close(fast_slope, gradient(full, rows), rtol=0, atol=40 * eps / tau)
-    assert fast.item() == pytest.approx(
-        oracles.smooth_ap(rows.tolist(), marks.tolist(), tau), abs=1e3 * eps
-    )
+def far_apart(dtype: torch.dtype, spread: float) -> tuple[Tensor, list[int]]:
+    """60 samples of 4 classes, of size 0.05, whose centres are `spread` from 0."""
+    labels = [i % 4 for i in range(60)]
+    centres = torch.eye(4, 5, dtype=torch.float64)[torch.tensor(labels)] * spread
+    rows = batch([0] * 60, scale=0.05).detach() + centres
+    return rows.to(dtype).requires_grad_(), labels
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_columns_leave_exactly_when_saturated(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0, 3.0, 100.0])
+@pytest.mark.parametrize("tau", [0.02, 1e-5])
+def test_saturated_negatives_are_left_out_within_rounding(
+    dtype: torch.dtype, spread: float, tau: float
 ) -> None:
-    monkeypatch.setattr(losses, "SEARCH_FROM", 0)
-    near = torch.tensor([[3.0, 1.0], [150.0, math.inf]], dtype=dtype)
-    far = torch.arange(-99, 300, dtype=dtype).repeat(2, 1)
-    first, live = losses._saturated(near, far, near.isinf())
-    assert isinstance(first, Tensor) and live is not None
-    eps, kept, counts = torch.finfo(dtype).eps, set(live.tolist()), [0, 0]
-    for j, d in enumerate(far[0].tolist()):
-        # The logistic farthest from 0 and 1, times how many there are, in units of eps.
-        worst = max(oracles.logistic(-abs(p - d)) for p in (3.0, 1.0, 150.0)) * len(far[0]) / eps
-        assert worst <= 1 or j in kept
-        assert worst >= 0.1 or j not in kept
-        if j not in kept:
-            counts = [counts[0] + (d < 1), counts[1] + (d < 150)]
-    assert first[:, 0].tolist() == counts
-    assert 0 < counts[0] < counts[1]
+    """Against all logistics of the same distances, also where exponentials would overflow."""
+    rows, labels = far_apart(dtype, spread)
+    distances, marks = squared_distances(rows, rows).detach(), torch.tensor(labels)
+    within = max(4 * torch.finfo(dtype).eps, 1e-13)  # float64: rounding of both
+    for seed in (False, True):
+        fast, fast_slopes = losses_by_row.smooth_ap(distances, marks, tau, seed)
+        full, full_slopes = losses_by_block.smooth_ap(distances.double(), marks, tau, seed)
+        assert fast.dtype == fast_slopes.dtype == dtype
+        torch.testing.assert_close(fast.double(), full, rtol=0, atol=within)
+        torch.testing.assert_close(fast_slopes.double(), full_slopes, rtol=0, atol=within / tau)
 
 
-def test_saturated_negatives_that_rank_first_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "SEARCH_FROM", 0)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_negatives_are_left_out_exactly_when_saturated(dtype: torch.dtype) -> None:
+    eps, near = torch.finfo(dtype).eps, [3.0, 150.0]
+    far = list(range(-99, 300))
+    distances = torch.tensor([[0.0, *near, *far]], dtype=dtype)
+    labels = torch.tensor([0] * 3 + [1] * len(far))
+    loss, slopes = losses_by_row.smooth_ap(distances, labels, 1.0, False)
+    left_out = [
+        -min(abs(p - d) for p in near)
+        for d, slope in zip(far, slopes[0, 3:].tolist(), strict=True)
+        if slope == 0 and (d > near[0] or dtype is torch.float32)  # 1 - 1e-17 is 1 in float64
+    ]
+    # The logistic farthest from 0 and 1, times how many there are, in units of eps.
+    worst = [oracles.logistic(gap) * distances.numel() / eps for gap in left_out]
+    assert 0.1 < max(worst) <= 1
+    # Those that rank first are counted.
+    ranks = [sum(oracles.logistic(p - d) for d in far) for p in near]
+    other = oracles.logistic(near[0] - near[1]), oracles.logistic(near[1] - near[0])
+    terms = [wrong / (1 + before + wrong) for wrong, before in zip(ranks, other, strict=True)]
+    assert loss.item() == pytest.approx(sum(terms) / 2, abs=4 * eps)
+
+
+def test_saturated_negatives_that_rank_first_are_counted() -> None:
     # Positives far from one another, each between all the negatives: every logistic is 1.
     rows = torch.tensor([[-5.0], [5.0], [0.0], [0.1], [-0.1]], dtype=torch.float64)
     labels = [0, 0, 1, 2, 3]
@@ -159,37 +151,39 @@ def test_saturated_negatives_that_rank_first_are_counted(monkeypatch: pytest.Mon
     assert found == pytest.approx(oracles.smooth_ap(rows.tolist(), labels, 0.1), abs=1e-12)
 
 
-@pytest.mark.parametrize("chunk", [1, 200, 700, 5000])
-def test_block_size_does_not_matter(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for labels in LABELS.values():
-        rows, marks = batch(labels), torch.tensor(labels)
-        results = []
-        for size in (losses.CHUNK_BYTES, {"cpu": chunk, "accelerator": chunk}):
-            monkeypatch.setattr(losses, "CHUNK_BYTES", size)
-            for loss in (
-                smooth_ap_loss(rows, marks, tau=2.0),
-                triplet_loss(rows, marks, margin=0.7),
-                triplet_loss(rows, marks, margin=0.7, reduction="sum"),
-            ):
-                results.append((loss.detach(), gradient(loss, rows)))
-        for whole, parts in zip(results[:3], results[3:], strict=True):
-            torch.testing.assert_close(whole, parts, rtol=1e-12, atol=1e-14)
-        monkeypatch.undo()
+@pytest.mark.parametrize("bound", [1, 200, 700, 5000, losses_by_block.BLOCK_BYTES])
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_blocks_of_any_size_agree_with_rows(
+    labels: list[int], bound: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, marks = batch(labels), torch.tensor(labels)
+    calls = (
+        lambda: smooth_ap_loss(rows, marks, tau=2.0),
+        lambda: smooth_ap_loss(rows, marks, tau=2.0, numerator="seed", anchors=3),
+        lambda: triplet_loss(rows, marks, margin=0.7),
+        lambda: triplet_loss(rows, marks, margin=0.7, reduction="sum", anchors=2),
+    )
+    by_row = [(loss.detach(), gradient(loss, rows)) for loss in (call() for call in calls)]
+    monkeypatch.setattr(losses, "losses_by_row", losses_by_block)
+    monkeypatch.setattr(losses_by_block, "BLOCK_BYTES", bound)
+    by_block = [(loss.detach(), gradient(loss, rows)) for loss in (call() for call in calls)]
+    torch.testing.assert_close(by_row, by_block, rtol=1e-12, atol=1e-14)
 
 
-def test_bound_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    chunk, seen = 4096, []
-    monkeypatch.setattr(losses, "CHUNK_BYTES", {"cpu": chunk})
-    original = losses._smooth_ranks
+def test_the_bound_of_a_block_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound, seen = 4096, []
+    monkeypatch.setattr(losses_by_block, "BLOCK_BYTES", bound)
+    original = losses_by_block._smooth_ranks
 
-    def spy(ranked: Tensor, weight: Tensor, near: Tensor, far: Tensor, *rest: Any) -> Any:
+    def spy(ranked: Tensor, weight: Tensor, near: Tensor, far: Tensor, seed: bool) -> Any:
         seen.append(ranked.numel() * (near.shape[1] + far.shape[1]) * ranked.element_size())
-        return original(ranked, weight, near, far, *rest)
+        return original(ranked, weight, near, far, seed)
 
-    monkeypatch.setattr(losses, "_smooth_ranks", spy)
-    smooth_ap_loss(batch([0] * 60), torch.arange(60) % 3, tau=2.0)
-    assert max(seen) <= chunk
-    assert sum(seen) == 60 * 19 * 59 * 8  # every pair once, none of them padding
+    monkeypatch.setattr(losses_by_block, "_smooth_ranks", spy)
+    rows = batch([0] * 60).detach()
+    losses_by_block.smooth_ap(squared_distances(rows, rows), torch.arange(60) % 3, 2.0, False)
+    assert max(seen) <= bound
+    assert sum(seen) == 60 * 59 * 2 * 59 * 8
 
 
 @pytest.mark.parametrize("name", ["shuffled", "singletons"])
@@ -233,9 +227,8 @@ def test_autocast_changes_nothing() -> None:
         assert torch.equal(slope, gradient(plain, rows))
 
 
-def test_the_accelerator_path_reads_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_accelerator_path_reads_no_value() -> None:
     """Fake CUDA tensors refuse any operation whose shape or result the host would wait for."""
-    monkeypatch.setattr(losses, "SEARCH_FROM", 0)
     with FakeTensorMode(), torch.no_grad():
         rows = torch.empty(12, 5, device="cuda")
         marks = torch.empty(12, dtype=torch.long, device="cuda")
@@ -247,21 +240,6 @@ def test_the_accelerator_path_reads_no_value(monkeypatch: pytest.MonkeyPatch) ->
                 assert loss.shape == () and loss.device.type == "cuda"
         with pytest.raises(DynamicOutputShapeException):
             rows.nonzero()
-
-
-@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
-def test_padded_blocks_agree(labels: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lists an accelerator uses, P = N = B - 1 for all, give the same as exact lists."""
-    rows, marks = batch(labels), torch.tensor(labels)
-    calls = (
-        lambda: smooth_ap_loss(rows, marks, tau=2.0),
-        lambda: triplet_loss(rows, marks, margin=0.7),
-        lambda: triplet_loss(rows, marks, margin=0.7, reduction="sum", anchors=2),
-    )
-    exact = [(loss.detach(), gradient(loss, rows)) for loss in (call() for call in calls)]
-    monkeypatch.setattr(losses, "_on_cpu", lambda tensor: False)
-    padded = [(loss.detach(), gradient(loss, rows)) for loss in (call() for call in calls)]
-    torch.testing.assert_close(exact, padded, rtol=1e-12, atol=1e-14)
 
 
 def test_no_gradient_without_pairs_and_nan_shows() -> None:

@@ -1,0 +1,186 @@
+"""The ranking losses of a matrix of distances, an anchor's row after the other: for the CPU.
+
+Compiled loops, as on small batches the launches of single operations cost more than their
+arithmetic. Beside the slopes, memory is of the order of one row.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+ValueAndSlopes = tuple[Tensor, Tensor]
+
+# Sums may be reordered, so that they are computed side by side; NaN stays NaN.
+compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+
+#: exp(+-this) is finite and not 0 in float64.
+LARGEST_EXPONENT = 700.0
+
+
+def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> ValueAndSlopes:
+    """The smooth AP loss of distances (A, B), and its slopes (A, B) by them."""
+    slopes = torch.zeros_like(distances)
+    # Beyond log(B / eps) of all of an anchor's positives, a logistic is 0 or 1 within eps / B, so
+    # leaving such negatives out moves Sn by less than eps in all, and a slope by less than
+    # eps / tau: what rounding moves them by.
+    reach = math.log(distances.shape[1] / torch.finfo(distances.dtype).eps)
+    arrays = distances.numpy(), labels.long().numpy(), slopes.numpy()
+    return distances.new_tensor(_smooth_ap(*arrays, tau, reach, seed)), slopes
+
+
+def triplet(distances: Tensor, labels: Tensor, margin: float, mean: bool) -> ValueAndSlopes:
+    """The triplet loss of distances (A, B), and its slopes (A, B) by them."""
+    slopes = torch.zeros_like(distances)
+    arrays = distances.numpy(), labels.long().numpy(), slopes.numpy()
+    return distances.new_tensor(_triplet(*arrays, margin, mean)), slopes
+
+
+@compiled
+def _of_class(labels: np.ndarray, anchor: int, same: bool, columns: np.ndarray) -> int:
+    """Writes the anchor's positives, or its negatives, to the start of `columns`; how many."""
+    many = 0
+    for j in range(len(labels)):
+        if (labels[j] == labels[anchor]) == same and j != anchor:
+            columns[many] = j
+            many += 1
+    return many
+
+
+@compiled
+def _smooth_ap(
+    distances: np.ndarray,
+    labels: np.ndarray,
+    slopes: np.ndarray,
+    tau: float,
+    reach: float,
+    seed: bool,
+) -> float:
+    """The loss; adds to slopes. With R = 1 + Sp + Sn, the quotient rule gives
+
+        "paper", Sn / R:        d/dSn = (1 + Sp) / R^2,  d/dSp = -Sn / R^2
+        "seed",  (1 + Sn) / R:  d/dSn = Sp / R^2,        d/dSp = -(1 + Sn) / R^2
+
+    and sigma' = sigma (1 - sigma) carries each to d_p, and with the other sign to d_j. A positive
+    is compared with itself too: that adds 1/2 to Sp, taken off here, and slopes that cancel.
+    """
+    anchors, batch = distances.shape
+    columns, others = np.empty(batch, np.int64), np.empty(batch, np.int64)
+    scaled, powers, logistics, moved = np.empty((4, batch))
+    total, counted = 0.0, 0
+    for a in range(anchors):
+        many = _of_class(labels, a, True, columns)
+        negatives = _of_class(labels, a, False, others)
+        if many == 0 or negatives == 0:
+            continue
+        counted += 1
+        low, high = np.inf, -np.inf
+        for k in range(many):
+            scaled[k] = distances[a, columns[k]] / tau
+            low, high = min(low, scaled[k]), max(high, scaled[k])
+        below, end = 0, many
+        for k in range(negatives):
+            d = distances[a, others[k]] / tau
+            if d < low - reach:
+                below += 1
+            elif not d > high + reach:
+                scaled[end], columns[end] = d, others[k]
+                end += 1
+        moved[:end] = 0
+        # One exponential for each distance, where its range allows, instead of one for each pair.
+        middle = (low + high) / 2
+        narrow = high - low + 2 * reach < 2 * LARGEST_EXPONENT
+        if narrow:
+            for k in range(end):
+                powers[k] = math.exp(scaled[k] - middle)
+        for p in range(many):
+            if not narrow:
+                for k in range(end):
+                    powers[k] = math.exp(scaled[k] - scaled[p])
+            over = 1 / powers[p] if narrow else 1.0
+            closer = _logistics(powers[:many], over, logistics[:many]) - 0.5
+            wrong = _logistics(powers[many:end], over, logistics[many:end]) + below
+            rank = 1 + closer + wrong
+            top, by_wrong = (1 + wrong, closer) if seed else (wrong, 1 + closer)
+            weight = 1 / (rank * many)
+            total += weight * top
+            weight /= rank
+            mine = _slopes(-weight * top, logistics[:many], moved[:many])
+            mine += _slopes(weight * by_wrong, logistics[many:end], moved[many:end])
+            moved[p] += mine
+        for k in range(end):
+            slopes[a, columns[k]] = moved[k] / tau
+    counted = max(counted, 1)
+    slopes /= counted
+    return total / counted
+
+
+@compiled
+def _logistics(powers: np.ndarray, over: float, logistics: np.ndarray) -> float:
+    """1 / (1 + powers * over), and their sum."""
+    total = 0.0
+    for k in range(len(powers)):
+        logistic = 1 / (1 + powers[k] * over)
+        logistics[k] = logistic
+        total += logistic
+    return total
+
+
+@compiled
+def _slopes(weight: float, logistics: np.ndarray, moved: np.ndarray) -> float:
+    """The sum of weight * logistic * (1 - logistic), each taken off its place in `moved`."""
+    total = 0.0
+    for k in range(len(logistics)):
+        slope = weight * logistics[k] * (1 - logistics[k])
+        moved[k] -= slope
+        total += slope
+    return total
+
+
+@compiled
+def _triplet(
+    distances: np.ndarray, labels: np.ndarray, slopes: np.ndarray, margin: float, mean: bool
+) -> float:
+    """The loss; adds to slopes.
+
+    With d_p + margin sorted, a negative's hinges are those from some place on, found by bisection,
+    and sum to (sum of those) - (how many) d_n: O((P + N) log P) an anchor instead of P N. Sums are
+    in float64, as differences of long sums lose digits.
+    """
+    anchors, batch = distances.shape
+    positives, negatives = np.empty(batch, np.int64), np.empty(batch, np.int64)
+    total, violating, counted = 0.0, 0, 0
+    for a in range(anchors):
+        many = _of_class(labels, a, True, positives)
+        others = _of_class(labels, a, False, negatives)
+        if many == 0 or others == 0:
+            continue
+        counted += 1
+        near = np.empty(many)
+        for k in range(many):
+            near[k] = distances[a, positives[k]] + margin
+        order = np.argsort(near)
+        near = near[order]
+        sums = np.zeros(many + 1)
+        starts = np.zeros(many + 1, np.int64)  # negatives whose hinges begin at each place
+        for k in range(many - 1, -1, -1):
+            sums[k] = sums[k + 1] + near[k]
+        for k in range(others):
+            d = distances[a, negatives[k]]
+            place = np.searchsorted(near, d, side="right")
+            violations = many - place
+            starts[place] += 1
+            total += sums[place] - violations * d
+            violating += violations
+            slopes[a, negatives[k]] = -violations
+        begun = 0
+        for k in range(many):
+            begun += starts[k]
+            slopes[a, positives[order[k]]] = begun
+    averaged = max(violating if mean else counted, 1)
+    slopes /= averaged
+    return total / averaged
