@@ -11,7 +11,14 @@ from trainables.config import REFERENCES, TrialConfig
 from trainables.data import Split, scale
 from trainables.metrics import evaluate_retrieval
 from trainables.model import build, unit_length
-from trainables.train import DivergedError, EpochMetrics, TrainingRun, embed, load_network
+from trainables.train import (
+    DivergedError,
+    EpochMetrics,
+    TrainingRun,
+    embed,
+    load_network,
+    resolve_precision,
+)
 
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
 
@@ -128,6 +135,31 @@ def test_divergence_names_the_step_the_configuration_and_the_last_finite_value(
     assert math.isfinite(last)
 
 
+@pytest.mark.parametrize(
+    ("cpu", "expected"),
+    [
+        ({"cpu_name": "AMD EPYC 9R14", "avx512_bf16": True}, "bfloat16"),
+        ({"cpu_name": "AMD EPYC 7R13", "avx512_bf16": False}, "float32"),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, "bfloat16"),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, "float32"),
+        ({"cpu_name": "Neoverse-V2", "bf16": True}, "float32"),  # not measured
+    ],
+)
+def test_auto_is_the_faster_precision_of_the_processor(
+    cpu: dict[str, object],
+    expected: str,
+    smooth_ap_config: TrialConfig,
+    small_split: Split,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
+    assert resolve_precision("auto", torch.device("cpu")) == expected
+    assert resolve_precision("float32", torch.device("cpu")) == "float32"
+    assert resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
+    monkeypatch.undo()
+    assert TrainingRun(smooth_ap_config, small_split).precision in ("float32", "bfloat16")
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_both_precisions_learn_and_say_which_they_are(
     precision: str, smooth_ap_config: TrialConfig, small_split: Split
@@ -135,12 +167,6 @@ def test_both_precisions_learn_and_say_which_they_are(
     epochs = list(TrainingRun(smooth_ap_config.replace(precision=precision), small_split))
     assert {metrics.precision for metrics in epochs} == {precision}
     assert epochs[-1].val_map > 0.5
-
-
-def test_auto_precision_is_one_of_the_two(
-    smooth_ap_config: TrialConfig, small_split: Split
-) -> None:
-    assert TrainingRun(smooth_ap_config, small_split).precision in ("float32", "bfloat16")
 
 
 def test_a_batch_larger_than_the_data_is_refused(small_split: Split) -> None:

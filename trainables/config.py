@@ -104,7 +104,7 @@ class TrialConfig:
         numerator: `paper` (1 - smooth AP) or `seed` (with the seed study's "1 +"). Only for
             `smooth_ap`.
         precision: of the convolutions: `float32`, `bfloat16` (autocast; weights, embeddings, losses
-            and metrics stay float32), or `auto`: bfloat16 where the processor has it.
+            and metrics stay float32), or `auto`: bfloat16 where the device is faster in it.
         seed: of the initial weights, of the order of the images and of their changes, >= 0.
         dataset, network: by their names in `trainables.data` and `trainables.model`.
 
