@@ -13,7 +13,7 @@ from pathlib import Path
 from pyarrow import fs
 from ray import tune
 
-from study.results import Study, StudyError
+from study.results import Study, StudyError, to_disk
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -40,14 +40,16 @@ class Exchange:
         return str(self.folder) if self.uri is None else self.uri
 
     def keep(self, trial_id: str, checkpoint: tune.Checkpoint) -> str:
-        """The file that the record of a trial is to name."""
+        """The file that the record of a trial is to name; it is on the disk before that."""
         if self.uri is None:
-            return str(Path(checkpoint.path) / CHECKPOINT)
-        folder = self.folder / self.run / trial_id / Path(checkpoint.path).name
-        checkpoint.to_directory(folder)
-        kept = str(folder / CHECKPOINT)
-        self.stored[kept] = (checkpoint.filesystem, checkpoint.path)
-        return kept
+            kept = Path(checkpoint.path) / CHECKPOINT
+        else:
+            folder = self.folder / self.run / trial_id / Path(checkpoint.path).name
+            kept = Path(checkpoint.to_directory(folder)) / CHECKPOINT
+            self.stored[str(kept)] = (checkpoint.filesystem, checkpoint.path)
+        for path in (kept, kept.parent, kept.parent.parent):
+            to_disk(path)
+        return str(kept)
 
     def give(self, trial_id: str, kept: str | None) -> str | None:
         """The folder from which any node can load a checkpoint that is kept."""

@@ -20,6 +20,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from trainables.config import KNOB_NAMES, TrialConfig
+from trainables.config import KNOB_NAMES, LOSSES, TrialConfig
 from trainables.train import read_checkpoint
 
 SCHEMA = 1
@@ -180,6 +181,10 @@ class Study:
                 raise StudyError(
                     f"{folder / 'trials'}: the record {loss}-{missing:03d}.json is missing"
                 )
+        for lost in sorted(_listed(folder / "trials.csv") - {t.trial_id for t in trials}):
+            raise StudyError(
+                f"{folder / 'trials'}: the record {lost}.json is missing, which trials.csv has"
+            )
         return cls(folder, info, trials)
 
     @property
@@ -323,13 +328,21 @@ EPOCH_COLUMNS = [
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file's content as a whole, and only once it is on the disk."""
+    """Replaces a file's content as a whole, so that a power cut leaves the old or the new."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    partial.write_text(text, encoding="utf-8")
+    to_disk(partial)
     os.replace(partial, path)
+    to_disk(path.parent)
+
+
+def to_disk(path: Path) -> None:
+    """Returns when a file's content, or the names in a folder, would survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -357,6 +370,15 @@ def _read_trial(path: Path) -> TrialRecord:
     if not all(map(math.isfinite, maps)):
         raise StudyError(f"{path}: val_map must be finite; got {maps}")
     return trial
+
+
+def _listed(table: Path) -> set[str]:
+    """The trials that a trials.csv names; whatever else is in it may be damaged."""
+    try:
+        content = table.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return set()
+    return set(re.findall(rf"^(?:{'|'.join(LOSSES)})-\d{{3,}}(?=,)", content, re.MULTILINE))
 
 
 def _is_checkpoint(path: Path) -> bool:

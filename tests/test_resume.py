@@ -397,13 +397,16 @@ def test_nothing_to_resume_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_record_is_named(ended: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = ended / "trials" / "smooth_ap-000.json"
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_missing_record_is_named(
+    number: int, ended: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = ended / "trials" / f"smooth_ap-{number:03d}.json"
     content = path.read_text()
     path.unlink()
     try:
         assert resume(ended) == 2
-        assert "the record smooth_ap-000.json is missing" in capsys.readouterr().err
+        assert f"the record {path.name} is missing" in capsys.readouterr().err
     finally:
         path.write_text(content)
 

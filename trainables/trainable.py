@@ -27,9 +27,8 @@ class RetrievalTrial(tune.Trainable):
     def setup(self, config: dict[str, Any], split: Split | None = None) -> None:
         assert split is not None
         self.split = split
-        self.start(config)
-
         self.first = config["trial_id"]
+        self.start(config)
 
     def __repr__(self) -> str:
         """The dashboard asks once: an actor that is reused keeps its first trial's name."""
@@ -50,6 +49,7 @@ class RetrievalTrial(tune.Trainable):
                 self.load_checkpoint(folder)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        del self.training  # or two trials' memory would be held at once
         self.start(new_config)
         return True
 
