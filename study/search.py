@@ -28,6 +28,7 @@ STATES: Mapping[str, TrialState] = {
     "diverged": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
+METRIC_NAME = "validation mAP"  # what optuna-dashboard's charts call the objective
 LEFT_OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -88,10 +89,7 @@ class Searches:
             loss: reference(loss, epochs=epochs, seed=seed, precision=precision) for loss in losses
         }
         self.turns = [loss for _ in range(num_samples) for loss in losses]
-        self.studies = {
-            loss: optuna.create_study(storage=storage, study_name=loss, direction="maximize")
-            for loss in losses
-        }
+        self.studies = {loss: _new_study(loss, storage) for loss in losses}
         self.asked: dict[str, optuna.Trial] = {}
         for record in sorted(records, key=lambda record: record.number):
             self._take_back(record)
@@ -145,6 +143,14 @@ class Searches:
         )
         frozen = study.get_trials(deepcopy=False)[-1]
         self.asked[record.trial_id] = optuna.Trial(study, frozen._trial_id)
+
+
+def _new_study(loss: str, storage: BaseStorage | None) -> optuna.Study:
+    study = optuna.create_study(storage=storage, study_name=loss, direction="maximize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([METRIC_NAME])
+    return study
 
 
 def _sampler(kind: str, seed: int, *position: int) -> optuna.samplers.BaseSampler:

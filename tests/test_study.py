@@ -127,7 +127,9 @@ def test_the_best_checkpoint_gives_the_recorded_map(finished: Finished) -> None:
 def test_optuna_was_told_what_happened(finished: Finished) -> None:
     storage = JournalStorage(JournalFileBackend(str(finished.study.folder / "search.journal")))
     for loss in ("smooth_ap", "cross_entropy"):
-        told = optuna.load_study(study_name=loss, storage=storage).get_trials()
+        search = optuna.load_study(study_name=loss, storage=storage)
+        assert search.metric_names == ["validation mAP"]
+        told = search.get_trials()
         records = [trial for trial in finished.study.trials if trial.loss == loss]
         assert len(told) == len(records)
         for trial, record in zip(told, records, strict=True):
