@@ -4,10 +4,12 @@
 
 The plain loop (a DataLoader over float32 NCHW tensors, ReLU before pooling, a Python loop over the
 first ten anchors, unfused Adam, batch 64) against the project's training run with all anchors, in
-float32 and bfloat16, on Fashion-MNIST. The variants take turns in one process. Also: how far the
-losses of the first 100 steps are from the plain loop's, from the same weights and batches and with
-the same ten anchors, for the seed study's three configurations; and how far the plain loop is from
-itself where its first weights differ by their last bit.
+float32 and bfloat16, on Fashion-MNIST. The variants take turns in one process.
+
+Also: which part of an epoch evaluation takes; how far the losses of the first 100 steps are from
+the plain loop's, from the same weights and batches and with the same ten anchors, in the seed
+study's three configurations; and how far the plain loop is from itself where its first weights
+differ by their last bit.
 """
 
 from __future__ import annotations
