@@ -18,11 +18,11 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import binomtest
 
-from study.cli import add_machine_options
+from study.cli import add_machine_options, exit_code
 from study.plan import Plan
+from study.progress import INTERRUPTED, going_on
 from study.results import Study, StudyError, TrialRecord
 from study.runner import run_study
-from trainables.data import DataError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,23 +38,22 @@ def main(arguments: list[str] | None = None) -> int:
     options = vars(text.parse_args(arguments))
     where = {key: options.pop(key, None) for key in ("address", "data_dir")}
     resume = options.pop("resume", False)
-    try:
-        study = Study.load(options.pop("study").expanduser().resolve())
-        stopped = draw(study, options.pop("sample"), options.pop("sample_seed"))
+    folder = options.pop("study").expanduser().resolve()
+    size, seed = options.pop("sample"), options.pop("sample_seed")
+
+    def audit() -> int:
+        study = Study.load(folder)
+        stopped = draw(study, size, seed)
         plan = Plan(**{**study.info["plan"], **options, "early_stopping": False})
-        audited = run_study(
-            plan,
-            study.folder / "audit",
-            resume=resume,
-            trials=to_their_end(study, stopped),
-            **where,
-        )
-    except (StudyError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    table = compare(study, stopped, audited)
-    print(f"\n{table.to_string(index=False, float_format='{:.4f}'.format)}\n\n{verdict(table)}")
-    return 0 if audited.info["status"] == "finished" else 130
+        trials = to_their_end(study, stopped)
+        audited = run_study(plan, folder / "audit", resume=resume, trials=trials, **where)
+        table = compare(study, stopped, audited)
+        text = table.to_string(index=False, float_format="{:.4f}".format)
+        print(f"\n{text}\n\n{verdict(table)}")
+        return 0 if audited.info["status"] == "finished" else INTERRUPTED
+
+    this = (str(folder), "--sample", str(size), "--sample-seed", str(seed))
+    return exit_code(audit, going_on(*this, **where))
 
 
 def draw(study: Study, size: int, seed: int) -> list[TrialRecord]:

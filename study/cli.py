@@ -14,7 +14,7 @@ from ray.tune import TuneError
 
 from study.cluster import ROOT
 from study.plan import Plan
-from study.progress import resuming, summarize
+from study.progress import INTERRUPTED, going_on, summarize
 from study.results import Study, StudyError
 from study.runner import check_folder, run_study
 from study.search import SEARCHES
@@ -79,24 +79,43 @@ def run(
     start = time.monotonic()
     where = {key: options.pop(key, None) for key in ("address", "data_dir")}
     resume = options.pop("resume", False)
+    title = title or "-".join(options.get("losses", defaults["losses"]))
     try:
-        title = title or "-".join(options.get("losses", defaults["losses"]))
         folder = _folder(options, resume, title)
+    except StudyError as error:
+        return refuse(error)
+
+    def study() -> int:
         check_folder(folder, resume)
-        if resume:
-            defaults = {**Study.load(folder).info["plan"]}
-        done = job(Plan(**{**defaults, **options}), folder, resume=resume, **where)
+        plan = Study.load(folder).info["plan"] if resume else defaults
+        done = job(Plan(**{**plan, **options}), folder, resume=resume, **where)
+        return tell(done, time.monotonic() - start)
+
+    this = ("--name", folder.name, "--storage-path", str(folder.parent))
+    return exit_code(study, going_on(*this, **where))
+
+
+def exit_code(job: Callable[[], int], go_on: str) -> int:
+    """A job's exit code; if it did not come to its end, a line says why and how to `go_on`."""
+    try:
+        code = job()
     except (StudyError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     except (OSError, TuneError) as error:  # a full disk, say: what was written before is whole
         reason = str(error).strip().splitlines()[-1]
-        print(f"error: {reason}; mend it, then: {resuming(folder)}", file=sys.stderr)
+        print(f"error: {reason}; mend it, then: {go_on}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; go on with: {resuming(folder)}", file=sys.stderr)
-        return 130
-    return tell(done, time.monotonic() - start)
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        print(f"interrupted; go on with: {go_on}", file=sys.stderr)
+    return code
+
+
+def refuse(error: ValueError) -> int:
+    """Says in one line what is wrong; the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2
 
 
 def _folder(options: dict[str, Any], resume: bool, title: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import logging
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,16 @@ def start_ray(address: str | None) -> None:
 def end_in_order_on_sigterm() -> None:
     """A scheduler of jobs ends a program with SIGTERM: end as after Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Lets Tune take the signals, and takes them back: it leaves a handler that does nothing."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def fit_to_cluster(plan: Plan) -> tuple[Plan, int]:

@@ -7,15 +7,15 @@ is whole without the store, wherever it is read or continued.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 from pyarrow import fs
-from ray import tune
 
 from study.results import Study, StudyError, to_disk
-
-CHECKPOINT = "checkpoint.pt"
+from trainables.trainable import CHECKPOINT
 
 
 class Exchange:
@@ -39,8 +39,11 @@ class Exchange:
         """Tune's storage path."""
         return str(self.folder) if self.uri is None else self.uri
 
-    def keep(self, trial_id: str, checkpoint: tune.Checkpoint) -> str:
-        """The file that the record of a trial is to name; it is on the disk before that."""
+    def keep(self, trial_id: str, checkpoint: Any) -> str:
+        """The file that the record of a trial is to name; it is on the disk before that.
+
+        `checkpoint` is the one of Tune's.
+        """
         if self.uri is None:
             kept = Path(checkpoint.path) / CHECKPOINT
         else:
@@ -68,7 +71,8 @@ class Exchange:
         shutil.rmtree(Path(kept).parent, ignore_errors=True)
         if kept in self.stored:
             store, path = self.stored.pop(kept)
-            store.delete_dir(path)
+            with contextlib.suppress(OSError):  # it is only in the way
+                store.delete_dir(path)
 
 
 def check_store(uri: str | None) -> None:

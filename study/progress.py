@@ -6,14 +6,14 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 
-from study.results import Choice, Study, TrialRecord
+from study.results import SOUND, Choice, Study, TrialRecord
 
 STATUS_EVERY = 30.0  # seconds
 TABLE_ROWS = 10
+INTERRUPTED = 130  # the exit code after Ctrl-C, by convention
 
 
 class Progress:
@@ -81,11 +81,12 @@ def trial_line(record: TrialRecord) -> str:
 
 
 def best_table(study: Study) -> str:
-    """The best trials of each loss, best first, with the knobs that its trials use."""
+    """The best sound trials of each loss, best first, with the knobs that its trials use."""
     table = study.trials_table()
     parts = []
     for loss in study.losses:
-        rows = table[(table["loss"] == loss) & table["best_val_map"].notna()]
+        sound = table["status"].isin(SOUND) & table["best_val_map"].notna()
+        rows = table[(table["loss"] == loss) & sound]
         rows = rows.sort_values("best_val_map", ascending=False).head(TABLE_ROWS)
         if rows.empty:
             continue
@@ -123,14 +124,15 @@ def _best(choice: Choice) -> str:
     return f"{choice.val_map:.4f} ({choice.trial_id}, epoch {choice.epoch})"
 
 
-def resuming(folder: Path) -> str:
-    """The command that goes on with the study in a folder."""
-    where = ["--name", folder.name, "--storage-path", str(folder.parent)]
-    return shlex.join(["python", sys.argv[0], "--resume", *where])
+def going_on(*arguments: str, address: str | None, data_dir: str | None) -> str:
+    """The whole command that goes on with what this program does, with the arguments it needs."""
+    where = {"--address": address, "--data-dir": data_dir}
+    given = [word for option, value in where.items() if value for word in (option, value)]
+    return shlex.join(["python", sys.argv[0], "--resume", *arguments, *given])
 
 
 def summarize(study: Study, seconds: float) -> int:
-    """Prints what came of a study and what to type next; returns the program's exit code."""
+    """Prints what came of a study; returns the program's exit code."""
     faults = [trial for trial in study.trials if trial.status in ("failed", "diverged")]
     if faults:
         print("\nTrials that did not end well:")
@@ -149,7 +151,6 @@ def summarize(study: Study, seconds: float) -> int:
     print(f"\nThe study is {study.info['status']} ({counts_line(study)}); {duration(seconds)}.")
     print(f"Everything lies in {study.folder} (trials.csv, epochs.csv, best.json)")
     if study.info["status"] != "finished":
-        print(f"Go on:  {resuming(study.folder)}")
-        return 130
+        return INTERRUPTED
     print(f"Next:  python analysis/report.py {study.folder}")
     return 0

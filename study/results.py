@@ -272,12 +272,11 @@ class Study:
 
     def go_back(self, trial: TrialRecord) -> None:
         """Takes a trial to its last epoch whose checkpoint can be read, else to its start."""
-        best = trial.best
-        states = [(trial.last_checkpoint, trial.last_checkpoint_epoch)]
-        states += [(trial.checkpoint, best["epoch"])] if best else []
-        for path, epoch in states:
-            if path is not None and _is_checkpoint(self.found(Path(path))):
-                trial.go_back_to(str(self.found(Path(path))), epoch)
+        for path in (trial.last_checkpoint, trial.checkpoint):
+            there = None if path is None else self.found(Path(path))
+            epoch = None if there is None else _epoch_of(there)
+            if epoch is not None and epoch <= len(trial.epochs):
+                trial.go_back_to(str(there), epoch)
                 return
         trial.go_back_to(None, 0)
 
@@ -381,9 +380,9 @@ def _listed(table: Path) -> set[str]:
     return set(re.findall(rf"^(?:{'|'.join(LOSSES)})-\d{{3,}}(?=,)", content, re.MULTILINE))
 
 
-def _is_checkpoint(path: Path) -> bool:
+def _epoch_of(checkpoint: Path) -> int | None:
+    """The epoch after which a checkpoint was written; None if it cannot be read."""
     try:
-        read_checkpoint(path)
-    except ValueError:
-        return False
-    return True
+        return int(read_checkpoint(checkpoint)["epoch"])
+    except (ValueError, TypeError, KeyError):
+        return None

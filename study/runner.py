@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
-from study.cluster import describe_run, fit_to_cluster, start_ray
+from study.cluster import describe_run, ending_on_signals, fit_to_cluster, start_ray
 from study.exchange import Exchange, check_store
 from study.metrics import Gauges
 from study.plan import Plan
@@ -72,11 +72,7 @@ def run_study(
             study.info |= {"status": "running", "runs": study.info["runs"] + 1}
             study.info |= {"plan": plan.fields(), "listed": trials is not None}
             study.write()
-            study.info |= {
-                "status": _tune(plan, split, study, concurrent, trials),
-                "ended": time.time(),
-            }
-            study.write()
+            _tune(plan, split, study, concurrent, trials)
             return study
         finally:
             ray.shutdown()
@@ -145,8 +141,8 @@ def _tune(
     study: Study,
     concurrent: int,
     trials: Sequence[TrialRecord] | None,
-) -> str:
-    """Runs the trials; the study's status at the end."""
+) -> None:
+    """Runs the trials; the study then says how it ended."""
     source = _source(plan, study, trials)
     total = plan.num_samples * len(plan.losses) if trials is None else len(trials)
     progress, gauges = Progress(study, total, concurrent), Gauges(study)
@@ -198,9 +194,12 @@ def _tune(
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
         ),
     )
-    tuner.fit()
-    study.info["rungs"] = scheduler.rungs()
-    return _end_of(study, total)
+    try:
+        with ending_on_signals():
+            tuner.fit()
+    finally:  # also if a disk is full or a second signal comes while the first is handled
+        study.info["rungs"] = scheduler.rungs()
+        _end(study, total, source)
 
 
 def _source(plan: Plan, study: Study, trials: Sequence[TrialRecord] | None) -> Source:
@@ -219,13 +218,16 @@ def _source(plan: Plan, study: Study, trials: Sequence[TrialRecord] | None) -> S
     )
 
 
-def _end_of(study: Study, total: int) -> str:
-    """Marks what is still running as interrupted; `finished` if every trial has ended."""
-    running = [trial for trial in study.trials if trial.status == "running"]
-    for trial in running:
+def _end(study: Study, total: int, source: Source) -> None:
+    """Marks what is still running as interrupted, and the study as finished if nothing is."""
+    stopped = [trial for trial in study.trials if trial.status in ("running", "interrupted")]
+    for trial in stopped:
         trial.status, trial.cause = "interrupted", "the study was stopped"
         study.write_trial(trial)
-    return "interrupted" if running or len(study.trials) < total else "finished"
+        source.tell(trial)
+    whole = not stopped and len(study.trials) == total
+    study.info |= {"status": "finished" if whole else "interrupted", "ended": time.time()}
+    study.write()
 
 
 def _fresh_journal(path: Path) -> JournalStorage:

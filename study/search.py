@@ -22,7 +22,7 @@ SEARCHES = ("tpe", "random")
 STARTUP_TRIALS = 6  # before TPE models what it has seen: few, as a study of an evening is small
 STATES: Mapping[str, TrialState] = {
     "running": TrialState.RUNNING,
-    "interrupted": TrialState.RUNNING,
+    "interrupted": TrialState.FAIL,  # until the study goes on: then its search is made anew
     "finished": TrialState.COMPLETE,
     "stopped_early": TrialState.PRUNED,
     "diverged": TrialState.FAIL,

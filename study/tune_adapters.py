@@ -193,22 +193,18 @@ class Recorder(tune.Callback):
             self.source.report(record)
         self._write(record)
 
-    def on_checkpoint(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        checkpoint: tune.Checkpoint,
-        **info: Any,
-    ) -> None:
-        record = self._record(trial)
-        if not record.cause:  # a diverged network is not worth keeping
-            # It is that of the last epoch: Tune trains no further while it saves.
-            before = {record.checkpoint, record.last_checkpoint}
-            record.add_checkpoint(self.exchange.keep(record.trial_id, checkpoint))
-            self.study.write_trial(record)
-            for old in before - {record.checkpoint, record.last_checkpoint}:
-                self.exchange.drop(old)
+    def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # Not `on_checkpoint`, whose errors Tune would log and pass over.
+        record, saved = self._record(trial), trial.latest_checkpoint_result
+        # A diverged network is not worth keeping.
+        if saved is None or record.cause or saved.metrics["epoch"] != len(record.epochs):
+            return
+        before = {record.checkpoint, record.last_checkpoint}
+        record.add_checkpoint(self.exchange.keep(record.trial_id, saved.checkpoint))
+        self.study.write_trial(record)
+        trial.config["checkpoint"] = None  # from here on, Tune goes back to its own
+        for old in before - {record.checkpoint, record.last_checkpoint}:
+            self.exchange.drop(old)
 
     def on_trial_complete(
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any

@@ -40,8 +40,22 @@ space.SPACE = tuple(
 )
 sys.exit(tune_smoothap.main())
 """
+LOSING_A_CHECKPOINT = """
+import errno, os, sys
+import study.exchange as exchange
+from study import tune_smoothap
+
+kept = []
+def to_disk(path):
+    kept.append(path)
+    if len(kept) > 3:  # a file and two folders for each checkpoint
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+exchange.to_disk = to_disk
+sys.exit(tune_smoothap.main())
+"""
 LOSING_A_NODE = """
-import sys, threading, time
+import signal, sys, threading, time
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from study.results import Study
@@ -65,12 +79,16 @@ def lose_the_node():
 
 threading.Thread(target=lose_the_node, daemon=True).start()
 code = tune_smoothap.main([*sys.argv[2:], "--address", cluster.address])
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # Ctrl-C still works
 sys.exit(code)
 """
 
 
+TUNE = ROOT / "study/tune_smoothap.py"
+
+
 def start(*arguments: str) -> subprocess.Popen:
-    command = [sys.executable, str(ROOT / "study/tune_smoothap.py"), *arguments]
+    command = [sys.executable, str(TUNE), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -162,16 +180,19 @@ def test_a_driver_killed_five_times_loses_nothing_and_runs_nothing_twice(tmp_pat
 
 
 def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
-    folder = tmp_path / "s"
-    process = start(
-        *("--smoke-test", "--num-samples", "1", "--max-epochs", "8", "--name", "s"),
-        *("--storage-path", str(tmp_path)),
-    )
+    """In a study that was continued: what it was continued from is no longer there."""
+    folder, where = tmp_path / "s", ("--name", "s", "--storage-path", str(tmp_path))
 
     def checkpoints() -> int:
         return sum(record["last_checkpoint_epoch"] for record in records(folder).values())
 
+    process = start("--smoke-test", "--num-samples", "1", "--max-epochs", "8", *where)
     wait_for(lambda: checkpoints() >= 2, process)
+    process.kill()
+    process.communicate()
+    (first,) = (Path(record["last_checkpoint"]) for record in records(folder).values())
+    process = start("--resume", *where)
+    wait_for(lambda: checkpoints() >= 4 and not first.exists(), process)
     killed = records(folder)["smooth_ap-000"]
     pid = int(killed["worker"].rsplit(":", 1)[1])
     os.kill(pid, signal.SIGKILL)
@@ -232,6 +253,26 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     study = Study.load(folder)
     assert [trial.number for trial in study.trials] == [0, 1, 2]
     assert_optuna_agrees(study)
+
+
+def test_a_checkpoint_that_cannot_be_kept_stops_the_study_in_one_line(tmp_path: Path) -> None:
+    """It could be the best epoch's: going on would leave a finished trial without its network."""
+    where = ("--name", "s", "--storage-path", str(tmp_path))
+    options = ("--smoke-test", "--num-samples", "1", "--max-epochs", "2", *where)
+    command = [sys.executable, "-c", LOSING_A_CHECKPOINT, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: OSError: [Errno 28] No space")
+    (before,) = records(tmp_path / "s").values()
+    assert (before["status"], before["last_checkpoint_epoch"]) == ("interrupted", 1)
+    assert_optuna_agrees(Study.load(tmp_path / "s"))
+    done = run("--resume", *where)
+    assert done.returncode == 0, done.stdout + done.stderr
+    study = Study.load(tmp_path / "s")
+    assert [trial.status for trial in study.trials] == ["finished"]
+    choice = study.best()["smooth_ap"]
+    assert choice.checkpoint is not None
+    assert torch.load(choice.checkpoint, weights_only=True)["epoch"] == choice.epoch == 2
 
 
 def test_checkpoints_in_a_store_are_resumed_from_without_it(tmp_path: Path) -> None:
@@ -310,7 +351,10 @@ def test_a_signal_ends_a_study_in_order(stop: signal.Signals, code: int, tmp_pat
     study = Study.load(folder)
     assert study.info["status"] == "interrupted"
     assert "running" not in study.counts()
-    assert f"--resume --name s --storage-path {tmp_path}" in output
+    assert set(study.counts()) <= {"interrupted", "finished", "stopped_early"}
+    assert_optuna_agrees(study)
+    assert f"interrupted; go on with: python {TUNE} --resume --name s" in output
+    assert f"--storage-path {tmp_path}" in output
 
 
 def diverge(tmp_path: Path, samples: str) -> subprocess.CompletedProcess:

@@ -60,6 +60,15 @@ def test_a_trial_does_not_depend_on_what_its_process_did_before(
         reused.step()
 
 
+def test_what_cannot_be_made_fails_in_its_step_which_tune_tries_again(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    trial = adapter(asked(smooth_ap_config, "smooth_ap-000"), small_split)
+    assert trial.reset_config(asked(smooth_ap_config.replace(batch_size=512), "smooth_ap-001"))
+    with pytest.raises(ValueError, match="got 512"):
+        trial.step()
+
+
 def test_a_divergence_is_a_result(smooth_ap_config: TrialConfig, small_split: Split) -> None:
     trial = adapter(asked(smooth_ap_config.replace(lr=1e30), "smooth_ap-000"), small_split)
     (result,) = epochs(trial)

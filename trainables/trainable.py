@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ray import tune
 from trainables.config import KNOB_NAMES, TrialConfig
 from trainables.data import Split
 from trainables.train import DivergedError, TrainingRun
+
+CHECKPOINT = "checkpoint.pt"
 
 
 class RetrievalTrial(tune.Trainable):
@@ -28,30 +31,33 @@ class RetrievalTrial(tune.Trainable):
         assert split is not None
         self.split = split
         self.first = config["trial_id"]
-        self.start(config)
+        self.reset_config(config)
 
     def __repr__(self) -> str:
         """The dashboard asks once: an actor that is reused keeps its first trial's name."""
         return f"trials from {self.first} on"
 
-    def start(self, config: dict[str, Any]) -> None:
-        self.trial = config["trial_id"]
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        # What fails here, Tune does not try again; and two trials are not to be held at once.
+        self.asked, self.trial = new_config, new_config["trial_id"]
+        vars(self).pop("training", None)
+        return True
+
+    @cached_property
+    def training(self) -> TrainingRun:
+        """What was asked for last, made when it is first needed."""
         # Not every process that sees a card has been given a share of it.
         device = "cuda" if torch.cuda.is_available() and ray.get_gpu_ids() else "cpu"
         if device == "cuda":  # Ray's share is bookkeeping: a trial must not take its neighbours'
             given = self.trial_resources
             share = given.required_resources.get("GPU", 1.0) if given else 1.0
             torch.cuda.set_per_process_memory_fraction(min(1.0, share))
-        knobs = {name: config[name] for name in KNOB_NAMES}
-        self.training = TrainingRun(TrialConfig.from_dict(knobs), self.split, device)
-        if config["checkpoint"] is not None:
-            with tune.Checkpoint(config["checkpoint"]).as_directory() as folder:
-                self.load_checkpoint(folder)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        del self.training  # or two trials' memory would be held at once
-        self.start(new_config)
-        return True
+        knobs = {name: self.asked[name] for name in KNOB_NAMES}
+        training = TrainingRun(TrialConfig.from_dict(knobs), self.split, device)
+        if self.asked["checkpoint"] is not None:
+            with tune.Checkpoint(self.asked["checkpoint"]).as_directory() as folder:
+                training.load(Path(folder) / CHECKPOINT)
+        return training
 
     def step(self) -> dict[str, Any]:
         if self.training.epoch >= self.training.config.epochs:
@@ -67,7 +73,7 @@ class RetrievalTrial(tune.Trainable):
         return {**dataclasses.asdict(metrics), "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        self.training.save(Path(checkpoint_dir) / "checkpoint.pt")
+        self.training.save(Path(checkpoint_dir) / CHECKPOINT)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        self.training.load(Path(checkpoint) / "checkpoint.pt")
+        self.training.load(Path(checkpoint) / CHECKPOINT)
