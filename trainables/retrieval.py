@@ -67,24 +67,22 @@ def distance_chunks(
 def rank(distances: NDArray[np.floating]) -> NDArray[np.int64]:
     """The stable ascending order of each row, (R, G) -> (R, G): equal distances keep theirs.
 
-    It equals np.argsort(distances, axis=1, kind="stable"), several times as fast: a radix sort
-    from the least significant 16 bits up (Knuth, The Art of Computer Programming 3, section
-    5.2.5), each pass being numpy's own stable radix sort of 16-bit integers.
+    It equals np.argsort(distances, axis=1, kind="stable"), in float32 several times as fast: the
+    bits of such numbers are ordered as the numbers are, so bits and gallery row, side by side in
+    one integer, are ordered as the stable ranking is, and numpy sorts integers with the vector
+    unit, in place.
 
     Args:
-        distances: C-contiguous float32 or float64, each in [0, inf] and none -0.0: the bits of
-            such numbers are ordered as the numbers are. Best a few rows, that stay in cache.
+        distances: C-contiguous float32 or float64, each in [0, inf] and none -0.0; float32 with
+            fewer than 2**32 columns. Best a few rows, that stay in cache.
     """
-    little_endian = distances.astype(distances.dtype.newbyteorder("<"), copy=False)
-    digits = little_endian.view("<u2").reshape(*distances.shape, distances.itemsize // 2)
-    # Flat positions: numpy's take is then several times as fast as its take_along_axis.
-    row_starts = np.arange(len(distances))[:, None] * distances.shape[1]
-    order = np.argsort(digits[..., 0], axis=1, kind="stable")
-    for place in range(1, digits.shape[2]):
-        order += row_starts
-        digit = digits[..., place].reshape(-1).take(order)
-        order = order.take(np.argsort(digit, axis=1, kind="stable") + row_starts) - row_starts
-    return order
+    if distances.dtype != np.float32:
+        return np.argsort(distances, axis=1, kind="stable")
+    keys = np.left_shift(distances.view(np.int32), 32, dtype=np.int64)
+    keys |= np.arange(distances.shape[1])
+    keys.sort(axis=1)
+    keys &= 0xFFFFFFFF
+    return keys
 
 
 def nearest(

@@ -161,6 +161,14 @@ def main() -> None:
         median = statistics.median(mine)
         ratio = statistics.median(p / m for p, m in zip(plain, mine, strict=True))
         print(f"| {name} | {median * 1e3:.1f} | {64 / median:.0f} | {ratio:.2f} |")
+    print("\n| one epoch, all images | s | of which evaluation, s | share |")
+    print("|---|--:|--:|--:|")
+    for precision in ("float32", "bfloat16"):
+        epoch = TrainingRun(fast.replace(precision=precision), split).train_epoch()
+        share = epoch.evaluation_seconds / epoch.seconds
+        print(
+            f"| {precision} | {epoch.seconds:.1f} | {epoch.evaluation_seconds:.1f} | {share:.0%} |"
+        )
     print(
         "\nLargest difference to the plain loop's losses in so many steps, seed study's settings:\n"
     )
