@@ -100,6 +100,7 @@ class HalvingByLoss(FIFOScheduler):
             )
             for loss in losses
         }
+        self.decided: dict[tuple[str, int], str] = {}
         self._replay(records)
 
     def rungs(self) -> dict[str, dict[int, dict[str, float]]]:
@@ -120,7 +121,10 @@ class HalvingByLoss(FIFOScheduler):
         if "diverged" in result:
             return TrialScheduler.CONTINUE
         asha, named = self._asha(trial)
-        return asha.on_trial_result(tune_controller, named, result)
+        epoch = (named.trial_id, result["epoch"])
+        if epoch not in self.decided:  # a worker that dies while it saves repeats its last epoch
+            self.decided[epoch] = asha.on_trial_result(tune_controller, named, result)
+        return self.decided[epoch]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         asha, named = self._asha(trial)
