@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         trials = to_their_end(study, stopped)
         audited = run_study(plan, folder / "audit", resume=resume, trials=trials, **where)
         table = compare(study, stopped, audited)
-        text = table.to_string(index=False, float_format="{:.4f}".format)
-        print(f"\n{text}\n\n{verdict(table)}")
+        rows = table.to_string(index=False, float_format="{:.4f}".format)
+        print(f"\n{rows}\n\n{verdict(table)}")
         return 0 if audited.info["status"] == "finished" else INTERRUPTED
 
     this = (str(folder), "--sample", str(size), "--sample-seed", str(seed))

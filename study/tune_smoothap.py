@@ -1,6 +1,6 @@
 """The main job: tune losses for image retrieval with Ray Tune and Optuna.
 
-    python study/tune_smoothap.py                          # Smooth-AP, about ten minutes on 2 cores
+    python study/tune_smoothap.py                          # Smooth-AP, 5 to 10 minutes on 2 cores
     python study/tune_smoothap.py --loss smooth_ap --loss triplet --loss cross_entropy
     python study/tune_smoothap.py --smoke-test             # the whole path in under two minutes
     python study/tune_smoothap.py --address auto           # on a running Ray cluster
@@ -16,7 +16,7 @@ import sys
 from study.cli import add_run_options, run
 from trainables.config import LOSSES
 
-# The defaults take about ten minutes on two cores.
+# The defaults take 5 to 10 minutes on two cores.
 NUM_SAMPLES, MAX_EPOCHS = 12, 9
 SMOKE_SAMPLES, SMOKE_EPOCHS = 4, 3
 
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The options of the main job; those that are not given are not in the namespace."""
     text = argparse.ArgumentParser(
         description="Tune losses for image retrieval on Fashion-MNIST. "
-        "The default takes about ten minutes on two cores.",
+        "The default takes 5 to 10 minutes on two cores.",
         argument_default=argparse.SUPPRESS,
     )
     text.add_argument(
