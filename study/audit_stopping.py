@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     def audit() -> int:
         study = Study.load(folder)
         stopped = draw(study, size, seed)
-        plan = Plan(**{**study.info["plan"], **options, "early_stopping": False})
+        before = Study.load(folder / "audit") if resume else study
+        plan = Plan(**{**before.info["plan"], **options, "early_stopping": False})
         trials = to_their_end(study, stopped)
         audited = run_study(plan, folder / "audit", resume=resume, trials=trials, **where)
         table = compare(study, stopped, audited)
@@ -52,8 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{rows}\n\n{verdict(table)}")
         return 0 if audited.info["status"] == "finished" else INTERRUPTED
 
-    this = (str(folder), "--sample", str(size), "--sample-seed", str(seed))
-    return exit_code(audit, going_on(*this, **where))
+    which = (str(folder), "--sample", str(size), "--sample-seed", str(seed))
+    return exit_code(audit, going_on(*which, **where))
 
 
 def draw(study: Study, size: int, seed: int) -> list[TrialRecord]:

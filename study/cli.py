@@ -91,8 +91,8 @@ def run(
         done = job(Plan(**{**plan, **options}), folder, resume=resume, **where)
         return tell(done, time.monotonic() - start)
 
-    this = ("--name", folder.name, "--storage-path", str(folder.parent))
-    return exit_code(study, going_on(*this, **where))
+    which = ("--name", folder.name, "--storage-path", str(folder.parent))
+    return exit_code(study, going_on(*which, **where))
 
 
 def exit_code(job: Callable[[], int], go_on: str) -> int:

@@ -173,6 +173,8 @@ class Study:
             raise StudyError(
                 f"{folder / 'study.json'} must have schema {SCHEMA}; got {info.get('schema')!r}"
             )
+        # Before the records, as a study that runs writes each before the table that names it.
+        named = _named_in(folder / "trials.csv")
         trials = [_read_trial(path) for path in sorted((folder / "trials").glob("*.json"))]
         trials.sort(key=lambda trial: (trial.number, trial.loss))
         for loss in {trial.loss for trial in trials if not info.get("listed")}:
@@ -181,7 +183,7 @@ class Study:
                 raise StudyError(
                     f"{folder / 'trials'}: the record {loss}-{missing:03d}.json is missing"
                 )
-        for lost in sorted(_listed(folder / "trials.csv") - {t.trial_id for t in trials}):
+        for lost in sorted(named - {trial.trial_id for trial in trials}):
             raise StudyError(
                 f"{folder / 'trials'}: the record {lost}.json is missing, which trials.csv has"
             )
@@ -371,7 +373,7 @@ def _read_trial(path: Path) -> TrialRecord:
     return trial
 
 
-def _listed(table: Path) -> set[str]:
+def _named_in(table: Path) -> set[str]:
     """The trials that a trials.csv names; whatever else is in it may be damaged."""
     try:
         content = table.read_text(encoding="utf-8", errors="replace")

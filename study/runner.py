@@ -48,7 +48,8 @@ def run_study(
 
     A study can be continued after any end: finished trials stay as they are, interrupted ones go
     on from their last epoch's checkpoint, then the search goes on. All of that comes from the
-    trials' records; nothing else that a crash may have damaged is read.
+    trials' records; of what else a crash may have damaged only trials.csv is read, for the
+    names of records that must be there.
 
     Raises:
         StudyError, DataError: before any trial starts, when the plan cannot be run.
@@ -219,8 +220,8 @@ def _source(plan: Plan, study: Study, trials: Sequence[TrialRecord] | None) -> S
 
 
 def _end(study: Study, total: int, source: Source) -> None:
-    """Marks what is still running as interrupted, and the study as finished if nothing is."""
-    stopped = [trial for trial in study.trials if trial.status in ("running", "interrupted")]
+    """Marks what has not ended as interrupted, and the study as finished if nothing is."""
+    stopped = [trial for trial in study.trials if trial.ended is None]
     for trial in stopped:
         trial.status, trial.cause = "interrupted", "the study was stopped"
         study.write_trial(trial)

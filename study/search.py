@@ -1,7 +1,8 @@
 """One Optuna search for each loss, all of equal size, taken in turn.
 
 Optuna is told what happened: a finished trial is COMPLETE with its best epoch's validation mAP, one
-that ASHA stopped is PRUNED with its epochs' values, one that failed or diverged is FAIL.
+that ASHA stopped is PRUNED with its epochs' values, one that failed or diverged is FAIL, and so is
+one that was interrupted, until its study goes on.
 """
 
 from __future__ import annotations

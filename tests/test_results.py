@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from study import results
 from study.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord
 from trainables.config import REFERENCES
 
@@ -86,6 +87,23 @@ def test_a_moved_study_finds_its_checkpoints(study: Study, tmp_path: Path) -> No
     shutil.move(study.folder, moved)
     checkpoint = Study.load(moved).best()["smooth_ap"].checkpoint
     assert checkpoint == moved / "tune" / "smooth_ap-001" / "checkpoint.pt"
+
+
+def test_a_study_that_runs_can_be_read_at_any_moment(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = results._read_trial
+
+    def while_a_trial_starts(path: Path) -> TrialRecord:
+        if len(study.trials) == 6:
+            study.trials.append(record("smooth_ap-003", [0.1], "running"))
+            study.write_trial(study.trials[-1])
+            study.write()
+        return read(path)
+
+    monkeypatch.setattr(results, "_read_trial", while_a_trial_starts)
+    assert len(Study.load(study.folder).trials) == 6
+    assert len(Study.load(study.folder).trials) == 7
 
 
 def test_counts_by_status(study: Study) -> None:

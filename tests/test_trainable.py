@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from trainables.config import TrialConfig
 from trainables.data import Split
 from trainables.trainable import RetrievalTrial
 
+pytestmark = pytest.mark.usefixtures("without_ray")
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
+
+
+@pytest.fixture
+def without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Ray that would know of a GPU's share; its folders of trials go where tests' files go."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", tmp_path)
 
 
 def adapter(config: dict[str, Any], split: Split) -> RetrievalTrial:

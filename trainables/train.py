@@ -269,8 +269,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         # AVX-512's bfloat16 products run at twice the rate of float32's on AMD's cores, at half of
         # it on Intel's, whose fast unit for them is AMX (which virtual machines may hide).
         cpu = torch.cpu.get_capabilities()
-        wide = cpu.get("avx512_bf16", False) and cpu["cpu_name"].startswith("AMD")
-        fast = cpu.get("amx_bf16", False) or wide
+        amd = cpu.get("cpu_name", "").startswith("AMD")
+        fast = cpu.get("amx_bf16", False) or (cpu.get("avx512_bf16", False) and amd)
     return "bfloat16" if fast else "float32"
 
 
