@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Sums may be reordered, so that channels are computed side by side; NaN stays NaN.
-compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+from trainables.compiled import compiled
 
 
 def conv_pool_relu(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -10,13 +10,11 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
-ValueAndSlopes = tuple[Tensor, Tensor]
+from trainables.compiled import compiled
 
-# Sums may be reordered, so that they are computed side by side; NaN stays NaN.
-compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+ValueAndSlopes = tuple[Tensor, Tensor]
 
 #: exp(+-this) is finite and not 0 in float64.
 LARGEST_EXPONENT = 700.0
