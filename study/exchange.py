@@ -40,10 +40,7 @@ class Exchange:
         return str(self.folder) if self.uri is None else self.uri
 
     def keep(self, trial_id: str, checkpoint: Any) -> str:
-        """The file that the record of a trial is to name; it is on the disk before that.
-
-        `checkpoint` is the one of Tune's.
-        """
+        """The file that the record of a trial is to name, on the disk; `checkpoint` is Tune's."""
         if self.uri is None:
             kept = Path(checkpoint.path) / CHECKPOINT
         else:

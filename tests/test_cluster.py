@@ -11,6 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 AT_HOME = {"publish.py"}  # run from a checkout, not on a cluster
+OURS = sys.stdlib_module_names | {"study", "trainables"}  # and Python's
 
 
 def third_party(path: Path) -> set[str]:
@@ -21,14 +22,7 @@ def third_party(path: Path) -> set[str]:
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             modules.add(node.module or "")
-    return (
-        {module.split(".")[0] for module in modules}
-        - sys.stdlib_module_names
-        - {
-            "study",
-            "trainables",
-        }
-    )
+    return {module.split(".")[0] for module in modules} - OURS
 
 
 def test_a_node_is_given_all_that_a_study_imports() -> None:

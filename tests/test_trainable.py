@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_train import ALL_KINDS
+from tests.test_train import ALL_KINDS, TIMES
 from trainables.config import TrialConfig
 from trainables.data import Split
 from trainables.trainable import RetrievalTrial
 
 pytestmark = pytest.mark.usefixtures("without_ray")
-TIMES = ("seconds", "evaluation_seconds", "images_per_second")
 
 
 @pytest.fixture
