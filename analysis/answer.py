@@ -12,9 +12,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.evaluation import Evaluation, difference
+from analysis.finals import TABLES
 from analysis.runs import Results, run_table
 from analysis.style import COLOURS, ReportFigure, listed, loss_name, plural, render
+from study.evaluation import Evaluation, difference
+from study.significance import POWER
+from trainables.config import REFERENCES
 
 ROLE_MARKS = {"chosen": "o", "reference": "s"}
 
@@ -25,18 +28,25 @@ class Gap(NamedTuple):
     Attributes:
         low, high: 95 %, over seeds if there are several, else over queries.
         p: corrected for the number of pairs; NaN where no test of it was made.
-        shown: whether the difference is held to be real.
+        verdict: `shown`, `equivalent` or `not resolved`.
+        smallest: the true difference that the design would have shown with 80 % power; NaN where
+            it could have shown none.
     """
 
     difference: float
     low: float
     high: float
     p: float
-    shown: bool
+    verdict: str
+    smallest: float
+
+    @property
+    def shown(self) -> bool:
+        return self.verdict == "shown"
 
     def __str__(self) -> str:
-        sure = f"{self.low:.3f} to {self.high:.3f}"
-        return f"{self.difference:.3f} ({sure}{'' if np.isnan(self.p) else ', ' + p_text(self.p)})"
+        said = f"{self.difference:+.3f} ({_range(self)}"
+        return f"{said}{'' if np.isnan(self.p) else ', ' + p_text(self.p)}; {self.verdict})"
 
 
 def p_text(p: float) -> str:
@@ -47,8 +57,7 @@ def p_text(p: float) -> str:
 def query_differences(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     """A row a protocol and pair of a study's losses, paired by query, as `finals` has them.
 
-    With one run a loss nothing is known over seeds; a difference counts as shown where its
-    interval over queries excludes 0.
+    With one run a loss nothing is known over seeds, so no difference between losses is resolved.
     """
     rows = []
     for first, second in combinations(evaluations, 2):
@@ -61,62 +70,81 @@ def query_differences(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
                 "second": second,
             }
             row |= {"difference": gap, "query_low": sure.low, "query_high": sure.high}
-            rows.append(row | {"shown": sure.low > 0 or sure.high < 0})
-    table = pd.DataFrame(rows).assign(seed_low=np.nan, seed_high=np.nan, p_corrected=np.nan)
-    return table.sort_values("protocol", kind="stable", ignore_index=True) if rows else table
+            rows.append(row | {"verdict": "not resolved", "shown": False})
+    table = pd.DataFrame(rows, columns=TABLES["differences"])
+    return table.sort_values("protocol", kind="stable", ignore_index=True)
 
 
 def gap_between(
     differences: pd.DataFrame, first: str, second: str, role: str = "chosen", protocol: str = "full"
 ) -> Gap | None:
     """The row of this pair, in whichever order it stands; None if there is none."""
-    if differences.empty:
-        return None
     mine = differences[(differences["protocol"] == protocol) & (differences["role"] == role)]
     for one, other, sign in ((first, second, 1), (second, first, -1)):
         for _, row in mine[(mine["first"] == one) & (mine["second"] == other)].iterrows():
-            over = "query" if np.isnan(row["seed_low"]) else "seed"
-            low, high = sorted(sign * row[f"{over}_{end}"] for end in ("low", "high"))
-            shown = bool(row["shown"])
-            return Gap(sign * row["difference"], low, high, row["p_corrected"], shown)
+            return _gap(row, sign)
     return None
 
 
-def answer(results: Results, differences: pd.DataFrame, losses: Sequence[str]) -> str:
-    """One sentence: which loss retrieves best, by how much, and how sure that is.
+def answer(results: Results, differences: pd.DataFrame, searches: Sequence[str]) -> str:
+    """What could not have been shown; then which loss retrieves best, by how much, how surely.
 
     Args:
-        losses: those that were asked about; of these, the ones without a result are named.
+        searches: the losses that were asked about; those without a result are named.
     """
     best, *others = results.losses
     where = f"{results.sizes('full')[1]:,} {results.name}"
     reached = f"mAP {_with_interval(results, best)} on {where}"
-    missing = [loss_name(loss) for loss in losses if loss not in results.losses]
+    missing = [loss_name(loss) for loss in searches if loss not in results.searches]
     rest = f" There is no result for {listed(missing)}." if missing else ""
     if not others:
-        return f"{loss_name(best)} reaches {reached}; no other loss was evaluated.{rest}"
+        return f"{_start(best)} reaches {reached}; no other loss was evaluated.{rest}"
     gaps = {loss: gap_between(differences, best, loss) for loss in others}
     ahead = listed([f"{gap} above {loss_name(loss)}" for loss, gap in gaps.items()])
     nearest = gaps[others[0]]
-    if nearest is not None and nearest.shown:
-        return f"{loss_name(best)} retrieves best: {reached}, {ahead}.{rest}"
-    close = f"{loss_name(best)} and {loss_name(others[0])} cannot be told apart"
-    return f"{close}: {loss_name(best)} has {reached}, {ahead}.{rest}"
+    said = "retrieves best" if nearest is not None and nearest.shown else "comes out highest"
+    return (
+        f"{power_sentence(results, differences)} {_start(best)} {said}: {reached}, {ahead}.{rest}"
+    )
+
+
+def power_sentence(results: Results, differences: pd.DataFrame) -> str:
+    """What the design could not have shown: said before what it showed."""
+    mine = differences[(differences["protocol"] == "full") & (differences["role"] == "chosen")]
+    smallest = mine["smallest"].dropna()
+    runs = min(len(results.of(loss)) for loss in results.losses)
+    if smallest.empty:
+        return (
+            f"With {plural(runs, 'run')} of each loss, a difference between two losses cannot be "
+            "told from the luck of a training seed."
+        )
+    low, high = f"{smallest.min():.3f}", f"{smallest.max():.3f}"
+    bound = low if low == high else f"{low} to {high}, by pair,"
+    return (
+        f"With {plural(runs, 'run')} of each loss, only true differences in mAP of at least "
+        f"{bound} would be shown with {POWER:.0%} probability."
+    )
 
 
 def tuning_sentence(results: Results, differences: pd.DataFrame) -> str:
-    """What tuning gained over each loss's reference; empty where there are no references."""
+    """What was gained over each loss's reference; empty where there are no references."""
+    tuned = differences[(differences["protocol"] == "full") & (differences["role"] == "tuning")]
     parts = []
-    for loss in results.losses:
-        gap = gap_between(differences, loss, loss, role="tuning")
-        if gap is not None:
-            doubt = "" if gap.shown else ", not shown"
-            parts.append(f"{gap.difference:+.3f} for {loss_name(loss)} ({_range(gap)}{doubt})")
+    for _, row in tuned.iterrows():
+        gap = _gap(row, 1)
+        doubt = "" if gap.shown else f", {gap.verdict}"
+        of = loss_name(row["first"])
+        beside = "" if row["second"] == row["first"] else f" beside {loss_name(row['second'])}"
+        parts.append(f"{gap.difference:+.3f} for {of}{beside} ({_range(gap)}{doubt})")
     if not parts:
         return ""
+    summary = results.summary[results.summary["role"] == "reference"]
+    epochs = int(summary["confirm_epochs"].max())
+    asked = max(REFERENCES[loss].epochs for loss in summary["loss"])
+    trained = plural(epochs, "epoch") + (f" of its {asked}" if epochs < asked else "")
     return (
-        f"Against the reference configuration, trained alike, the chosen one changes the mAP "
-        f"by {listed(parts)}."
+        f"Against the reference configuration, trained for {trained}, the chosen one changes the "
+        f"mAP by {listed(parts)}."
     )
 
 
@@ -145,7 +173,8 @@ def answer_figure(results: Results) -> ReportFigure:
 
 def answer_table(results: Results) -> pd.DataFrame:
     """A row a protocol, loss and role: map, low, high, and what the interval is `over`."""
-    order = {loss: number for number, loss in enumerate(results.losses)}
+    losses = dict.fromkeys([*results.losses, *(run.loss for run in results.runs)])
+    order = {loss: number for number, loss in enumerate(losses)}
     table = results.summary[results.summary["loss"].isin(order)].copy()
     several = table["low"].notna()
     table["low"] = table["low"].where(several, table["query_low"])
@@ -191,12 +220,26 @@ def _with_interval(results: Results, loss: str) -> str:
     summary = results.summary
     mine = (summary["protocol"] == "full") & (summary["role"] == "chosen")
     row = summary[mine & (summary["loss"] == loss)].iloc[0]
-    queries = f"{row['query_low']:.3f} to {row['query_high']:.3f}"
     if np.isnan(row["low"]):
+        queries = f"{row['query_low']:.3f} to {row['query_high']:.3f}"
         return f"{row['map']:.3f} (95 % interval over queries {queries})"
     over = plural(int(row["runs"]), "seed")
     seeds = f"95 % interval over {over} {row['low']:.3f} to {row['high']:.3f}"
-    return f"{row['map']:.3f} ({seeds}, over queries {queries})"
+    both = f"over seeds and classes {row['both_low']:.3f} to {row['both_high']:.3f}"
+    return f"{row['map']:.3f} ({seeds}, {both})"
+
+
+def _gap(row: pd.Series, sign: int) -> Gap:
+    over = "query" if np.isnan(row["seed_low"]) else "seed"
+    low, high = sorted(sign * row[f"{over}_{end}"] for end in ("low", "high"))
+    rest = row["p_corrected"], row["verdict"], row["smallest"]
+    return Gap(sign * row["difference"], low, high, *rest)
+
+
+def _start(loss: str) -> str:
+    """A loss's name at the beginning of a sentence; those that begin with a sign stay."""
+    name = loss_name(loss)
+    return name[0].upper() + name[1:]
 
 
 def _range(gap: Gap) -> str:

@@ -127,15 +127,17 @@ def freeze(sweep: Study, plan: Plan, rule: Rule = HIGHEST_VALIDATION_MAP) -> Fro
 
 
 def confirming_trials(plan: Plan, frozen: Frozen) -> list[TrialRecord]:
-    """Each choice, then each reference, once for every seed; `<loss>-<number>` counts them."""
+    """Each choice, then each loss's reference if it has one, once for every seed;
+    `<loss>-<number>` counts them."""
     epochs = plan.confirm_epochs or plan.max_epochs
     trials = []
     for loss, choice in frozen.choices.items():
         configs = [choice.config.replace(epochs=epochs, seed=seed) for seed in frozen.seeds]
-        configs += [
+        beside = [
             reference(loss, epochs=epochs, seed=seed, precision=plan.precision)
             for seed in frozen.seeds
         ]
+        configs += [config for config in beside if config is not None]
         trials += [TrialRecord(f"{loss}-{n:03d}", config) for n, config in enumerate(configs)]
     return sorted(trials, key=lambda trial: trial.number)  # the losses in turn, as in a sweep
 

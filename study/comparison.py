@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from study.choices import CHOICES, Frozen, confirming_trials, freeze
 from study.cluster import end_in_order_on_sigterm
-from study.final_test import is_complete, read_test, readings
+from study.final_test import is_complete, read_test, was_read
 from study.plan import Plan
 from study.progress import trial_line
 from study.results import Study, StudyError
@@ -69,7 +69,7 @@ def _check(plan: Plan, folder: Path, resume: bool, reread: str | None) -> None:
         return
     if not reread.strip():
         raise StudyError("a second reading of the test split must say why; got an empty reason")
-    if not (resume and readings(folder)):
+    if not (resume and was_read(folder)):
         law = "--reread-test is for a comparison (--resume) whose test split was read"
         raise StudyError(f"{law}; {folder} has no reading")
 
@@ -95,7 +95,7 @@ def _confirm(plan: Plan, frozen: Frozen, folder: Path, where: _Where) -> Study:
         plan,
         early_stopping=False,
         max_epochs=plan.confirm_epochs or plan.max_epochs,
-        num_samples=len(trials) // len(plan.losses),
+        num_samples=max(trial.number for trial in trials) + 1,
     )
     resume = (folder / "study.json").exists()
     if resume:

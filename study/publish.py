@@ -9,52 +9,57 @@ no logs, and nothing of the machine's names and paths. It is a study's folder li
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
 
-from study.choices import CHOICES
+from study.choices import CHOICES, Frozen
 from study.cluster import ROOT
 from study.comparison import CONFIRMATION
-from study.final_test import FINALS, is_complete
+from study.final_test import FILES, FINALS, is_complete, readings
 from study.plan import Plan
 from study.results import Study, StudyError, TrialRecord, write_atomically
-from trainables.data import CLASSES
+from study.significance import MARGIN, POWER
+from trainables.config import LOSS_NAMES, REFERENCES
+from trainables.data import CLASSES, DataError
+from trainables.ledger import append, ledger_of
+from trainables.terminal import Parser, patient_streams
 
+PAGES = (ROOT / "README.md", ROOT / "study" / "records" / "README.md")
 BEGIN, END = "<!-- results: {record} -->", "<!-- end of results -->"
-RESULTS = re.compile(r"<!-- results: .*? -->.*?<!-- end of results -->", re.DOTALL)
+RESULTS = re.compile(r"<!-- results: (.*?) -->.*?<!-- end of results -->", re.DOTALL)
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\"=,;:]+/)+")  # of an absolute path
-NAMES = {"cross_entropy": "Cross-entropy", "triplet": "Triplet", "smooth_ap": "Smooth-AP"}
 TABLE = """\
-| test mAP | full protocol | 95 % over seeds | 95 % over queries | seed protocol | 95 % over seeds \
-| runs | trials | epochs | hours |
-|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+| test mAP | full protocol | 95 % over seeds | over seeds and classes | seed protocol \
+| 95 % over seeds | runs | search |
+|---|--:|--:|--:|--:|--:|--:|--:|
 {% for row in rows -%}
-| {{ row.name }} | {{ row.full }} | {{ row.full_seeds }} | {{ row.full_queries }} \
-| {{ row.seed }} | {{ row.seed_seeds }} | {{ row.runs }} | {{ row.trials }} | {{ row.epochs }} \
-| {{ row.hours }} |
+| {{ row.name }} | {{ row.full }} | {{ row.full_seeds }} | {{ row.full_both }} \
+| {{ row.seed }} | {{ row.seed_seeds }} | {{ row.runs }} | {{ row.search }} |
 {% endfor %}
-| difference, full protocol | mean | 95 % over seeds | 95 % over queries | corrected p | shown |
-|---|--:|--:|--:|--:|---|
+| difference, full protocol | mean | 95 % over seeds | over seeds and classes | corrected p \
+| P(A > B) | could have shown | verdict |
+|---|--:|--:|--:|--:|--:|--:|---|
 {% for row in differences -%}
-| {{ row.name }} | {{ row.mean }} | {{ row.seeds }} | {{ row.queries }} | {{ row.p }} \
-| {{ row.shown }} |
+| {{ row.name }} | {{ row.mean }} | {{ row.seeds }} | {{ row.both }} | {{ row.p }} \
+| {{ row.superiority }} | {{ row.smallest }} | {{ row.verdict }} |
 {% endfor %}
 {{ note }}
 """
 
 
+@patient_streams()
 def main(arguments: list[str] | None = None) -> int:
     """Publishes what the arguments name; returns the exit code."""
-    text = argparse.ArgumentParser(description="Publish a finished comparison.")
+    text = Parser(description="Publish a finished comparison.")
     text.add_argument("study", type=Path, nargs="?", help="the comparison's folder")
     text.add_argument("record", type=Path, nargs="?", help="the folder to make")
     text.add_argument("--readme", type=Path, metavar="RECORD", help="write its table into README")
@@ -63,12 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
         text.error("give a STUDY and a RECORD, or --readme RECORD")
     try:
         if options.readme is not None:
-            readme = ROOT / "README.md"
-            content = with_results(readme.read_text(encoding="utf-8"), options.readme)
-            write_atomically(readme, content)
+            for page in PAGES:
+                content = with_results(page.read_text(encoding="utf-8"), options.readme)
+                write_atomically(page, content)
         else:
             publish(options.study, options.record)
-    except (StudyError, OSError) as error:
+    except (StudyError, DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -78,13 +83,19 @@ def publish(folder: Path, record: Path) -> None:
     """Makes the record of the comparison in a folder.
 
     Raises:
-        StudyError: the comparison is not finished, or the record exists.
+        StudyError: the comparison is not finished, its reading is in no ledger, or the record
+            exists.
+        DataError: a ledger cannot be read or written.
     """
     studies = {part: Study.load(folder / part) for part in (".", CONFIRMATION)}
     if not is_complete(folder):
         raise StudyError(f"a comparison is published when its test is done; {folder} has no result")
     if record.exists():
         raise StudyError(f"{record} exists, and a record is never rewritten")
+    lines = [{**scrubbed(line), "study": record.name} for line in readings(folder)]
+    if not lines:
+        law = "a record's reading of the test images is taken over from the ledger of its study"
+        raise StudyError(f"{law}; {ledger_of(folder)} has none of these choices")
     record.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=record.parent) as made:  # all of it, or nothing
         new = Path(made) / "record"
@@ -96,7 +107,11 @@ def publish(folder: Path, record: Path) -> None:
                 anonymous.write_trial(trial)
             anonymous.write()
         shutil.copy(folder / CHOICES, new)
-        shutil.copytree(folder / FINALS, new / FINALS)
+        (new / FINALS).mkdir()
+        for name in FILES:
+            shutil.copy(folder / FINALS / name, new / FINALS)
+        for line in lines:  # first: no record is without its reading
+            append(ledger_of(record), line)
         new.rename(record)
 
 
@@ -128,22 +143,25 @@ def scrubbed_trial(trial: TrialRecord, hosts: dict[str, str]) -> TrialRecord:
 
 
 def with_results(readme: str, record: Path) -> str:
-    """The README's text with the record's table between its two markers.
+    """A page's text with the record's table between its two markers: those that name this record,
+    else the only ones.
 
     Raises:
-        StudyError: it has not the two markers, once.
+        StudyError: it has no such markers, or several of other records.
     """
-    if len(RESULTS.findall(readme)) != 1:
-        law = f"README.md must have one {BEGIN.format(record='...')} and, after it, one {END}"
-        raise StudyError(f"{law}; got {len(RESULTS.findall(readme))}")
     absolute = record.resolve()
-    name = absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute.name
+    name = str(absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute.name)
+    there = RESULTS.findall(readme)
+    if len(there) != 1 and there.count(name) != 1:
+        law = f"a page must have one {BEGIN.format(record=name)} and, after it, one {END}"
+        raise StudyError(f"{law}; it has those of {', '.join(there) or 'no record'}")
     block = f"{BEGIN.format(record=name)}\n{results(record)}{END}"
-    return RESULTS.sub(lambda _: block, readme)
+    only = len(there) == 1
+    return RESULTS.sub(lambda found: block if only or found[1] == name else found[0], readme)
 
 
 def results(record: Path) -> str:
-    """The record's table in Markdown: three choices, three references, and their differences."""
+    """The record's table in Markdown: the choices, the references, and their differences."""
     study, confirmation = Study.load(record), Study.load(record / CONFIRMATION)
     summary = pd.read_csv(record / FINALS / "summary.csv")
     differences = pd.read_csv(record / FINALS / "differences.csv")
@@ -151,48 +169,85 @@ def results(record: Path) -> str:
     held_out = plan.holdout_classes
     images = f" Held out: {', '.join(CLASSES[n] for n in held_out)}." if held_out else ""
     note = (
-        f"Each loss: {plan.num_samples} trials of at most {plan.max_epochs} epochs, its best "
+        f"Each search: {plan.num_samples} trials of at most {plan.max_epochs} epochs, its best "
         f"by validation mAP trained again on {plan.confirm_seeds} fresh seeds for "
-        f"{runs[0].config.epochs} epochs.{images} Trials, epochs and hours are those of the "
-        f"search; p is corrected for three comparisons; `{study.info['command']}`."
+        f"{runs[0].config.epochs} epochs. {sampled_sentence(study)}{images} "
+        f"{_statistics(differences)} `{study.info['command']}`."
     )
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    rows = [_row(summary, role, loss) for role in ("chosen", "reference") for loss in study.losses]
+    chosen = {
+        choice.config.loss: choice.trial_id for choice in Frozen.load(record).choices.values()
+    }
+    hand_set = {trial.trial_id: trial.hand_set for trial in study.trials}
+    found = {loss: not hand_set[trial_id] for loss, trial_id in chosen.items()}
+    configurations = summary[["role", "loss"]].drop_duplicates().itertuples(index=False)
+    rows = [_row(summary, role, loss, found) for role, loss in configurations]
     shown = differences[(differences["protocol"] == "full") & (differences["role"] != "reference")]
     return template.render(
         rows=rows, differences=[_difference(row) for _, row in shown.iterrows()], note=note
     )
 
 
-def _row(summary: pd.DataFrame, role: str, loss: str) -> dict[str, str]:
+def sampled_sentence(study: Study) -> str:
+    """What became of the trials that a search sampled, and whether its choices are of these."""
+    sampled = [trial for trial in study.trials if not trial.hand_set]
+    ended = sum(len(trial.epochs) == trial.config.epochs for trial in sampled)
+    best = {choice.trial_id for choice in study.best().values()}
+    by_hand = sum(trial.hand_set for trial in study.trials if trial.trial_id in best)
+    return (
+        f"Of {len(sampled)} sampled trials {ended or 'none'} reached the last epoch; "
+        f"{by_hand} of the {len(best)} choices are hand-set starts, which the search did not "
+        "improve on."
+    )
+
+
+def _statistics(differences: pd.DataFrame) -> str:
+    pairs = ((differences["protocol"] == "full") & (differences["role"] == "chosen")).sum()
+    return (
+        f"p is the largest over seeds (paired; Welch) and over queries, corrected for {pairs} "
+        f"comparisons (Holm); *could have shown* is the true difference that {POWER:.0%} of such "
+        "studies would show over seeds; *not resolved* is neither shown nor equivalent within "
+        f"±{MARGIN} mAP (TOST)."
+    )
+
+
+def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool]) -> dict[str, str]:
     mine = summary[(summary["role"] == role) & (summary["loss"] == loss)].set_index("protocol")
     full, seed = mine.loc["full"], mine.loc["seed"]
     tuned = role == "chosen"
+    origin = ("found by the search" if found[loss] else "hand-set start") if tuned else "reference"
+    asked = "" if tuned else f" of its {REFERENCES[loss].epochs}"
+    search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
     return {
-        "name": f"{NAMES[loss]}, {'tuned' if tuned else 'reference'}",
+        "name": f"{_name(loss)}, {origin}",
         "full": f"{full['map']:.4f}",
         "full_seeds": f"{full['low']:.4f} to {full['high']:.4f}",
-        "full_queries": f"{full['query_low']:.4f} to {full['query_high']:.4f}",
+        "full_both": f"{full['both_low']:.3f} to {full['both_high']:.3f}",
         "seed": f"{seed['map']:.4f}",
         "seed_seeds": f"{seed['low']:.4f} to {seed['high']:.4f}",
-        "runs": f"{full['runs']:.0f}",
-        "trials": f"{full['trials']:.0f}" if tuned else "-",
-        "epochs": f"{full['epochs']:.0f}" if tuned else "-",
-        "hours": f"{full['sweep_seconds'] / 3600:.1f}" if tuned else "-",
+        "runs": f"{full['runs']:.0f} × {full['confirm_epochs']:.0f}{asked} epochs",
+        "search": f"{search}, {full['sweep_seconds'] / 3600:.1f} h" if tuned else "-",
     }
 
 
 def _difference(row: pd.Series) -> dict[str, str]:
-    first, second = NAMES[row["first"]], NAMES[row["second"]]
-    tuning = row["role"] == "tuning"
+    first, second = _name(row["first"]), _name(row["second"])
+    beside = ", reference" if row["role"] == "tuning" else ""
     return {
-        "name": f"{first}, tuned − reference" if tuning else f"{first} − {second}, tuned",
+        "name": f"{first} − {second}{beside}",
         "mean": f"{row['difference']:+.4f}",
         "seeds": f"{row['seed_low']:+.4f} to {row['seed_high']:+.4f}",
-        "queries": f"{row['query_low']:+.4f} to {row['query_high']:+.4f}",
+        "both": f"{row['both_low']:+.3f} to {row['both_high']:+.3f}",
         "p": f"{row['p_corrected']:.2g}",
-        "shown": "yes" if row["shown"] else "no difference shown",
+        "superiority": f"{row['superiority']:.2f}",
+        "smallest": f"{row['smallest']:.4f}",
+        "verdict": row["verdict"],
     }
+
+
+def _name(loss: str) -> str:
+    """As it stands at the beginning of a cell."""
+    return LOSS_NAMES[loss][0].upper() + LOSS_NAMES[loss][1:]
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from trainables.config import (
-    CLASSIFIERS,
     METRIC_LOSSES,
     OPTIMIZERS,
     REFERENCES,
     SCHEDULES,
+    SOFTMAX_LOSSES,
     TrialConfig,
 )
 
@@ -61,13 +61,15 @@ def _log(low: float, high: float) -> FloatDistribution:
 
 _SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
 _METRIC = {"loss": METRIC_LOSSES}
-_CE, _COSINE = {"loss": ("cross_entropy",)}, {"classifier": ("cosine",)}
+_SOFTMAX, _COSINE = {"loss": SOFTMAX_LOSSES}, {"loss": ("normalized_softmax",)}
 _TRIPLET, _SMOOTH_AP = {"loss": ("triplet",)}, {"loss": ("smooth_ap",)}
 _N, _S = "nuisance", "scientific"
 
+Space = tuple[Knob, ...]
+
 # The scientific knob above all is `loss`: each loss has a search of its own.
 # fmt: off
-SPACE: tuple[Knob, ...] = (
+SPACE: Space = (
     # name               field           default   range                            role  where
     Knob("optimizer",    "optimizer",    "adam",   _choice(*OPTIMIZERS),            _N),
     Knob("lr_sgd",       "lr",           0.1,      _log(1e-4, 1.0),                 _N, _SGD),
@@ -82,9 +84,8 @@ SPACE: tuple[Knob, ...] = (
     Knob("flip",         "flip",         False,    _choice(False, True),            _N),
     Knob("shift",        "shift",        0,        _choice(0, 1),                   _N),
     Knob("erase",        "erase",        0,        _choice(0, 4),                   _N),
-    Knob("classifier",   "classifier",   "cosine", _choice(*CLASSIFIERS),           _N, _CE),
     Knob("temperature",  "temperature",  0.2,      _log(0.05, 1.0),                 _N, _COSINE),
-    Knob("label_smoothing", "label_smoothing", 0.0, _choice(0.0, 0.05, 0.1),        _N, _CE),
+    Knob("label_smoothing", "label_smoothing", 0.0, _choice(0.0, 0.05, 0.1),        _N, _SOFTMAX),
     Knob("anchors",      "anchors",      "all",    _choice(10, "all"),              _N, _METRIC),
     Knob("margin",       "margin",       0.2,      _log(0.05, 1.0),                 _N, _TRIPLET),
     Knob("reduction",    "reduction",    "mean",   _choice("sum", "mean"),          _N, _TRIPLET),
@@ -96,28 +97,51 @@ SMALL_BATCH = {"batch_size": 64, "lr": 7e-3}
 FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network")
 
 
-def sample(trial: optuna.trial.BaseTrial, base: TrialConfig) -> TrialConfig:
+def sample(trial: optuna.trial.BaseTrial, base: TrialConfig, space: Space = SPACE) -> TrialConfig:
     """The configuration that an Optuna trial suggests; the FIXED knobs are those of `base`."""
-    chosen = {field: getattr(base, field) for field in FIXED}
-    for knob in SPACE:
+    return _suggested(trial, {field: getattr(base, field) for field in FIXED}, space)
+
+
+def _suggested(
+    trial: optuna.trial.BaseTrial, fixed: Mapping[str, Any], space: Space
+) -> TrialConfig:
+    chosen = dict(fixed)
+    for knob in space:
         if knob.used(chosen):
             chosen[knob.field] = knob.suggest(trial)
     return TrialConfig.from_dict(chosen)
 
 
-def default(base: TrialConfig) -> TrialConfig:
-    """The configuration of the knobs' defaults; the FIXED knobs are those of `base`."""
-    return sample(optuna.trial.FixedTrial({knob.name: knob.default for knob in SPACE}), base)
+def default(
+    loss: str, *, epochs: int, seed: int, precision: str = "auto", space: Space = SPACE
+) -> TrialConfig:
+    """The configuration of the knobs' defaults, for so many epochs."""
+    trial = optuna.trial.FixedTrial({knob.name: knob.default for knob in space})
+    fixed = {"loss": loss, "epochs": epochs, "seed": seed, "precision": precision}
+    return _suggested(trial, fixed, space)
 
 
-def starts(base: TrialConfig) -> tuple[TrialConfig, ...]:
-    """What every search begins with: the reference, so that none can end below the seed study;
-    the knobs' defaults; and these with a small batch."""
-    usual = default(base)
-    return base, usual, usual.replace(**SMALL_BATCH)
+def reference(loss: str, *, epochs: int, seed: int, precision: str = "auto") -> TrialConfig | None:
+    """The seed study's configuration of a loss, for so many epochs; None if it had none."""
+    if loss not in REFERENCES:
+        return None
+    return REFERENCES[loss].replace(epochs=epochs, seed=seed, precision=precision)
 
 
-def params(config: TrialConfig) -> dict[str, Any]:
+def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
+    """What every search begins with, set by hand; the FIXED knobs are those of `base`.
+
+    The seed study's configuration, so that no search can end below it, if it had one of this loss;
+    the knobs' defaults; and these with a small batch.
+    """
+    fixed: dict[str, Any] = {
+        field: getattr(base, field) for field in ("epochs", "seed", "precision")
+    }
+    first, usual = reference(base.loss, **fixed), default(base.loss, **fixed, space=space)
+    return (*([] if first is None else [first]), usual, usual.replace(**SMALL_BATCH))
+
+
+def params(config: TrialConfig, space: Space = SPACE) -> dict[str, Any]:
     """A configuration as Optuna's parameters: the inverse of `sample`.
 
     Raises:
@@ -125,7 +149,7 @@ def params(config: TrialConfig) -> dict[str, Any]:
     """
     chosen = config.to_dict()
     found = {}
-    for knob in SPACE:
+    for knob in space:
         if knob.used(chosen):
             value = chosen[knob.field]
             if not knob.allows(value):
@@ -134,18 +158,13 @@ def params(config: TrialConfig) -> dict[str, Any]:
     return found
 
 
-def distributions(config: TrialConfig) -> dict[str, BaseDistribution]:
+def distributions(config: TrialConfig, space: Space = SPACE) -> dict[str, BaseDistribution]:
     """The ranges of the knobs that a configuration uses, by their names in Optuna."""
     chosen = config.to_dict()
-    return {knob.name: knob.range for knob in SPACE if knob.used(chosen)}
+    return {knob.name: knob.range for knob in space if knob.used(chosen)}
 
 
-def reference(loss: str, *, epochs: int, seed: int, precision: str = "auto") -> TrialConfig:
-    """The seed study's configuration of a loss, for so many epochs."""
-    return REFERENCES[loss].replace(epochs=epochs, seed=seed, precision=precision)
-
-
-def describe() -> list[dict[str, str]]:
+def describe(space: Space = SPACE) -> list[dict[str, str]]:
     """The space as rows of text (knob, default, range, role, used by), for results and pages."""
     return [
         {
@@ -155,7 +174,7 @@ def describe() -> list[dict[str, str]]:
             "role": knob.role,
             "used by": ", ".join(v for values in knob.where.values() for v in values) or "all",
         }
-        for knob in SPACE
+        for knob in space
     ]
 
 

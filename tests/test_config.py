@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 
-from trainables.config import CONDITIONAL_KNOBS, LOSSES, REFERENCES, TrialConfig
+from trainables.config import CONDITIONAL_KNOBS, METRIC_LOSSES, REFERENCES, TrialConfig
 
 VALID = REFERENCES["smooth_ap"]
 
@@ -27,11 +29,25 @@ VALID = REFERENCES["smooth_ap"]
         ({"numerator": "half"}, "numerator must be one of paper, seed; got 'half'"),
         ({"anchors": 0}, "anchors must be an integer >= 1 or 'all'; got 0"),
         ({"anchors": "some"}, "anchors must be .*; got 'some'"),
-        ({"batch_size": 1}, "batch_size must be an integer >= 2; got 1"),
+        ({"tau": 1e-40}, r"tau must be a normal number of float32 \(1.2e-38 to .*; got 1e-40"),
+        ({"lr": 1e39}, r"lr must be a normal number of float32 .*; got 1e\+39"),
+        ({"lr": 10**400}, "lr must be a normal number of float32 .*; got 1000"),
+        ({"lr": True}, "lr must be a finite number > 0; got True"),
+        ({"lr": np.array(0.1)}, r"lr must be a finite number > 0; got array\(0.1\)"),
+        ({"anchors": True}, "anchors must be an integer >= 1 or 'all'; got True"),
+        ({"anchors": 2.5}, "anchors must be an integer >= 1 or 'all'; got 2.5"),
+        ({"batch_size": 1}, "batch_size must be an integer >= 3 for smooth_ap; got 1"),
+        ({"batch_size": 2}, "batch_size must be an integer >= 3 for smooth_ap; got 2"),
+        ({"batch_size": 10**30}, "batch_size must be at most 2147483647; got 1000"),
+        ({"batch_classes": 1}, "batch_classes must be an integer >= 2 for smooth_ap, or None; got"),
+        ({"batch_classes": 64}, "batch_classes must be at least 2 for smooth_ap; got 64 / 64"),
+        ({"batch_classes": 7}, "batch_classes must divide batch_size 64; got 7"),
         ({"batch_size": 64.0}, "batch_size must be an integer .*; got 64.0"),
         ({"epochs": 0}, "epochs must be an integer >= 1; got 0"),
         ({"epochs": True}, "epochs must be an integer >= 1; got True"),
         ({"seed": -1}, "seed must be an integer >= 0; got -1"),
+        ({"seed": 2**32}, "seed must be at most 4294967295; got 4294967296"),
+        ({"flip": 1}, "flip must be True or False; got 1"),
         ({"dataset": "mnist"}, "dataset must be one of fashion_mnist; got 'mnist'"),
         ({"network": "resnet"}, "network must be one of seed_cnn; got 'resnet'"),
     ],
@@ -39,6 +55,28 @@ VALID = REFERENCES["smooth_ap"]
 def test_a_broken_law_is_stated_with_the_value(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VALID.replace(**changes)
+
+
+@pytest.mark.parametrize("loss", METRIC_LOSSES)
+def test_the_smallest_batches_that_can_hold_a_triplet(loss: str) -> None:
+    config = REFERENCES[loss]
+    assert config.replace(batch_size=3).batch_size == 3
+    assert config.replace(batch_size=4, batch_classes=2).batch_classes == 2
+
+
+def test_cross_entropy_takes_what_a_ranking_loss_cannot() -> None:
+    config = REFERENCES["cross_entropy"]
+    for batch_size, batch_classes in ((2, None), (2, 1), (8, 8)):
+        config.replace(batch_size=batch_size, batch_classes=batch_classes)
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 2 for cross_entropy"):
+        config.replace(batch_size=1)
+
+
+def test_scalars_of_numpy_are_kept_as_pythons() -> None:
+    config = VALID.replace(lr=np.float64(0.5), batch_size=np.int64(32), flip=np.True_)
+    assert config == VALID.replace(lr=0.5, batch_size=32, flip=True)
+    assert [type(x) for x in (config.lr, config.batch_size, config.flip)] == [float, int, bool]
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
 
 
 def test_margin_with_cross_entropy_is_refused() -> None:
@@ -56,7 +94,14 @@ def test_momentum_lies_in_its_half_open_range(momentum: float, valid: bool) -> N
             config.replace(momentum=momentum)
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+def test_a_record_from_before_normalised_softmax_had_its_name_is_read() -> None:
+    linear = REFERENCES["cross_entropy"]
+    assert TrialConfig.from_dict({**linear.to_dict(), "classifier": "linear"}) == linear
+    cosine = TrialConfig.from_dict({**linear.to_dict(), "classifier": "cosine", "temperature": 0.2})
+    assert (cosine.loss, cosine.temperature) == ("normalized_softmax", 0.2)
+
+
+@pytest.mark.parametrize("loss", REFERENCES)
 def test_a_configuration_survives_its_dictionary(loss: str) -> None:
     config = REFERENCES[loss]
     assert TrialConfig.from_dict(config.to_dict()) == config
@@ -75,7 +120,7 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 
 def test_references_are_the_seed_studys() -> None:
-    cross_entropy, triplet, smooth_ap = (REFERENCES[loss] for loss in LOSSES)
+    cross_entropy, triplet, smooth_ap = REFERENCES.values()
     assert (cross_entropy.optimizer, cross_entropy.lr, cross_entropy.momentum) == ("sgd", 1e-3, 0.9)
     assert (triplet.optimizer, triplet.lr, triplet.momentum) == ("sgd", 1e-3, 0.0)
     assert (triplet.margin, triplet.reduction, triplet.anchors) == (0.5, "sum", 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -11,14 +12,15 @@ import pandas as pd
 import pytest
 
 from study import publish
-from study.final_test import read_test
+from study.final_test import read_test, readings
 from study.results import Study
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
-from trainables.config import LOSSES
+from trainables.config import LOSSES, REFERENCES
+from trainables.ledger import LEDGER, entries
 
 README = "before\n<!-- results: none -->\nnothing yet\n<!-- end of results -->\nafter\n"
-RECORDS = sorted((ROOT / "study" / "records").glob("*"))
+RECORDS = sorted(path.parent for path in (ROOT / "study" / "records").glob("*/study.json"))
 
 
 @pytest.fixture
@@ -46,14 +48,18 @@ def test_a_record_has_the_results_and_nothing_of_the_machine(
 ) -> None:
     files = {str(path.relative_to(record)) for path in record.rglob("*") if path.is_file()}
     tables = {"study.json", "trials.csv", "epochs.csv", "best.json"}
-    runs = {f"trials/{loss}-{n:03d}.json" for loss in LOSSES for n in range(6)}
+    runs = {
+        f"trials/{loss}-{n:03d}.json"
+        for loss in LOSSES
+        for n in range(6 if loss in REFERENCES else 3)
+    }
     assert files == (
         tables
         | {"choices.json"}
         | {name for name in runs if name.endswith(("000.json", "001.json"))}
         | {f"confirmation/{name}" for name in tables | runs}
-        | {f"finals/{name}.csv" for name in ("runs", "summary", "differences")}
-        | {"finals/queries.npz", "finals/readings.jsonl"}
+        | {f"finals/{name}.csv" for name in ("runs", "summary", "differences", "classes")}
+        | {"finals/queries.npz"}
     )
     for name in files - {"finals/queries.npz"}:
         text = (record / name).read_text()
@@ -61,6 +67,32 @@ def test_a_record_has_the_results_and_nothing_of_the_machine(
             assert secret not in text, (name, secret)
     for name in ("choices.json", *(f"finals/{p.name}" for p in (comparison / "finals").iterdir())):
         assert (record / name).read_bytes() == (comparison / name).read_bytes()
+
+
+def test_a_record_brings_its_reading_into_the_ledger_of_the_records(
+    comparison: Path, record: Path
+) -> None:
+    (mine,), (published,) = readings(comparison), entries(record.parent / LEDGER)
+    assert mine["study"] == "c"
+    assert published == {**mine, "study": record.name}
+    assert readings(record) == [published]
+
+
+def test_a_record_without_a_reading_in_a_ledger_is_refused(
+    comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (comparison.parent / LEDGER).unlink()
+    assert publish.main([str(comparison), str(tmp_path / "records" / "r")]) == 2
+    assert f"{comparison.parent / LEDGER} has none of these choices" in capsys.readouterr().err
+    assert not (tmp_path / "records").exists()
+
+
+def test_what_others_left_in_the_folder_is_not_published(comparison: Path, tmp_path: Path) -> None:
+    for name in ("finals/._queries.npz", "finals/notes.txt", "trials/._triplet-000.json"):
+        (comparison / name).write_text(str(tmp_path))
+    record = tmp_path / "records" / "r"
+    publish.publish(comparison, record)
+    assert not [path for path in record.rglob("*") if path.name.startswith(("._", "notes"))]
 
 
 def test_a_record_is_a_study_with_the_same_numbers(comparison: Path, record: Path) -> None:
@@ -92,7 +124,7 @@ def test_a_record_is_made_whole_or_not_at_all(
     assert "is published when its test is done" in capsys.readouterr().err
     assert publish.main([str(tmp_path), str(tmp_path / "records" / "other")]) == 2
     assert "is not a study" in capsys.readouterr().err
-    assert [path.name for path in record.parent.iterdir()] == [record.name]
+    assert sorted(path.name for path in record.parent.iterdir()) == [record.name, LEDGER]
 
 
 def test_the_readme_says_what_the_record_says(record: Path) -> None:
@@ -107,21 +139,30 @@ def test_the_readme_says_what_the_record_says(record: Path) -> None:
         if line.startswith("|")
     ]
     widths = [len(row) for row in cells]
-    assert widths == [10] * 8 + [6] * 8
-    assert [row[0] for row in cells[2:8]] == [
-        f"{name}, {role}"
-        for role in ("tuned", "reference")
-        for name in ("Cross-entropy", "Triplet", "Smooth-AP")
+    chosen = ["Cross-entropy", "Normalised softmax", "Triplet", "Smooth-AP"]
+    beside = ["Cross-entropy", "Triplet", "Smooth-AP"]
+    assert widths == [8] * (2 + 4 + 3) + [8] * (2 + 6 + 3)
+    assert [row[0] for row in cells[2:9]] == [
+        *(f"{name}, found by the search" for name in chosen),
+        *(f"{name}, reference" for name in beside),
     ]
     full = summary[summary["protocol"] == "full"].set_index(["role", "loss"])
-    assert cells[3][1] == f"{full.loc[('chosen', 'triplet'), 'map']:.4f}"
-    assert cells[3][6:9] == ["2", "2", "2"]  # one of three runs failed; two trials of one epoch
-    assert cells[6][6:9] == ["3", "-", "-"]
-    differences = pd.read_csv(record / "finals" / "differences.csv")
-    first = differences.iloc[0]
-    assert cells[10][0] == "Cross-entropy − Triplet, tuned"
-    assert cells[10][1] == f"{first['difference']:+.4f}"
-    assert cells[10][5] == ("yes" if first["shown"] else "no difference shown")
+    triplet = full.loc[("chosen", "triplet")]
+    assert cells[4][1] == f"{triplet['map']:.4f}"
+    assert cells[4][3] == f"{triplet['both_low']:.3f} to {triplet['both_high']:.3f}"
+    # One of three runs failed; two trials of one epoch.
+    assert cells[4][6:] == ["2 × 1 epochs", "2 trials, 2 epochs, 0.0 h"]
+    assert cells[6][6:] == ["3 × 1 of its 100 epochs", "-"]
+    first = pd.read_csv(record / "finals" / "differences.csv").iloc[0]
+    pairs = [f"{a} − {b}" for a, b in itertools.combinations(chosen, 2)]
+    tuned = [f"{name} − {name}, reference" for name in beside]
+    assert [row[0] for row in cells[11:]] == [*pairs, *tuned]
+    assert cells[11][1] == f"{first['difference']:+.4f}"
+    assert cells[11][5:] == [
+        f"{first['superiority']:.2f}",
+        f"{first['smallest']:.4f}",
+        first["verdict"],
+    ]
     assert (
         f"2 trials of at most 1 epochs, its best by validation mAP trained again on {len(SEEDS)}"
         in (text)
@@ -130,13 +171,11 @@ def test_the_readme_says_what_the_record_says(record: Path) -> None:
 
 @pytest.mark.parametrize("text", ["nothing", README + README])
 def test_a_readme_has_its_two_markers_once(text: str, record: Path) -> None:
-    with pytest.raises(ValueError, match=r"README.md must have one <!-- results: \.\.\. -->"):
+    with pytest.raises(ValueError, match=r"must have one <!-- results: .*; it has those of"):
         publish.with_results(text, record)
 
 
 def test_readme_and_newest_record_agree() -> None:
-    if not RECORDS:
-        pytest.skip("no record is committed yet")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert publish.with_results(readme, RECORDS[-1]) == readme
 

@@ -12,39 +12,60 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from study.significance import (
+    ALPHA,
+    GAPS,
+    MARGIN,
+    POWER,
+    Difference,
     corrected,
     difference_of_runs,
+    equivalence,
     holm,
+    mean_interval,
     mean_of_runs,
     paired_test,
+    smallest_difference,
+    superior,
+    two_way,
+    verdicts,
+    welch_test,
 )
 
 NAN = math.nan
+CLASSES = np.arange(20) % 4  # of twenty queries
 
 
 def test_the_mean_of_runs_by_hand() -> None:
     """The second query has no relevant image; run mAPs 0.2 and 0.4, query APs 0.1 and 0.5."""
     runs = {1: np.array([0.0, NAN, 0.4]), 2: np.array([0.2, NAN, 0.6])}
-    mean = mean_of_runs(runs)
+    mean = mean_of_runs(runs, np.array([7, 7, 8]))
     assert mean.mean == pytest.approx(0.3)
     t = 12.706204736  # of one degree of freedom, from a table; the errors are 0.2/2 and 0.4/2
-    assert mean.seeds == pytest.approx((0.3 - 0.1 * t, 0.3 + 0.1 * t))
-    assert mean.queries == pytest.approx((0.3 - 0.2 * t, 0.3 + 0.2 * t))
+    assert mean.seeds == (0, 1)  # 0.3 ± 0.1 t, as far as a mAP can lie
+    assert mean.queries == (0, 1)
+    wide = paired_test(np.array([0.2, 0.4]), np.zeros(2)).interval
+    assert wide == pytest.approx((max(0.3 - 0.1 * t, -1), min(0.3 + 0.1 * t, 1)))
 
 
 @pytest.mark.parametrize("runs", [{}, {1: np.array([0.2, 0.4])}])
 def test_fewer_than_two_runs_have_no_interval(runs: dict[int, np.ndarray]) -> None:
-    mean = mean_of_runs(runs)
-    assert np.isnan([*mean.seeds, *mean.queries]).all()
+    mean = mean_of_runs(runs, np.array([0, 1]))
+    assert np.isnan([*mean.seeds, *mean.queries, *mean.two_way]).all()
     assert mean.mean == pytest.approx(0.3 if runs else NAN, nan_ok=True)
 
 
 def test_the_paired_test_by_hand() -> None:
-    """Differences 1, 2, 3: mean 2, standard error 1/√3, t = 2√3, p from the t of 2 degrees."""
-    test = paired_test(np.array([5.0, 1.0, 4.0]), np.array([4.0, -1.0, 1.0]))
+    """Differences 0.1, 0.2, 0.3: mean 0.2, standard error 0.1/√3, t = 2√3 of 2 degrees."""
+    test = paired_test(np.array([0.5, 0.1, 0.4]), np.array([0.4, -0.1, 0.1]))
     assert test.p == pytest.approx(1 - 2 * math.sqrt(3) / math.sqrt(2 + 12))
-    half = 4.30265273 / math.sqrt(3)
-    assert test.interval == pytest.approx((2 - half, 2 + half))
+    half = 0.430265273 / math.sqrt(3)
+    assert test.interval == pytest.approx((0.2 - half, 0.2 + half))
+
+
+def test_no_interval_goes_beyond_what_its_mean_can_be() -> None:
+    assert mean_interval(np.array([0.9, 1.0])).high == 1
+    assert mean_interval(np.array([0.0, 0.1])).low == 0
+    assert paired_test(np.array([0.9, -0.9]), np.zeros(2)).interval == (-1, 1)
 
 
 @pytest.mark.parametrize(("step", "p"), [(0.0, 1.0), (0.25, 0.0)])
@@ -60,22 +81,141 @@ def random_runs(rng: np.random.Generator, seeds: list[int]) -> dict[int, np.ndar
 def test_differences_pair_seeds_and_queries() -> None:
     rng = np.random.default_rng(0)
     first, second = random_runs(rng, [3, 1, 2]), random_runs(rng, [1, 2, 3, 4])
-    found = difference_of_runs(first, second)
+    found = difference_of_runs(first, second, CLASSES)
     pairs = np.array([[first[s][q] - second[s][q] for q in range(20)] for s in (1, 2, 3)])
     for test, differences in ((found.seeds, pairs.mean(1)), (found.queries, pairs.mean(0))):
         oracle = stats.ttest_1samp(differences, 0)
         assert test.p == pytest.approx(oracle.pvalue)
         assert test.interval == pytest.approx(tuple(oracle.confidence_interval()))
         assert found.difference == pytest.approx(differences.mean())
-    swapped = difference_of_runs(second, first)
+    swapped = difference_of_runs(second, first, CLASSES)
     assert swapped.difference == pytest.approx(-found.difference)
     assert swapped.seeds.p == pytest.approx(found.seeds.p)
 
 
 def test_a_difference_needs_two_common_seeds() -> None:
     rng = np.random.default_rng(0)
-    found = difference_of_runs(random_runs(rng, [1, 2]), random_runs(rng, [2, 3]))
+    found = difference_of_runs(random_runs(rng, [1, 2]), random_runs(rng, [2, 3]), CLASSES)
     assert np.isnan([found.difference, found.seeds.p, *found.queries.interval]).all()
+    assert np.isnan([found.welch.p, found.two_way.p, found.equivalence, found.smallest]).all()
+    assert verdicts([found]) == ["not resolved"]
+
+
+def test_welch_is_scipys() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(0.5, 0.02, 5), rng.normal(0.49, 0.05, 8)
+    test, oracle = (
+        welch_test(first, second),
+        stats.ttest_ind(first, second, equal_var=False),
+    )
+    assert test.p == pytest.approx(oracle.pvalue)
+    assert test.interval == pytest.approx(tuple(oracle.confidence_interval()))
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.003, -0.004, 0.02])
+def test_equivalence_is_the_larger_of_two_one_sided_tests(gap: float) -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(0.8 + gap, 0.002, 6), rng.normal(0.8, 0.003, 5)
+    above = stats.ttest_ind(first + MARGIN, second, equal_var=False, alternative="greater")
+    below = stats.ttest_ind(first - MARGIN, second, equal_var=False, alternative="less")
+    assert equivalence(first, second) == pytest.approx(max(above.pvalue, below.pvalue))
+
+
+@pytest.mark.parametrize(("gap", "p"), [(0.004, 0.0), (0.006, 1.0)])
+def test_equivalence_without_spread(gap: float, p: float) -> None:
+    assert equivalence(np.full(3, 0.5 + gap), np.full(3, 0.5)) == p
+
+
+def test_superiority_is_mann_whitneys_share() -> None:
+    first, second = np.array([0.1, 0.4, 0.4, 0.9]), np.array([0.2, 0.4, 0.1])
+    share, interval = superior(first, second)
+    oracle = stats.mannwhitneyu(first, second).statistic / 12
+    assert share == pytest.approx(oracle)
+    assert interval.low < share < interval.high
+    assert superior(second, first)[0] == pytest.approx(1 - share)
+    assert superior(first + 1, second) == (1.0, (1.0, 1.0))
+
+
+@pytest.mark.parametrize("family", [1, 3])
+def test_the_smallest_difference_is_shown_as_often_as_it_says(family: int) -> None:
+    """Simulated: five runs each whose spread is the one that was seen."""
+    seen = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * 0.01
+    step = smallest_difference(seen, seen, family=family)
+    rng = np.random.default_rng(5)
+    draws = rng.normal(0, seen.std(ddof=1), (2, 20_000, 5))
+    tests = stats.ttest_ind(draws[0] + step, draws[1], axis=1)  # of 8 degrees, as seen
+    assert np.mean(tests.pvalue < ALPHA / family) == pytest.approx(POWER, abs=0.01)
+
+
+def slow_two_way(values: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
+    """Standard error and degrees of freedom for classes of one size, by sums of squares."""
+    names = sorted(set(classes.tolist()))
+    runs, many, mean = len(values), len(names), values.mean()
+    cell = [
+        [np.mean([v for v, c in zip(row, classes, strict=True) if c == name]) for name in names]
+        for row in values
+    ]
+    of_runs = [sum(cell[r]) / many for r in range(runs)]
+    of_classes = [sum(cell[r][c] for r in range(runs)) / runs for c in range(many)]
+    by_runs = many * sum((m - mean) ** 2 for m in of_runs) / (runs - 1)
+    by_classes = runs * sum((m - mean) ** 2 for m in of_classes) / (many - 1)
+    rest = sum(
+        (cell[r][c] - of_runs[r] - of_classes[c] + mean) ** 2
+        for r in range(runs)
+        for c in range(many)
+    ) / ((runs - 1) * (many - 1))
+    total = by_runs + by_classes - rest
+    degrees = total**2 / (
+        by_runs**2 / (runs - 1) + by_classes**2 / (many - 1) + rest**2 / ((runs - 1) * (many - 1))
+    )
+    return math.sqrt(total / (runs * many)), degrees
+
+
+def test_two_ways_are_the_mean_squares_of_runs_and_classes() -> None:
+    rng = np.random.default_rng(6)
+    values = rng.normal(0, 0.05, (5, 20)) + rng.normal(0, 0.05, 5)[:, None]
+    values += rng.normal(0, 0.1, 4)[CLASSES]
+    error, degrees = slow_two_way(values, CLASSES)
+    test = two_way(values, CLASSES, GAPS)
+    half = stats.t.ppf(0.975, degrees) * error
+    assert test.interval == pytest.approx((values.mean() - half, values.mean() + half))
+    assert test.p == pytest.approx(2 * stats.t.sf(abs(values.mean()) / error, degrees))
+
+
+def test_two_ways_hold_the_true_mean_as_often_as_they_say() -> None:
+    """Simulated: unlike numbers of queries, and a mean that is 0; queries alone would not do."""
+    rng, classes = np.random.default_rng(7), np.repeat(np.arange(10), np.arange(5, 15))
+    held = narrow = 0
+    for _ in range(400):
+        values = rng.normal(0, 0.02, (5, len(classes))) + rng.normal(0, 0.01, 5)[:, None]
+        values += rng.normal(0, 0.03, 10)[classes]
+        low, high = two_way(values, classes, GAPS).interval
+        held += low <= 0 <= high
+        low, high = mean_interval(values.mean(0), GAPS)
+        narrow += low <= 0 <= high
+    assert 0.92 <= held / 400 <= 0.99
+    assert narrow / 400 < 0.7
+
+
+def test_two_ways_are_never_narrower_than_one() -> None:
+    """Where chance makes the runs more alike than the rest allows, the classes' spread stays."""
+    values = np.array([[0.2, 0.0, 0.1, 0.1], [0.0, 0.2, 0.1, 0.1]])
+    test = two_way(values, np.arange(4), GAPS)
+    assert test.interval.low <= values.mean() <= test.interval.high
+    assert np.isnan(two_way(values, np.zeros(4), GAPS).p)
+    assert np.isnan(two_way(values[:1], np.arange(4), GAPS).p)
+
+
+def test_what_is_not_shown_is_equivalent_only_by_a_test() -> None:
+    rng, queries = np.random.default_rng(8), np.arange(200) % 10
+    base = {seed: np.full(200, 0.5) for seed in range(5)}
+
+    def moved(gap: float, spread: float) -> Difference:
+        runs = {seed: ap + rng.normal(gap, spread) for seed, ap in base.items()}
+        return difference_of_runs(runs, base, queries, family=3)
+
+    family = [moved(0.05, 0.001), moved(0.0, 0.0005), moved(0.004, 0.02)]
+    assert verdicts(family) == ["shown", "equivalent", "not resolved"]
 
 
 def test_holm_by_hand() -> None:
@@ -113,7 +253,10 @@ def test_a_difference_must_hold_over_seeds_and_over_queries() -> None:
     shifts = dict(zip(base, (1.0, -0.9, 0.8, -0.7, 0.1), strict=True))
     same_for_queries = {s: ap + shifts[s] + 1e-4 * rng.random(50) for s, ap in base.items()}
     both = {s: ap + 0.1 + 0.01 * rng.random(50) for s, ap in base.items()}
-    family = [difference_of_runs(runs, base) for runs in (same_for_seeds, same_for_queries, both)]
+    classes = np.arange(50) % 5
+    family = [
+        difference_of_runs(runs, base, classes) for runs in (same_for_seeds, same_for_queries, both)
+    ]
     assert family[0].seeds.p < 0.001 and family[0].queries.p > 0.1
     assert family[1].queries.p < 0.001 and family[1].seeds.p > 0.1
     found = corrected(family)

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-LOSSES = ("cross_entropy", "triplet", "smooth_ap")
+import numpy as np
+
+from trainables.laws import integer, number, one_of, truth
+
+LOSSES = ("cross_entropy", "normalized_softmax", "triplet", "smooth_ap")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 NUMERATORS = ("paper", "seed")
 REDUCTIONS = ("mean", "sum")
 PRECISIONS = ("auto", "float32", "bfloat16")
+LOSS_NAMES = {  # as readers know them
+    "cross_entropy": "cross-entropy",
+    "normalized_softmax": "normalised softmax",
+    "triplet": "triplet",
+    "smooth_ap": "Smooth-AP",
+}
+SOFTMAX_LOSSES = ("cross_entropy", "normalized_softmax")
 METRIC_LOSSES = ("triplet", "smooth_ap")
-CLASSIFIERS = ("linear", "cosine")
 DATASETS = ("fashion_mnist",)  # read by `trainables.data`
 NETWORKS = ("seed_cnn",)  # built by `trainables.model`
 
@@ -23,37 +32,14 @@ NETWORKS = ("seed_cnn",)  # built by `trainables.model`
 # Where it is used it must be set, elsewhere it may not be.
 CONDITIONAL_KNOBS: dict[str, tuple[str, tuple[str, ...]]] = {
     "momentum": ("optimizer", ("sgd",)),
-    "classifier": ("loss", ("cross_entropy",)),
-    "temperature": ("classifier", ("cosine",)),
-    "label_smoothing": ("loss", ("cross_entropy",)),
+    "temperature": ("loss", ("normalized_softmax",)),
+    "label_smoothing": ("loss", SOFTMAX_LOSSES),
     "anchors": ("loss", METRIC_LOSSES),
     "margin": ("loss", ("triplet",)),
     "reduction": ("loss", ("triplet",)),
     "tau": ("loss", ("smooth_ap",)),
     "numerator": ("loss", ("smooth_ap",)),
 }
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
-
-
-def _number(name: str, value: object, law: str, holds: Any) -> None:
-    real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (real and math.isfinite(value) and holds(value)):  # type: ignore[arg-type]
-        raise ValueError(f"{name} must be a finite number {law}; got {value!r}")
-
-
-def _integer(name: str, value: object, least: int, alternative: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        law = f"an integer >= {least} {alternative}".rstrip()
-        raise ValueError(f"{name} must be {law}; got {value!r}")
-
-
-def _truth(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False; got {value!r}")
 
 
 def _set_exactly_where_used(
@@ -73,28 +59,32 @@ class TrialConfig:
     """Everything that decides the numbers of a training run, apart from the data.
 
     Attributes:
-        loss: `cross_entropy` (on the 10 logits), `triplet` or `smooth_ap` (on unit embeddings).
+        loss: `cross_entropy` (of a linear classifier on the vector before it is scaled to unit
+            length), `normalized_softmax` (cross-entropy of the similarities of unit embeddings and
+            unit class weights over a temperature, a proxy loss: Zhai and Wu, BMVC 2019, arXiv
+            1811.12649), `triplet` or `smooth_ap` (both on unit embeddings).
         optimizer: `sgd`, `adam` or `adamw`.
         lr: the learning rate at the first step, > 0.
         momentum: SGD's momentum, 0 <= momentum < 1. Only for `sgd`.
         weight_decay: >= 0; coupled for SGD and Adam, decoupled for AdamW, as torch defines them.
-        batch_size: images a step, >= 2. The incomplete batch at an epoch's end is left out.
+        batch_size: images a step, >= 2; >= 3 for `triplet` and `smooth_ap`, whose anchors need a
+            positive and a negative. The incomplete batch at an epoch's end is left out.
         batch_classes: classes a batch, each with `batch_size / batch_classes` images (P x K
-            batches); it divides `batch_size`. None takes batches of a random order of all images.
+            batches); it divides `batch_size`. For `triplet` and `smooth_ap` >= 2 classes, each with
+            >= 2 images. None takes batches of a random order of all images.
         epochs: passes over the training images, >= 1.
         schedule: `constant`, or `cosine` (to 0 over all steps of the run).
         warmup: the share of all steps over which the learning rate first rises linearly, in
-            [0, 1).
+            [0, 1), rounded to whole steps and at most all but the last.
         averaging: of the weights, which are judged and kept then: the decay a step of their
             exponential moving average, in [0, 1); 0 for none.
         flip: mirror every training image left to right with probability 1/2.
         shift: move every training image by up to so many pixels each way, >= 0.
         erase: blank a square of this side at a random place of every training image, >= 0.
-        classifier: `linear`, on the vector before it is scaled to unit length, or `cosine`: the
-            similarity of unit embeddings and unit class weights. Only for `cross_entropy`.
-        temperature: divides these similarities, > 0. Only for the `cosine` classifier.
+        temperature: divides the similarities to the class weights, > 0. Only for
+            `normalized_softmax`.
         label_smoothing: the share of the target that is spread evenly, in [0, 1). Only for
-            `cross_entropy`.
+            `cross_entropy`, `normalized_softmax`.
         anchors: the first so many images of a batch, or `all`. Only for `triplet`, `smooth_ap`.
         margin: in squared distance, >= 0. Only for `triplet`.
         reduction: `mean` over the violating triplets, or `sum` over an anchor's pairs. Only for
@@ -105,8 +95,11 @@ class TrialConfig:
             `smooth_ap`.
         precision: of the convolutions: `float32`, `bfloat16` (autocast; weights, embeddings, losses
             and metrics stay float32), or `auto`: bfloat16 where the device is faster in it.
-        seed: of the initial weights, of the order of the images and of their changes, >= 0.
+        seed: of the initial weights, of the order of the images and of their changes, in
+            [0, 2**32): torch's generators use no more of it.
         dataset, network: by their names in `trainables.data` and `trainables.model`.
+
+    Numbers are finite and, unless 0, normal in float32. Scalars of numpy are taken as Python's.
 
     Raises:
         ValueError: a field breaks its law; the message states the law and the value.
@@ -126,7 +119,6 @@ class TrialConfig:
     flip: bool = False
     shift: int = 0
     erase: int = 0
-    classifier: str | None = None
     temperature: float | None = None
     label_smoothing: float | None = None
     anchors: int | Literal["all"] | None = None
@@ -140,50 +132,64 @@ class TrialConfig:
     network: str = "seed_cnn"
 
     def __post_init__(self) -> None:
-        _one_of("loss", self.loss, LOSSES)
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
+        for name, value in vars(self).items():
+            if isinstance(value, np.generic):  # what checkpoints and JSON hold is Python's
+                object.__setattr__(self, name, value.item())
+        one_of("loss", self.loss, LOSSES)
+        one_of("optimizer", self.optimizer, OPTIMIZERS)
+        one_of("schedule", self.schedule, SCHEDULES)
         for knob, (field, users) in CONDITIONAL_KNOBS.items():
             _set_exactly_where_used(knob, getattr(self, knob), field, getattr(self, field), users)
-        _number("lr", self.lr, "> 0", lambda x: x > 0)
-        _number("weight_decay", self.weight_decay, ">= 0", lambda x: x >= 0)
+        number("lr", self.lr, "> 0", lambda x: x > 0)
+        number("weight_decay", self.weight_decay, ">= 0", lambda x: x >= 0)
         for name in ("momentum", "warmup", "averaging", "label_smoothing"):
             if getattr(self, name) is not None:
-                _number(name, getattr(self, name), "in [0, 1)", lambda x: 0 <= x < 1)
-        if self.classifier is not None:
-            _one_of("classifier", self.classifier, CLASSIFIERS)
+                number(name, getattr(self, name), "in [0, 1)", lambda x: 0 <= x < 1)
         if self.temperature is not None:
-            _number("temperature", self.temperature, "> 0", lambda x: x > 0)
+            number("temperature", self.temperature, "> 0", lambda x: x > 0)
         if self.margin is not None:
-            _number("margin", self.margin, ">= 0", lambda x: x >= 0)
+            number("margin", self.margin, ">= 0", lambda x: x >= 0)
         if self.tau is not None:
-            _number("tau", self.tau, "> 0", lambda x: x > 0)
+            number("tau", self.tau, "> 0", lambda x: x > 0)
         if self.reduction is not None:
-            _one_of("reduction", self.reduction, REDUCTIONS)
+            one_of("reduction", self.reduction, REDUCTIONS)
         if self.numerator is not None:
-            _one_of("numerator", self.numerator, NUMERATORS)
+            one_of("numerator", self.numerator, NUMERATORS)
         if self.anchors not in (None, "all"):
-            _integer("anchors", self.anchors, 1, "or 'all'")
-        _integer("batch_size", self.batch_size, 2)
-        if self.batch_classes is not None:
-            _integer("batch_classes", self.batch_classes, 1, "or None")
-            if self.batch_size % self.batch_classes:
-                raise ValueError(
-                    f"batch_classes must divide batch_size {self.batch_size}; "
-                    f"got {self.batch_classes}"
-                )
-        _truth("flip", self.flip)
-        _integer("shift", self.shift, 0)
-        _integer("erase", self.erase, 0)
-        _integer("epochs", self.epochs, 1)
-        _integer("seed", self.seed, 0)
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("dataset", self.dataset, DATASETS)
-        _one_of("network", self.network, NETWORKS)
+            integer("anchors", self.anchors, 1, "or 'all'")
+        self._check_batches()
+        truth("flip", self.flip)
+        integer("shift", self.shift, 0)
+        integer("erase", self.erase, 0)
+        integer("epochs", self.epochs, 1)
+        integer("seed", self.seed, 0, most=2**32 - 1)
+        one_of("precision", self.precision, PRECISIONS)
+        one_of("dataset", self.dataset, DATASETS)
+        one_of("network", self.network, NETWORKS)
+
+    def _check_batches(self) -> None:
+        """A ranking loss needs an anchor with a positive and a negative: else it is always 0."""
+        ranks = self.loss in METRIC_LOSSES
+        integer("batch_size", self.batch_size, 3 if ranks else 2, f"for {self.loss}")
+        if self.batch_classes is None:
+            return
+        integer("batch_classes", self.batch_classes, 2 if ranks else 1, f"for {self.loss}, or None")
+        if self.batch_size % self.batch_classes:
+            law = f"batch_classes must divide batch_size {self.batch_size}"
+            raise ValueError(f"{law}; got {self.batch_classes}")
+        if ranks and self.batch_size == self.batch_classes:
+            law = f"batch_size / batch_classes must be at least 2 for {self.loss}"
+            raise ValueError(f"{law}; got {self.batch_size} / {self.batch_classes}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialConfig:
-        """The configuration with these fields; ValueError names a field that does not exist."""
+        """The configuration with these fields; ValueError names a field that does not exist.
+
+        Also of records in which normalised softmax was cross-entropy with a cosine classifier.
+        """
+        values = dict(values)
+        if values.pop("classifier", None) == "cosine":
+            values["loss"] = "normalized_softmax"
         unknown = sorted(set(values) - set(KNOB_NAMES))
         if unknown:
             raise ValueError(
@@ -202,22 +208,28 @@ class TrialConfig:
         """A validated copy with these fields changed."""
         return dataclasses.replace(self, **changes)
 
+    def used(self) -> dict[str, Any]:
+        """The fields that this configuration uses, by name; None among them is a choice."""
+        return {
+            name: value
+            for name, value in self.to_dict().items()
+            if name not in CONDITIONAL_KNOBS or value is not None
+        }
+
     def describe(self) -> str:
-        """The knobs that are in use, on one line."""
-        used = {name: value for name, value in self.to_dict().items() if value is not None}
-        return ", ".join(f"{name}={value}" for name, value in used.items())
+        """The fields that are in use, on one line."""
+        return ", ".join(f"{name}={value}" for name, value in self.used().items())
 
 
 KNOB_NAMES = tuple(field.name for field in dataclasses.fields(TrialConfig))
 
-# The settings that the seed study printed, for its 100 epochs.
+# The settings that the seed study printed, for its 100 epochs; it had no normalised softmax.
 REFERENCES: dict[str, TrialConfig] = {
     "cross_entropy": TrialConfig(
         loss="cross_entropy",
         optimizer="sgd",
         lr=1e-3,
         momentum=0.9,
-        classifier="linear",
         label_smoothing=0.0,
     ),
     "triplet": TrialConfig(
