@@ -9,27 +9,30 @@ is a study of its own; the audited study stays as it is.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import random
 import sys
+from argparse import SUPPRESS
 from pathlib import Path
 
 import pandas as pd
 from scipy.stats import binomtest
 
 from study.cli import add_machine_options, exit_code
+from study.commands import going_on
 from study.plan import Plan
-from study.progress import INTERRUPTED, going_on
+from study.progress import INTERRUPTED
 from study.results import Study, StudyError, TrialRecord
 from study.runner import run_study
+from trainables.terminal import Parser, patient_streams
 
 
+@patient_streams()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the audit and prints its table; returns the exit code."""
-    text = argparse.ArgumentParser(
+    text = Parser(
         description="Train a sample of a study's early-stopped trials to their end.",
-        argument_default=argparse.SUPPRESS,
+        argument_default=SUPPRESS,
     )
     text.add_argument("study", type=Path, help="the study's folder")
     text.add_argument("--sample", type=int, default=5, help="how many trials (default: 5)")
@@ -53,8 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{rows}\n\n{verdict(table)}")
         return 0 if audited.info["status"] == "finished" else INTERRUPTED
 
-    which = (str(folder), "--sample", str(size), "--sample-seed", str(seed))
-    return exit_code(audit, going_on(*which, **where))
+    go_on = going_on(str(folder), sample=size, sample_seed=seed, **where)
+    return exit_code(audit, folder / "audit", go_on)
 
 
 def draw(study: Study, size: int, seed: int) -> list[TrialRecord]:

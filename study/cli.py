@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray.tune import TuneError
 
-from study.cluster import ROOT
+from study.cluster import ROOT, end_in_order_on_sigterm
+from study.commands import going_on
 from study.plan import Plan
-from study.progress import INTERRUPTED, going_on, summarize
+from study.progress import INTERRUPTED, summarize
 from study.results import Study, StudyError
 from study.runner import check_folder, run_study
 from study.search import SEARCHES
 from trainables.config import PRECISIONS
 from trainables.data import DataError
+from trainables.terminal import Parser
 
 URI_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")  # what stands before // in an object store's address
 
 
-def add_run_options(text: argparse.ArgumentParser) -> None:
+def add_run_options(text: Parser) -> None:
     """What every study takes: its name and place, its seed, and where it runs."""
     add_machine_options(text)
     add = text.add_argument
@@ -36,7 +39,7 @@ def add_run_options(text: argparse.ArgumentParser) -> None:
     add("--smoke-test", action="store_true", help="the real path on a small slice of the data")
 
 
-def add_machine_options(text: argparse.ArgumentParser) -> None:
+def add_machine_options(text: Parser) -> None:
     """Where trials run, and on which data."""
     add = text.add_argument
     add("--cpus-per-trial", type=float, help="CPUs that a trial occupies (default: 1)")
@@ -62,7 +65,7 @@ def run(
     options: dict[str, Any],
     *,
     job: Callable[..., Any] = run_study,
-    tell: Callable[[Any, float], int] = summarize,
+    tell: Callable[[Any, float, str | None], int] = summarize,
     title: str | None = None,
     **defaults: Any,
 ) -> int:
@@ -71,7 +74,8 @@ def run(
     Args:
         options: those that were given, by name.
         job: is called as `run_study` is.
-        tell: prints what the job returned, after so many seconds; returns the exit code.
+        tell: prints what the job returned, after so many seconds, with the data's folder or
+            None; returns the exit code.
         title: what the default name begins with; None for the losses.
         defaults: fields of a `Plan` where no option is given; a study that is resumed goes on
             with its own plan instead.
@@ -89,30 +93,41 @@ def run(
         check_folder(folder, resume)
         plan = Study.load(folder).info["plan"] if resume else defaults
         done = job(Plan(**{**plan, **options}), folder, resume=resume, **where)
-        return tell(done, time.monotonic() - start)
+        return tell(done, time.monotonic() - start, where["data_dir"])
 
-    which = ("--name", folder.name, "--storage-path", str(folder.parent))
-    return exit_code(study, going_on(*which, **where))
+    go_on = going_on(name=folder.name, storage_path=folder.parent, **where)
+    return exit_code(study, folder, go_on)
 
 
-def exit_code(job: Callable[[], int], go_on: str) -> int:
-    """A job's exit code; if it did not come to its end, a line says why and how to `go_on`."""
+def exit_code(job: Callable[[], int], folder: Path, go_on: str) -> int:
+    """A job's exit code; if it did not come to its end, a line says why.
+
+    The line says how to `go_on` if there is something to go on with: a study in the folder.
+    """
+    end_in_order_on_sigterm()
     try:
         code = job()
     except (StudyError, DataError) as error:
         return refuse(error)
     except (OSError, TuneError) as error:  # a full disk, say: what was written before is whole
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip() or repr(error)).splitlines()[-1]
+        if not _begun(folder):
+            return refuse(reason)
         print(f"error: {reason}; mend it, then: {go_on}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the latter is Ray's at a SIGTERM while it starts
         code = INTERRUPTED
     if code == INTERRUPTED:
-        print(f"interrupted; go on with: {go_on}", file=sys.stderr)
+        begun = f"; go on with: {go_on}" if _begun(folder) else " before the study began"
+        print(f"interrupted{begun}", file=sys.stderr)
     return code
 
 
-def refuse(error: ValueError) -> int:
+def _begun(folder: Path) -> bool:
+    return os.path.isfile(folder / "study.json")  # unlike Path's, no error if it may not be seen
+
+
+def refuse(error: ValueError | str) -> int:
     """Says in one line what is wrong; the exit code."""
     print(f"error: {error}", file=sys.stderr)
     return 2
@@ -129,7 +144,12 @@ def _folder(options: dict[str, Any], resume: bool, title: str) -> Path:
     name = options.pop("name", None)
     if resume and name is None:
         raise StudyError("--resume needs the study's --name")
-    name = name or f"{title}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if Path(name).name != name or name == "..":
+    if name is None:
+        name = f"{title}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not name or Path(name).name != name or name == "..":
         raise StudyError(f"--name must be a folder's name without a path; got {name!r}")
-    return storage / name
+    folder = storage / name
+    if {unicodedata.category(sign) for sign in str(folder)} & {"Cc", "Cs"}:
+        law = "--storage-path and --name must have no control characters and be valid Unicode"
+        raise StudyError(f"{law}; got {str(folder)!r}")
+    return folder

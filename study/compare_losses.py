@@ -1,7 +1,7 @@
-"""Which loss retrieves images best? Sweeps all three, confirms the choices, tests them once.
+"""Which loss retrieves images best? Sweeps each, confirms the choices, tests them once.
 
     python study/compare_losses.py --num-samples 24 --max-epochs 30
-    python study/compare_losses.py --smoke-test            # all four steps in under four minutes
+    python study/compare_losses.py --smoke-test            # all four steps in about five minutes
     python study/compare_losses.py --resume --name <name>  # go on after any end
 
 1. sweep: a search for each loss, of equal trials, epochs and scheduler;
@@ -12,14 +12,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import SUPPRESS
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from study.cli import add_run_options, run
+from study.commands import report_command
 from study.comparison import compare
 from study.final_test import FINALS
 from study.plan import Plan
@@ -27,18 +28,26 @@ from study.progress import duration
 from study.results import Study
 from trainables.config import LOSSES
 from trainables.data import CLASSES
+from trainables.terminal import Parser, patient_streams
 
 NUM_SAMPLES, MAX_EPOCHS, CONFIRM_SEEDS = 24, 30, 5
 SMOKE_SAMPLES, SMOKE_EPOCHS, SMOKE_SEEDS = 3, 2, 2
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The options of a comparison; those that are not given are not in the namespace."""
-    text = argparse.ArgumentParser(
-        description="Compare the three losses: sweep, choose, confirm, test once.",
-        argument_default=argparse.SUPPRESS,
+    text = Parser(
+        description="Compare losses: sweep, choose, confirm, test once.",
+        argument_default=SUPPRESS,
     )
     add = text.add_argument
+    add(
+        "--loss",
+        action="append",
+        dest="losses",
+        choices=LOSSES,
+        help="a loss to compare; repeat it for several (default: all of these)",
+    )
     add("--num-samples", type=int, help=f"trials for each loss (default: {NUM_SAMPLES})")
     add("--max-epochs", type=int, help=f"epochs of a trial at most (default: {MAX_EPOCHS})")
     add(
@@ -58,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     return text
 
 
+@patient_streams()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the comparison that the arguments describe; returns the exit code."""
     options = vars(parser().parse_args(arguments))
@@ -74,19 +84,21 @@ def main(arguments: list[str] | None = None) -> int:
     )
 
 
-def tell(folder: Path, seconds: float) -> int:
+def tell(folder: Path, seconds: float, data_dir: str | None) -> int:
     """Prints what a comparison found and what to type next; returns the exit code."""
     summary = pd.read_csv(folder / FINALS / "summary.csv")
     differences = pd.read_csv(folder / FINALS / "differences.csv")
-    columns = ["protocol", "role", "loss", "map", "low", "high", "query_low", "query_high", "runs"]
+    columns = ["protocol", "role", "loss", "map", "low", "high", "both_low", "both_high", "runs"]
     held_out = [CLASSES[n] for n in Plan(**Study.load(folder).info["plan"]).holdout_classes]
     print(f"\nTest images of {', '.join(held_out) or 'all classes'};", end=" ")
-    print(f"mAP with 95 % intervals over seeds and over queries:\n{_text(summary[columns])}")
+    print("mAP with 95 % intervals over seeds, and over seeds and classes:")
+    print(_text(summary[columns]))
     columns = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high"]
-    columns += ["p_corrected", "shown"]
-    print(f"\nPaired differences (corrected for three comparisons):\n{_text(differences[columns])}")
+    columns += ["p_corrected", "smallest", "verdict"]
+    print("\nDifferences (p corrected; smallest: what could have been shown with 80 % power):")
+    print(_text(differences[columns]))
     print(f"\nThe comparison is finished; {duration(seconds)}. Everything lies in {folder}")
-    print(f"Next:  python analysis/report.py {folder}")
+    print(f"Next:  {report_command(folder, data_dir)}")
     return 0
 
 

@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from pyarrow import fs
 
@@ -31,7 +32,7 @@ class Exchange:
         self.folder = study.folder / "tune"
         # Studies of one name, and the two of a comparison, may share the store.
         name = f"{study.folder.name}-{study.info['started']:.0f}"
-        self.uri = None if uri is None else f"{uri.rstrip('/')}/{name}"
+        self.uri = None if uri is None else below(uri, name)
         self.stored: dict[str, tuple[fs.FileSystem, str]] = {}
 
     @property
@@ -55,7 +56,7 @@ class Exchange:
         """The folder from which any node can load a checkpoint that is kept."""
         if kept is None or self.uri is None:
             return None if kept is None else str(Path(kept).parent)
-        there = f"{self.uri}/{self.run}/resumed/{trial_id}"
+        there = below(self.uri, self.run, "resumed", trial_id)
         store, path = fs.FileSystem.from_uri(there)
         store.create_dir(path)
         fs.copy_files(str(Path(kept).parent), path, destination_filesystem=store)
@@ -70,6 +71,13 @@ class Exchange:
             store, path = self.stored.pop(kept)
             with contextlib.suppress(OSError):  # it is only in the way
                 store.delete_dir(path)
+
+
+def below(uri: str, *names: str) -> str:
+    """The URI of what lies below a folder of a store; any name will do, and so does `?options`."""
+    parts = urlsplit(uri)
+    path = "/".join([parts.path.rstrip("/"), *map(quote, names)])
+    return parts._replace(path=path).geturl()
 
 
 def check_store(uri: str | None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from functools import cached_property
+from urllib.parse import quote
 
 from ray.util.metrics import Gauge
 
@@ -24,21 +26,14 @@ class Gauges:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.due = 0.0  # when the gauges of the whole study are set again
-        self.last_epoch = {
-            field: self._gauge(name, text, "loss", "trial")
-            for field, (name, text) in LAST_EPOCH.items()
-        }
-        self.best = self._gauge("study_best_validation_map", "Of the loss's trials so far", "loss")
-        self.trials = self._gauge("study_trials", "How many trials have this status", "status")
-        for record in study.trials:  # of a study that is continued
-            self(record)
 
     def __call__(self, record: TrialRecord) -> None:
-        """Exports what changed with this record."""
-        if record.epochs:
-            tags = {"loss": record.loss, "trial": record.trial_id}
+        """Exports what changed with this record; the first time, what was there before too."""
+        for changed in [record] if self.due else self.study.trials:
+            tags = {"loss": changed.loss, "trial": changed.trial_id}
             for field, gauge in self.last_epoch.items():
-                gauge.set(record.epochs[-1][field], tags)
+                if changed.epochs:
+                    gauge.set(changed.epochs[-1][field], tags)
         if record.status == "running" and time.monotonic() < self.due:
             return
         self.due = time.monotonic() + STUDY_EVERY
@@ -49,7 +44,25 @@ class Gauges:
         for status in STATUSES:  # a status that no trial has any more falls to 0
             self.trials.set(counts.get(status, 0), {"status": status})
 
+    @cached_property
+    def last_epoch(self) -> dict[str, Gauge]:
+        """By field of an epoch."""
+        return {
+            field: self._gauge(name, text, "loss", "trial")
+            for field, (name, text) in LAST_EPOCH.items()
+        }
+
+    @cached_property
+    def best(self) -> Gauge:
+        return self._gauge("study_best_validation_map", "Of the loss's trials so far", "loss")
+
+    @cached_property
+    def trials(self) -> Gauge:
+        return self._gauge("study_trials", "How many trials have this status", "status")
+
     def _gauge(self, name: str, text: str, *tags: str) -> Gauge:
         gauge = Gauge(name, text, tag_keys=("study", *tags))
-        gauge.set_default_tags({"study": self.study.folder.name})
+        study = self.study.folder.name
+        # Ray refuses other letters in a tag: `étude` is `%C3%A9tude` there.
+        gauge.set_default_tags({"study": study if study.isascii() else quote(study, safe=" ")})
         return gauge

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Callable
 
 import pandas as pd
 
+from study.commands import report_command
 from study.results import SOUND, Choice, Study, TrialRecord
+from study.search_space import SPACE
 
 STATUS_EVERY = 30.0  # seconds
 TABLE_ROWS = 10
@@ -17,18 +17,24 @@ INTERRUPTED = 130  # the exit code after Ctrl-C, by convention
 
 
 class Progress:
-    """A line for each trial that ends and, at least every half minute, one for the whole study."""
+    """A line for each trial that ends and, at least every half minute, one for the whole study.
+
+    Args:
+        waits: says what a trial that cannot start waits for.
+    """
 
     def __init__(
         self,
         study: Study,
         trials: int,
         concurrent: int,
+        waits: Callable[[], str] = lambda: "",
         write: Callable[[str], None] = lambda line: print(line, flush=True),
     ) -> None:
         self.study = study
         self.trials = trials
         self.concurrent = concurrent
+        self.waits = waits
         self.write = write
         self.start = self.last = time.monotonic()
 
@@ -36,9 +42,18 @@ class Progress:
         """Shows what changed with this record."""
         if record.status != "running":
             self.write(f"  {trial_line(record)}")
-        if record.status != "running" or time.monotonic() - self.last > STATUS_EVERY:
-            self.last = time.monotonic()
-            self.write(self.status_line())
+            self._tell()
+
+    def look(self, running: int, waiting: int) -> None:
+        """Shows how things are, and what all trials wait for, if nothing was shown for long."""
+        if time.monotonic() - self.last >= STATUS_EVERY:
+            self._tell()
+            if waiting and not running:
+                self.write(f"  no trial runs yet: {self.waits()}")
+
+    def _tell(self) -> None:
+        self.last = time.monotonic()
+        self.write(self.status_line())
 
     def status_line(self) -> str:
         ended = sum(trial.status not in ("running", "interrupted") for trial in self.study.trials)
@@ -81,8 +96,12 @@ def trial_line(record: TrialRecord) -> str:
 
 
 def best_table(study: Study) -> str:
-    """The best sound trials of each loss, best first, with the knobs that its trials use."""
+    """The best sound trials of each loss, best first, with main knobs in which they differ.
+
+    A knob that a trial does not use is `-`, and `none` a choice.
+    """
     table = study.trials_table()
+    configs = {trial.trial_id: trial.config.used() for trial in study.trials}
     parts = []
     for loss in study.losses:
         sound = table["status"].isin(SOUND) & table["best_val_map"].notna()
@@ -90,25 +109,24 @@ def best_table(study: Study) -> str:
         rows = rows.sort_values("best_val_map", ascending=False).head(TABLE_ROWS)
         if rows.empty:
             continue
-        shown = ["trial_id", "status", "best_val_map", "best_epoch", "seconds", *_KNOBS]
-        used = rows[shown].dropna(axis=1, how="all")
-        parts.append(used.to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.4g}"))
+        shown = rows[["trial_id", "status", "best_val_map", "best_epoch", "seconds"]]
+        for knob in _KNOBS:
+            values = [_cell(configs[trial].get(knob, "-")) for trial in rows["trial_id"]]
+            if len(set(values)) > 1:
+                shown = shown.assign(**{knob: values})
+        parts.append(shown.to_string(index=False, float_format=lambda x: f"{x:.4g}"))
     return "\n\n".join(parts)
 
 
-_KNOBS = [
-    "optimizer",
-    "lr",
-    "momentum",
-    "weight_decay",
-    "batch_size",
-    "schedule",
-    "anchors",
-    "margin",
-    "reduction",
-    "tau",
-    "numerator",
-]
+# Those of the losses, and of the others the few that fit on a line.
+_OWN = [knob.field for knob in SPACE if "loss" in knob.where]
+_KNOBS = ("optimizer", "lr", "batch_size", "batch_classes", *_OWN)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:
@@ -124,14 +142,7 @@ def _best(choice: Choice) -> str:
     return f"{choice.val_map:.4f} ({choice.trial_id}, epoch {choice.epoch})"
 
 
-def going_on(*arguments: str, address: str | None, data_dir: str | None) -> str:
-    """The whole command that goes on with what this program does, with the arguments it needs."""
-    where = {"--address": address, "--data-dir": data_dir}
-    given = [word for option, value in where.items() if value for word in (option, value)]
-    return shlex.join(["python", sys.argv[0], "--resume", *arguments, *given])
-
-
-def summarize(study: Study, seconds: float) -> int:
+def summarize(study: Study, seconds: float, data_dir: str | None = None) -> int:
     """Prints what came of a study; returns the program's exit code."""
     faults = [trial for trial in study.trials if trial.status in ("failed", "diverged")]
     if faults:
@@ -152,5 +163,5 @@ def summarize(study: Study, seconds: float) -> int:
     print(f"Everything lies in {study.folder} (trials.csv, epochs.csv, best.json)")
     if study.info["status"] != "finished":
         return INTERRUPTED
-    print(f"Next:  python analysis/report.py {study.folder}")
+    print(f"Next:  {report_command(study.folder, data_dir)}")
     return 0

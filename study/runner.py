@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,25 +11,42 @@ from typing import Any
 import ray
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
-from study.cluster import describe_run, ending_on_signals, fit_to_cluster, start_ray
+from study.cluster import (
+    describe_run,
+    ending_on_signals,
+    fit_to_cluster,
+    start_ray,
+    waits_for,
+)
+from study.commands import viewer
 from study.exchange import Exchange, check_store
+from study.fitted_space import broken_law, fitted
+from study.images import trained_on
+from study.journal import Journal
 from study.metrics import Gauges
 from study.plan import Plan
 from study.progress import Progress, counts_line
 from study.results import UNFINISHED, Study, StudyError, TrialRecord
 from study.search import Listed, Searches, Source
-from study.search_space import describe
-from study.tune_adapters import METRIC, HalvingByLoss, Recorder, StudySearcher
-from trainables.data import Split, hold_out, load_split, slice_of
+from study.search_space import Space, describe
+from study.tune_adapters import (
+    METRIC,
+    Clock,
+    HalvingByLoss,
+    Recorder,
+    StudySearcher,
+    View,
+    loggers,
+)
+from trainables.data import Split
 from trainables.trainable import RetrievalTrial
 
 GRACE_EPOCHS = 2
 REDUCTION_FACTOR = 3
+JOURNAL = "search.journal"
 MAX_FAILURES = 2  # of a worker process; a divergence is a result and is not retried
-SMOKE_TRAIN, SMOKE_VALIDATION = 3_000, 1_024  # no fewer than the largest batch
 
 
 def run_study(
@@ -56,24 +72,25 @@ def run_study(
     """
     check_folder(folder, resume)
     check_store(plan.checkpoint_uri)
-    split = hold_out(load_split(data_dir), plan.holdout_classes)
-    if plan.smoke_test:
-        split = slice_of(split, SMOKE_TRAIN, SMOKE_VALIDATION)
+    split = trained_on(plan.fields(), data_dir)
+    space, left_out = fitted(split, plan.losses)
+    _check_room(trials or (), split)
     with only_driver(folder):
-        study = _continued(plan, folder) if resume else None
+        study = _continued(plan, folder, space) if resume else None
         start_ray(address)
         try:
             plan, concurrent = fit_to_cluster(plan)
             if study is None:
-                study = Study.create(folder, describe_run(plan))
+                study = Study.create(folder, describe_run(plan, space))
             print(f"study: {folder}", flush=True)
             if trials is None:
-                print(f"search: optuna-dashboard {shlex.quote(str(folder / 'search.journal'))}")
-            print(f"curves: tensorboard --logdir {shlex.quote(str(folder / 'tune'))}", flush=True)
+                print("\n".join(left_out), end="\n" * bool(left_out))
+                print(f"search: {viewer('optuna-dashboard', str(folder / JOURNAL))}")
+            print(f"curves: {viewer('tensorboard', '--logdir', str(folder / 'tune'))}", flush=True)
             study.info |= {"status": "running", "runs": study.info["runs"] + 1}
             study.info |= {"plan": plan.fields(), "listed": trials is not None}
             study.write()
-            _tune(plan, split, study, concurrent, trials)
+            _tune(plan, split, space, study, concurrent, trials)
             return study
         finally:
             ray.shutdown()
@@ -112,12 +129,20 @@ def only_driver(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _continued(plan: Plan, folder: Path) -> Study:
+def _check_room(trials: Sequence[TrialRecord], split: Split) -> None:
+    """StudyError if the data does not hold what one of the given trials takes of it."""
+    for trial in trials:
+        law = broken_law([trial.config], split)
+        if law is not None:
+            raise StudyError(f"{trial.trial_id} cannot be trained on this data: {law}")
+
+
+def _continued(plan: Plan, folder: Path, space: Space) -> Study:
     """The study in the folder, if this plan continues it; StudyError shows what differs."""
     study = Study.load(folder)
     check_plan(plan, study)
     old = {row["knob"]: row for row in study.info["space"]}
-    new = {row["knob"]: row for row in describe()}
+    new = {row["knob"]: row for row in describe(space)}
     knobs = sorted(name for name in old | new if old.get(name) != new.get(name))
     if knobs and not study.info.get("listed"):
         law = f"this does not continue the study in {folder}"
@@ -139,22 +164,22 @@ def check_plan(plan: Plan, study: Study) -> None:
 def _tune(
     plan: Plan,
     split: Split,
+    space: Space,
     study: Study,
     concurrent: int,
     trials: Sequence[TrialRecord] | None,
 ) -> None:
     """Runs the trials; the study then says how it ended."""
-    source = _source(plan, study, trials)
+    source = _source(plan, study, space, trials)
     total = plan.num_samples * len(plan.losses) if trials is None else len(trials)
-    progress, gauges = Progress(study, total, concurrent), Gauges(study)
-
-    def watch(record: TrialRecord) -> None:
-        progress(record)
-        gauges(record)
-
+    needs = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial or 0.0}
+    progress = Progress(study, total, concurrent, lambda: waits_for(needs))
     exchange = Exchange(study, plan.checkpoint_uri)
-    recorder = Recorder(study, source, exchange, watch)
-    resources = {"cpu": plan.cpus_per_trial, "gpu": plan.gpus_per_trial or 0}
+    views: dict[str, View] = {
+        "the terminal's lines": progress,
+        "the gauges for Prometheus": Gauges(study),
+    }
+    recorder = Recorder(study, source, exchange, views)
     trainable = tune.with_parameters(RetrievalTrial, split=split)
     scheduler = HalvingByLoss(
         plan.losses,
@@ -168,7 +193,7 @@ def _tune(
             record.status = "finished"
         if record.status in ("finished", "stopped_early") and record.ended is None:
             recorder.end(record)  # its end had been reached when the study was interrupted
-    trainable = tune.with_resources(trainable, resources)
+    trainable = tune.with_resources(trainable, needs)
     trainable.__name__ = trainable.__qualname__ = "RetrievalTrial"  # what the dashboard shows
     tuner = tune.Tuner(
         trainable,
@@ -188,7 +213,7 @@ def _tune(
             name=exchange.run,
             storage_path=exchange.storage,
             verbose=0,
-            callbacks=[recorder],
+            callbacks=[recorder, Clock(progress.look), *loggers()],
             failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
             # The recorder deletes those that are no longer needed: Tune would write the state of
             # the whole study with each that it deletes.
@@ -203,7 +228,7 @@ def _tune(
         _end(study, total, source)
 
 
-def _source(plan: Plan, study: Study, trials: Sequence[TrialRecord] | None) -> Source:
+def _source(plan: Plan, study: Study, space: Space, trials: Sequence[TrialRecord] | None) -> Source:
     if trials is not None:
         known = {trial.trial_id for trial in study.trials}
         return Listed([trial for trial in trials if trial.trial_id not in known])
@@ -214,7 +239,8 @@ def _source(plan: Plan, study: Study, trials: Sequence[TrialRecord] | None) -> S
         precision=plan.precision,
         seed=plan.seed,
         kind=plan.search,
-        storage=_fresh_journal(study.folder / "search.journal"),
+        space=space,
+        storage=JournalStorage(Journal(study.folder / JOURNAL)),
         records=study.trials,
     )
 
@@ -229,13 +255,6 @@ def _end(study: Study, total: int, source: Source) -> None:
     whole = not stopped and len(study.trials) == total
     study.info |= {"status": "finished" if whole else "interrupted", "ended": time.time()}
     study.write()
-
-
-def _fresh_journal(path: Path) -> JournalStorage:
-    """Optuna's storage, empty: the searches fill it from the trials' records."""
-    for old in path.parent.glob(f"{path.name}*"):
-        old.unlink()
-    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _trial_name(trial: Any) -> str:

@@ -8,20 +8,22 @@ The results have the same form as any study's, so `analysis/report.py` reads the
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import SUPPRESS
 
 from study.cli import add_run_options, run
 from trainables.config import LOSSES
+from trainables.terminal import Parser, patient_streams
 
 SMOKE_EPOCHS = 2
 
 
+@patient_streams()
 def main(arguments: list[str] | None = None) -> int:
     """Trains the references; returns the exit code."""
-    text = argparse.ArgumentParser(
+    text = Parser(
         description="Train the seed study's configuration of each loss.",
-        argument_default=argparse.SUPPRESS,
+        argument_default=SUPPRESS,
     )
     text.add_argument("--max-epochs", type=int, help="epochs of each (default: 100)")
     add_run_options(text)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.logger import (
+    CSVLoggerCallback,
+    JsonLoggerCallback,
+    LoggerCallback,
+    TBXLoggerCallback,
+)
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.exchange import Exchange
 from study.results import UNFINISHED, Study, TrialRecord
 from study.search import Source
+from trainables.terminal import BestEffort
 from trainables.train import EpochMetrics
 
 METRIC = "val_map"
 TABLES_EVERY = 20  # times as long as writing them takes
+View = Callable[[TrialRecord], None]
 EPOCH_FIELDS = tuple(EpochMetrics.__dataclass_fields__)
 
 
@@ -155,8 +165,9 @@ class HalvingByLoss(FIFOScheduler):
 class Recorder(tune.Callback):
     """Writes what happens to the study's folder and tells it to their source.
 
-    `watch` is called with every trial whose record changed. The tables follow the records as fast
-    as their size allows, so that a trial of a large study costs no more than one of a small.
+    A record or a checkpoint that cannot be written stops the study; what only shows them does not.
+    The views are called with every trial whose record changed. The tables follow the records as
+    fast as their size allows, so that a trial of a large study costs no more than one of a small.
     """
 
     def __init__(
@@ -164,12 +175,13 @@ class Recorder(tune.Callback):
         study: Study,
         source: Source,
         exchange: Exchange,
-        watch: Callable[[TrialRecord], None],
+        views: Mapping[str, View],
     ) -> None:
         self.study = study
         self.source = source
         self.exchange = exchange
-        self.watch = watch
+        self.views = [(BestEffort(name), view) for name, view in views.items()]
+        self.tables = BestEffort("a table (trials.csv, epochs.csv, best.json)")
         self.stale, self.due = False, 0.0  # the tables, and when they may be written again
 
     def on_trial_start(
@@ -239,10 +251,11 @@ class Recorder(tune.Callback):
 
     def _write(self, record: TrialRecord) -> None:
         self.study.write_trial(record)
-        self.watch(record)
+        for attempt, view in self.views:
+            attempt(view, record)
         start = time.monotonic()
-        if self.stale and start >= self.due:
-            self.study.write()
+        if self.stale and start >= self.due:  # what is not written now is written at the end
+            self.tables(self.study.write)
             self.stale, self.due = False, start + TABLES_EVERY * (time.monotonic() - start)
 
     def _record(self, trial: Trial) -> TrialRecord:
@@ -250,9 +263,34 @@ class Recorder(tune.Callback):
         return next(record for record in self.study.trials if record.trial_id == trial_id)
 
 
+class Clock(tune.Callback):
+    """Calls `look` as often as Tune looks around: how many trials run, and how many wait to."""
+
+    def __init__(self, look: Callable[[int, int], None]) -> None:
+        self.look = look
+        self.attempt = BestEffort("the line that says how the study is")
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        counts = Counter(trial.status for trial in trials)
+        self.attempt(self.look, counts[Trial.RUNNING], counts[Trial.PENDING])
+
+
+def loggers() -> list[LoggerCallback]:
+    """Tune's own: what they write is not read again, so that they stop nothing."""
+    made = [CSVLoggerCallback(), JsonLoggerCallback(), TBXLoggerCallback()]
+    for logger in made:
+        attempt = BestEffort(type(logger).__name__)
+        for name in ("start", "restore", "save", "result", "end"):
+            hook = f"log_trial_{name}"
+            setattr(logger, hook, partial(attempt, getattr(logger, hook)))
+    return made
+
+
 def _last_line(error_file: str | None) -> str:
     """The exception's own line of Tune's error file."""
-    if error_file is None or not Path(error_file).is_file():
+    try:
+        text = Path(error_file or "").read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return "unknown: the worker left no error file"
-    lines = [line for line in Path(error_file).read_text().splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else "unknown: the error file is empty"

@@ -10,23 +10,24 @@ Expect a validation mAP above 0.80 from the default.
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import SUPPRESS
 
 from study.cli import add_run_options, run
 from trainables.config import LOSSES
+from trainables.terminal import Parser, patient_streams
 
 # The defaults take 5 to 10 minutes on two cores.
 NUM_SAMPLES, MAX_EPOCHS = 12, 9
 SMOKE_SAMPLES, SMOKE_EPOCHS = 4, 3
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The options of the main job; those that are not given are not in the namespace."""
-    text = argparse.ArgumentParser(
+    text = Parser(
         description="Tune losses for image retrieval on Fashion-MNIST. "
         "The default takes 5 to 10 minutes on two cores.",
-        argument_default=argparse.SUPPRESS,
+        argument_default=SUPPRESS,
     )
     text.add_argument(
         "--loss",
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     return text
 
 
+@patient_streams()
 def main(arguments: list[str] | None = None) -> int:
     """Runs the study that the arguments describe; returns the exit code."""
     options = vars(parser().parse_args(arguments))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import math
 from pathlib import Path
 
 import pytest
 
-from study.progress import best_table, going_on, summarize
+from study import progress
+from study.progress import Progress, best_table, summarize
 from study.results import Study, TrialRecord
 from trainables.config import REFERENCES
 
@@ -44,9 +45,26 @@ def test_an_interrupted_study_has_the_exit_code_of_ctrl_c(
     assert "The study is interrupted (1 finished, 1 stopped early, 1 diverged, 1 failed)" in output
 
 
-def test_the_command_to_go_on_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["study/x.py", "--anything"])
-    found = going_on("--name", "a b", address="auto", data_dir="/data/fashion mnist")
-    expected = "--name 'a b' --address auto --data-dir '/data/fashion mnist'"
-    assert found == f"python study/x.py --resume {expected}"
-    assert going_on("s", address=None, data_dir=None) == "python study/x.py --resume s"
+def test_the_next_command_is_told_where_the_data_is(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study.info["status"] = "finished"
+    assert summarize(study, 1.0, "/my data") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Next:  ")
+    assert last.endswith(f"analysis/report.py {study.folder} --data-dir '/my data'")
+
+
+def test_a_study_that_waits_says_for_what(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    shown = Progress(study, 9, 2, lambda: "it waits for 1 CPU", lines.append)
+    monkeypatch.setattr(progress, "STATUS_EVERY", math.inf)
+    shown.look(0, 2)
+    assert not lines
+    monkeypatch.setattr(progress, "STATUS_EVERY", 0.0)
+    shown.look(1, 1)
+    assert len(lines) == 1
+    assert "4/9 trials ended" in lines[0]
+    shown.look(0, 2)
+    assert len(lines) == 3
+    assert lines[2] == "  no trial runs yet: it waits for 1 CPU"

@@ -1,11 +1,17 @@
-"""The scheduler as Ray Tune calls it."""
+"""The scheduler and the callbacks as Ray Tune calls them."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from study.tune_adapters import HalvingByLoss
+from study.exchange import Exchange
+from study.results import Study, TrialRecord
+from study.search import Listed
+from study.tune_adapters import Clock, HalvingByLoss, Recorder, View, loggers
 from trainables.config import REFERENCES
 
 
@@ -44,3 +50,69 @@ def test_an_epoch_that_is_repeated_after_a_fault_has_the_same_decision() -> None
     stopped = added(scheduler, "triplet", 3)
     assert decide(scheduler, stopped, 2, 0.1) == TrialScheduler.STOP
     assert decide(scheduler, stopped, 2, 0.1) == TrialScheduler.STOP
+
+
+def recorder(folder: Path, **views: View) -> Recorder:
+    """Of a study with one trial of one epoch."""
+    plan = {"losses": ["triplet"]}
+    study = Study.create(folder, {"plan": plan, "runs": 1, "started": 0.0})
+    study.trials.append(TrialRecord("triplet-000", REFERENCES["triplet"], status="finished"))
+    study.trials[0].add_epoch({"epoch": 1, "val_map": 0.5, "seconds": 1.0})
+    return Recorder(study, Listed([]), Exchange(study), views)
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("it cannot be shown")
+
+
+def test_a_view_that_fails_is_reported_once_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[TrialRecord] = []
+    made = recorder(tmp_path / "s", gauges=fail, others=seen.append)
+    for _ in range(2):
+        made.end(made.study.trials[0])
+    assert seen == 2 * made.study.trials
+    assert Study.load(tmp_path / "s").trials == made.study.trials
+    cause = "gauges failed (RuntimeError: it cannot be shown)"
+    assert capsys.readouterr().err == f"warning: {cause}; all else goes on\n"
+
+
+def test_a_table_may_fail_while_a_study_runs_and_a_record_may_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = recorder(tmp_path / "s")
+    (trial,) = made.study.trials
+    full = tmp_path / "s" / ".trials.csv.partial"
+    full.symlink_to("/dev/full")  # the system's own "No space left on device"
+    for _ in range(2):
+        made.due = 0.0
+        made.end(trial)
+    assert Study.load(tmp_path / "s").trials == [trial]
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in warning
+    with pytest.raises(OSError, match="No space"):
+        made.study.write()  # as it is at the end
+    full.unlink()
+    (tmp_path / "s" / "trials" / ".triplet-000.json.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space"):
+        made.end(trial)
+
+
+def test_tunes_loggers_stop_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    trial = Trial("RetrievalTrial", stub=True)  # has no folder to write to
+    made = loggers()
+    for logger in made:
+        for _ in range(2):
+            logger.on_trial_result(1, [trial], trial, {"val_map": 0.5})
+    warnings = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in warnings] == [type(logger).__name__ for logger in made]
+
+
+def test_the_clock_tells_how_many_run_and_wait() -> None:
+    seen: list[tuple[int, int]] = []
+    trials = [Trial("RetrievalTrial", stub=True) for _ in range(4)]
+    for trial, status in zip(trials, ("RUNNING", "PENDING", "PENDING", "ERROR"), strict=True):
+        trial.status = status
+    Clock(lambda *counts: seen.append(counts)).on_step_end(1, trials)
+    assert seen == [(1, 2)]

@@ -1,0 +1,122 @@
+"""How a program ends, and what it says to do next."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from study import tune_smoothap
+from study.cli import exit_code
+from study.results import StudyError
+from tests.test_study import run
+
+EARLY = """
+import sys, time
+from study import runner, tune_smoothap
+
+def start_ray(address):
+    print("HERE", flush=True)
+    time.sleep(600)
+
+runner.start_ray = start_ray
+sys.exit(tune_smoothap.main())
+"""
+
+
+def ignore_interrupts() -> None:
+    """As a shell does for what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    ("stop", "prepare"),
+    [(signal.SIGINT, None), (signal.SIGTERM, None), (signal.SIGTERM, ignore_interrupts)],
+)
+def test_a_signal_before_the_study_began_gets_one_line(
+    stop: signal.Signals, prepare: Callable[[], None] | None, tmp_path: Path
+) -> None:
+    arguments = ("--smoke-test", "--name", "s", "--storage-path", str(tmp_path))
+    process = subprocess.Popen(
+        [sys.executable, "-c", EARLY, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "HERE\n"
+    process.send_signal(stop)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (130, "interrupted before the study began\n")
+    assert not list(tmp_path.iterdir())
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def job() -> int:
+        raise error
+
+    return job
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "begun", "code", "line"),
+    [
+        (KeyboardInterrupt(), False, 130, "interrupted before the study began"),
+        (KeyboardInterrupt(), True, 130, "interrupted; go on with: GO ON"),
+        (SystemExit(1), False, 130, "interrupted before the study began"),
+        (PermissionError(13, "Permission denied"), False, 2, "error: [Errno 13] Permission denied"),
+        (FULL, True, 1, "error: [Errno 28] No space left on device; mend it, then: GO ON"),
+        (OSError(), True, 1, "error: OSError(); mend it, then: GO ON"),
+        (StudyError("a law"), True, 2, "error: a law"),
+    ],
+)
+def test_going_on_is_advised_where_there_is_something_to_go_on_with(
+    error: BaseException,
+    begun: bool,
+    code: int,
+    line: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if begun:
+        (tmp_path / "study.json").touch()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert exit_code(raising(error), tmp_path, "GO ON") == code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_a_socket_path_that_is_too_long_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("x" * 90)))
+    done = run("--smoke-test", "--name", "s", "--storage-path", str(tmp_path / "results"))
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: Ray cannot be started here: ")
+    assert "AF_UNIX path length cannot exceed 107 bytes" in last
+    assert last.endswith("; set RAY_TMPDIR to a shorter folder")
+    assert not os.path.exists(tmp_path / "results" / "s")
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "a\x1bb", "\udcff"])
+def test_a_name_that_no_line_could_show_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune_smoothap.main([f"--name={name}", "--storage-path", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(("error: --name must be", "error: --storage-path and --name must"))
+    assert error.endswith(f"{name!r}\n" if not name else f"{str(tmp_path / name)!r}\n")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,114 @@
+"""What every program shares towards its user: options in full, and lines that no one need read."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TextIO, cast
+
+NUMBER = re.compile(r"-\.?\d")
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes options in full only; one that is mistyped is refused, and the nearest is named."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Looks at the options first: a mistyped one would leave its value to another."""
+        words = list(sys.argv[1:] if args is None else args)
+        options = self._option_string_actions
+        for word in words[: words.index("--")] if "--" in words else words:
+            name = word.split("=")[0]
+            value = len(word) < 2 or " " in word or NUMBER.match(word)  # as argparse has it
+            if word.startswith("-") and name not in options and not value:
+                self.error(f"{name}: no such option{nearest(name, options)}")
+        return super().parse_known_args(words, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += nearest(str(value), [str(choice) for choice in action.choices or ()])
+            raise
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """`; did you mean ...?` with the name that a word begins or resembles; empty if none."""
+    names = list(names)
+    near = [name for name in names if word.strip("-") and name.startswith(word)]
+    near = difflib.get_close_matches(word, near or names, n=1, cutoff=0.0 if near else 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+class BestEffort:
+    """Calls what only shows something: that it fails is said once, and stops nothing.
+
+    Attributes:
+        failed: it has failed at least once.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.failed = False
+
+    def __call__(self, show: Callable[..., object], *arguments: Any, **named: Any) -> None:
+        try:
+            show(*arguments, **named)
+        except Exception as error:
+            if not self.failed:
+                self.failed = True
+                cause = " ".join(f"{type(error).__name__}: {error}".split())
+                print(f"warning: {self.what} failed ({cause}); all else goes on", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def patient_streams() -> Iterator[None]:
+    """Within it nothing that is printed raises, whether or not it can be encoded and written."""
+    before = sys.stdout, sys.stderr
+    mine = [None if stream is None else cast(TextIO, _Patient(stream)) for stream in before]
+    sys.stdout, sys.stderr = mine
+    try:
+        yield
+    finally:
+        for stream in filter(None, mine):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Patient:
+    """A text stream whose reader may go away; signs that it cannot encode are escaped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _attempt(self, show: Callable[[], object]) -> None:
+        try:
+            show()
+        except (OSError, ValueError) as error:  # a ValueError: the stream was closed
+            with contextlib.suppress(OSError, ValueError):  # or Python would flush it at its end
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+            if self._stream is sys.__stdout__:
+                cause = f"standard output is lost ({error})"
+                print(f"warning: {cause}; all else goes on", file=sys.stderr)
