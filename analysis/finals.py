@@ -23,10 +23,13 @@ from trainables.config import TrialConfig
 # fmt: off
 TABLES = {
     "runs": ["trial_id", "loss", "role", "seed", "best_epoch", "best_val_map", "seconds"],
-    "summary": ["protocol", "role", "loss", "map", "low", "high", "query_low", "query_high", "runs",
-                "trials", "epochs", "sweep_seconds", "confirm_seconds", "val_map"],
+    "summary": ["protocol", "role", "loss", "map", "low", "high", "query_low", "query_high",
+                "both_low", "both_high", "runs", "trials", "epochs", "sweep_seconds",
+                "confirm_epochs", "confirm_seconds", "val_map"],
     "differences": ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high",
-                    "query_low", "query_high", "p_corrected", "shown"],
+                    "query_low", "query_high", "both_low", "both_high", "equivalence_p",
+                    "superiority", "wins", "smallest", "p_corrected", "verdict", "shown"],
+    "classes": ["first", "second", "label", "difference", "seed_low", "seed_high"],
 }
 # fmt: on
 
@@ -43,7 +46,7 @@ class Finals:
         configs: by loss, the chosen configuration.
         chosen: by loss, the trial of the sweep that was chosen.
         seeds: of the confirming runs.
-        runs, summary, differences: the tables of `finals/`.
+        runs, summary, differences, classes: the tables of `finals/`.
         readings: a mapping for each reading of the test images.
         arrays: by `<what>/<trial_id>`: AP of queries, curves, nearest images; and `labels`.
     """
@@ -58,6 +61,7 @@ class Finals:
     runs: pd.DataFrame
     summary: pd.DataFrame
     differences: pd.DataFrame
+    classes: pd.DataFrame
     readings: list[dict[str, Any]]
     arrays: Mapping[str, np.ndarray]
 
@@ -79,8 +83,8 @@ class Finals:
             rule=frozen.rule,
             frozen=frozen.frozen,
             seeds=frozen.seeds,
-            configs={loss: choice.config for loss, choice in frozen.choices.items()},
-            chosen={loss: choice.trial_id for loss, choice in frozen.choices.items()},
+            configs={choice.config.loss: choice.config for choice in frozen.choices.values()},
+            chosen={choice.config.loss: choice.trial_id for choice in frozen.choices.values()},
             **tables,
         )
 

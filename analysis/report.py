@@ -1,9 +1,11 @@
 """The report of a study, or of two side by side: tables, figures, and one page of what was found.
 
-    python analysis/report.py STUDY [--data-dir DIR] [--output DIR]
-    python analysis/report.py STUDY_A STUDY_B [--data-dir DIR] [--output DIR]
+    python analysis/report.py STUDY [--data-dir DIR] [--output DIR] [--test WHY]
+    python analysis/report.py STUDY_A STUDY_B [--data-dir DIR] [--output DIR] [--test WHY]
 
-STUDY is a study's folder, a comparison's, or a published record. Everything is computed first and
+STUDY is a study's folder, a comparison's, or a published record. A study is judged on its
+validation images; with --test on the test images, which the ledger of readings beside the study
+records. Of a finished comparison its own reading is shown. Everything is computed first and
 written last, so that an error leaves nothing half made. The output folder (STUDY/report by default,
 of two studies report-STUDY_A-STUDY_B in the folder where you are) gets index.html, which needs no
 other file, and each figure as PNG, SVG and CSV. Takes about a minute for three losses on two cores.
@@ -17,18 +19,19 @@ from pathlib import Path
 if __name__ == "__main__":  # run by its path: the packages are in the folder above this file's
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import argparse
 from collections.abc import Sequence
 
 from analysis.answer import answer
 from analysis.page import Page
 from analysis.sections import sections
 from analysis.side_by_side import side_by_side
-from analysis.sources import Source
+from analysis.sources import Source, may_test
 from analysis.style import listed, loss_name, plural
 from study.results import Study, write_atomically
+from trainables.terminal import Parser, patient_streams
 
 
+@patient_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes a report; 2 after one line on stderr if that cannot be done, else 0."""
     parser = _parser()
@@ -37,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"one study or two; got {len(arguments.study)}")
     try:
         studies = [Study.load(folder) for folder in arguments.study]
-        sources = [Source.load(study, arguments.data_dir) for study in studies]
+        for study in studies if arguments.test is not None else []:
+            may_test(study)  # all of them, before the first is
+        sources = [Source.load(study, arguments.data_dir, test=arguments.test) for study in studies]
         page = build(sources[0]) if len(sources) == 1 else side_by_side(sources)
         folder = arguments.output or _default_output(sources)
         index = page.write(folder)
@@ -69,11 +74,16 @@ def said(source: Source) -> str:
 
 
 def warning(source: Source) -> str:
-    """Why the numbers are not final; empty if they are."""
-    if not source.provisional:
-        return ""
-    state = f"the study is {source.provisional}"
-    return f"Validation images, not test; {state}: all numbers are provisional."
+    """Why the numbers are not those of a test; empty if they are."""
+    if source.provisional:
+        state = f"the study is {source.provisional}"
+        return f"Validation images, not test; {state}: all numbers are provisional."
+    if source.results is not None and source.results.note:
+        return (
+            "Validation images, not test: each configuration and its epoch were chosen on these "
+            "images, which flatters them."
+        )
+    return ""
 
 
 def _default_output(sources: Sequence[Source]) -> Path:
@@ -82,14 +92,16 @@ def _default_output(sources: Sequence[Source]) -> Path:
     return Path("report-" + "-".join(source.name for source in sources))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         description="Turn a study, or two side by side, into tables, figures and one page."
     )
     add = parser.add_argument
     add("study", type=Path, nargs="+", metavar="STUDY", help="a study's folder; at most two")
     add("--data-dir", type=Path, metavar="DIR", help="where the images are")
     add("--output", type=Path, metavar="DIR", help="default: STUDY/report; of two, report-A-B here")
+    why = "judge on the test images; the reason goes to the ledger (default: validation images)"
+    add("--test", metavar="WHY", help=why)
     return parser
 
 

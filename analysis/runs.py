@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.evaluation import Evaluation, Images, map_table, mean_interval
 from analysis.finals import Finals
+from study.evaluation import Evaluation
+from study.images import Images, name_of_test
+from study.significance import mean_interval
 from trainables.data import PROTOCOLS
 from trainables.retrieval import nearest
 
@@ -60,10 +62,11 @@ class Results:
     Attributes:
         runs: the best loss first; within a loss the chosen before the references.
         summary: a row a protocol, role and loss: map, low, high (95 % over seeds; NaN for one),
-            query_low, query_high (95 % over queries), runs.
+            query_low, query_high (over queries), both_low, both_high (over seeds and classes; NaN
+            for one), runs.
         labels: (N,) of the images.
         classes: the name of label 0, 1, ...
-        name: `test images` or `validation images`.
+        name: `test images` or `validation images`, and of which classes if not of all.
         note: why these are not the test images; empty if they are.
         pixels: (N, H, W) uint8; None where the images could not be had.
         no_pixels: why not, for the reader.
@@ -85,8 +88,13 @@ class Results:
 
     @property
     def losses(self) -> list[str]:
-        """The best first, by the mAP of the chosen runs under the full protocol."""
-        return list(dict.fromkeys(run.loss for run in self.runs))
+        """Those that have a chosen run, the best first by its mAP under the full protocol."""
+        return list(dict.fromkeys(run.loss for run in self.runs if run.role == "chosen"))
+
+    @property
+    def searches(self) -> set[str]:
+        """The losses whose search has a chosen run; a trial's name begins with its search's."""
+        return {run.trial_id.rsplit("-", 1)[0] for run in self.runs if run.role == "chosen"}
 
     @property
     def protocols(self) -> list[str]:
@@ -117,7 +125,7 @@ def of_study(evaluations: Mapping[str, Evaluation], images: Images) -> Results:
     ]
     scores = map_table(evaluations).assign(role="chosen", runs=1)
     scores = scores.rename(columns={"low": "query_low", "high": "query_high"})
-    summary = scores.assign(low=np.nan, high=np.nan)
+    summary = scores.assign(low=np.nan, high=np.nan, both_low=np.nan, both_high=np.nan)
     data = images.data
     return Results(
         runs, summary, data.labels, images.classes, images.name, images.note, data.images
@@ -133,8 +141,29 @@ def of_comparison(finals: Finals, classes: tuple[str, ...]) -> Results:
     summary = finals.summary
     full = summary[(summary["protocol"] == "full") & (summary["role"] == "chosen")]
     order = full.sort_values("map", ascending=False)["loss"].tolist()
+    order += [run.loss for run in runs if run.loss not in order]  # of a reference alone
     runs.sort(key=lambda run: (order.index(run.loss), ROLES.index(run.role), run.seed))
-    return Results(runs, summary, finals.arrays["labels"].astype(np.int64), classes)
+    labels = finals.arrays["labels"].astype(np.int64)
+    return Results(runs, summary, labels, classes, name_of_test(finals.sweep))
+
+
+def map_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """A row a loss and protocol: mAP, its interval, how many queries and gallery images."""
+    rows = [
+        {
+            "loss": loss,
+            "protocol": name,
+            "map": judged.mean_average_precision,
+            "low": judged.interval.low,
+            "high": judged.interval.high,
+            "queries": judged.protocol.queries,
+            "gallery": judged.protocol.gallery,
+            "queries_without_relevant": judged.result.queries_without_relevant,
+        }
+        for loss, evaluation in evaluations.items()
+        for name, judged in evaluation.protocols.items()
+    ]
+    return pd.DataFrame(rows)
 
 
 def run_table(results: Results) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.answer import answer, answer_table
+from analysis.knobs import settings
 from analysis.page import Page, Section
 from analysis.search_figures import seconds_table
 from analysis.sources import Source
@@ -55,6 +56,7 @@ def maps_table(names: Mapping[str, Source]) -> Table:
                     "study": f"{letter}: {source.name}",
                     "loss": loss_name(row["loss"]),
                     "configuration": row["role"],
+                    "images": source.results.described if source.results else "",
                     "protocol": row["protocol"],
                     "mAP": f"{row['map']:.3f}",
                     "95 % interval": f"{row['low']:.3f} to {row['high']:.3f} ({row['over']})",
@@ -92,7 +94,7 @@ def configurations_table(names: Mapping[str, Source]) -> Table:
     knobs = [knob for knob in KNOB_NAMES if knob != "loss"]
     losses = dict.fromkeys(loss for source in names.values() for loss in source.study.losses)
     columns = {
-        f"{loss_name(loss)}, {letter}": [text(config.to_dict()[knob]) for knob in knobs]
+        f"{loss_name(loss)}, {letter}": [text(settings(config).get(knob)) for knob in knobs]
         for loss in losses
         for letter, source in names.items()
         if (config := _configs(source).get(loss)) is not None
@@ -144,9 +146,16 @@ def maps_figure(names: Mapping[str, Source]) -> ReportFigure | None:
         partial(draw_maps, table=table),
         size=(7.0, 1.2 + 0.42 * len(table)),
         data=table,
-        caption=f"mAP under the full protocol: {'; '.join(parts)}. Bars are 95 % intervals.",
+        caption=f"mAP under the full protocol: {'; '.join(parts)}; {images_of(names)}. "
+        "Bars are 95 % intervals.",
         alt="mAP of each loss in both studies, with its interval.",
     )
+
+
+def images_of(names: Mapping[str, Source]) -> str:
+    """On which images each study is judged."""
+    judged = {letter: source.results for letter, source in names.items()}
+    return "; ".join(f"{n} on {found.described}" for n, found in judged.items() if found)
 
 
 def draw_maps(figure: Figure, table: pd.DataFrame) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from study.results import Choice, StudyError
+from study.results import Choice, Study, StudyError
 from study.significance import Interval, mean_interval
 from trainables.data import PROTOCOLS, LabelledImages, Protocol
 from trainables.metrics import RetrievalResult, evaluate_retrieval
@@ -46,6 +47,27 @@ def evaluate(choice: Choice, data: LabelledImages) -> Evaluation:
     return Evaluation(choice, embeddings, judged)
 
 
+def evaluate_study(study: Study, images: LabelledImages) -> dict[str, Evaluation]:
+    """By loss, its chosen network on these images, the best mAP under `full` first.
+
+    Raises:
+        StudyError: a checkpoint is missing, damaged, or of another configuration or epoch.
+    """
+    evaluations = {loss: evaluate(choice, images) for loss, choice in study.best().items()}
+    return dict(sorted(evaluations.items(), key=lambda item: -_full_map(item[1])))
+
+
+def difference(
+    first: Evaluation, second: Evaluation, protocol: str = "full"
+) -> tuple[float, Interval]:
+    """By how much the first has the higher mAP, paired over the same queries."""
+    pairs = (
+        first.protocols[protocol].result.average_precision
+        - second.protocols[protocol].result.average_precision
+    )
+    return float(np.nanmean(pairs)), mean_interval(pairs)
+
+
 def trained_network(choice: Choice) -> SeedCNN:
     """The network of a choice, at the epoch that was chosen.
 
@@ -78,3 +100,7 @@ def judge(embeddings: Tensor, labels: Tensor, protocol: Protocol) -> ProtocolRes
         query_index=torch.arange(used.queries),
     )
     return ProtocolResult(used, result, mean_interval(result.average_precision))
+
+
+def _full_map(evaluation: Evaluation) -> float:
+    return evaluation.protocols["full"].mean_average_precision

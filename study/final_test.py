@@ -4,20 +4,19 @@
         runs.csv          a row a confirmed run: its seed, best epoch, validation and test mAP
         queries.npz       by run, the AP of every query and the mean curve; the nearest images
         summary.csv       a row a protocol, role and loss: mAP with its intervals, and what it cost
-        differences.csv   a row a protocol, role and pair: paired differences, corrected
-        readings.jsonl    a line a reading of the test split
+        differences.csv   a row a protocol, role and pair: differences, tests and verdict
+        classes.csv       a row a pair and class: by how much the first is above
 
-A reading is logged before it happens. summary.csv is written last: a reading without it was
-interrupted, and can be completed, which is logged as a reading of its own.
+A reading is entered in the ledger of all studies (`trainables.ledger`) before it happens.
+summary.csv is written last: a reading without it was interrupted, and can be completed, which is
+entered as a reading of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
-import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,30 +26,33 @@ import torch
 
 from study.choices import CHOICES, Frozen
 from study.evaluation import Evaluation, evaluate, trained_network
-from study.final_tables import differences_table, runs_table, summary_table
-from study.plan import Plan
+from study.final_tables import class_table, differences_table, runs_table, summary_table
+from study.images import read_test_images
 from study.results import Study, StudyError, TrialRecord, write_atomically
-from trainables.data import DATASETS, LabelledImages
+from trainables.ledger import Reading, entries, ledger_of, name_of
+from trainables.ledger import readings as readings_for
 from trainables.retrieval import nearest
 
 FINALS = "finals"
 FIRST = "first reading"
 INTERRUPTED = "the reading before was interrupted"
+FILES = ("runs.csv", "queries.npz", "summary.csv", "differences.csv", "classes.csv")
 NEAREST = {"full": 10, "seed": 50}
-SMOKE_TEST = 1_000  # test images in a smoke test
 
 
 def readings(folder: Path) -> list[dict[str, Any]]:
-    """The log of a comparison's readings of the test split, empty before the first."""
-    log = folder / FINALS / "readings.jsonl"
-    if not log.exists():
-        return []
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    """The ledger's lines of a comparison's readings of the test split, empty before the first."""
+    return readings_for(folder / CHOICES)
+
+
+def was_read(folder: Path) -> bool:
+    """Whether a reading has begun: by the ledger or, should it lie elsewhere, by what is left."""
+    return bool(readings(folder)) or (folder / FINALS).exists()
 
 
 def is_complete(folder: Path) -> bool:
     """Whether the last reading has left its results."""
-    return bool(readings(folder)) and (folder / FINALS / "summary.csv").exists()
+    return (folder / FINALS / "summary.csv").exists()
 
 
 def read_test(
@@ -70,7 +72,7 @@ def read_test(
     Raises:
         StudyError: the sweep or its confirmation is not finished, the choices are not frozen or
             were changed since a reading, a checkpoint is missing, or the test split was read.
-        DataError: the test images are missing or damaged.
+        DataError: the test images are missing or damaged, or the ledger cannot be written.
     """
     for study in (sweep, confirmation):
         if study.info["status"] != "finished":
@@ -84,12 +86,18 @@ def read_test(
     )
     for run in runs:
         trained_network(confirmation.choice(run))  # whatever is missing is missed before a reading
+    reading = Reading(
+        frozen=sweep.folder / CHOICES,
+        why=why,
+        configurations=_configurations(runs, frozen),
+        rows=len(runs),
+        commit=sweep.info.get("commit"),
+    )
+    test = read_test_images(sweep, reading, data_dir).data
     folder = sweep.folder / FINALS
     folder.mkdir(exist_ok=True)
     (folder / "summary.csv").unlink(missing_ok=True)
-    _log(sweep.folder, why, len(runs))
-    test = _test_images(sweep, data_dir)
-    arrays, rows = {"labels": test.labels.astype(np.uint8)}, []
+    arrays, rows = {"labels": narrow(test.labels)}, []
     shown: set[tuple[str, str]] = set()
     for run in runs:
         role = frozen.role(run)
@@ -106,38 +114,36 @@ def read_test(
 
 def _reason(folder: Path, reread: str | None, resume: bool) -> str:
     """Why the test split is read now; StudyError if it may not be."""
-    before = readings(folder)
-    if before and before[-1]["sha256"] != _digest(folder):
-        raise StudyError(f"{folder / CHOICES} was changed after the test split was read")
+    before, ledger = readings(folder), ledger_of(folder)
+    if (folder / FINALS).exists() and not before:
+        name = name_of(folder)
+        if any(line.get("study") == name for line in entries(ledger)):
+            raise StudyError(f"{folder / CHOICES} was changed after the test split was read")
     if reread is not None:
         return reread
-    if not before:
+    if not was_read(folder):
         return FIRST
     if resume and not is_complete(folder):
         return INTERRUPTED
-    raise StudyError(
-        f"the test split is read once; {folder / FINALS} logs {len(before)} "
-        f'reading{"s" * (len(before) > 1)}: say why with --reread-test "why"'
-    )
+    known = f"{ledger} logs {len(before)} reading{'s' * (len(before) > 1)}"
+    left = known if before else f"{folder / FINALS} holds what a reading left"
+    raise StudyError(f'the test split is read once; {left}: say why with --reread-test "why"')
 
 
-def _log(folder: Path, why: str, rows: int) -> None:
-    line = {"time": time.time(), "why": why, "sha256": _digest(folder), "rows": rows}
-    lines = [json.dumps(entry) for entry in [*readings(folder), line]]
-    write_atomically(folder / FINALS / "readings.jsonl", "\n".join(lines) + "\n")
+def _configurations(runs: Sequence[TrialRecord], frozen: Frozen) -> dict[str, str]:
+    """Each configuration that was confirmed, without its seeds, by loss and role."""
+    found = {}
+    for run in runs:
+        knobs = run.config.describe().split(", ")
+        said = ", ".join(knob for knob in knobs if not knob.startswith("seed="))
+        found[f"{run.config.loss}, {frozen.role(run)}"] = said
+    return found
 
 
-def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / CHOICES).read_bytes()).hexdigest()
-
-
-def _test_images(sweep: Study, data_dir: str | None) -> LabelledImages:
-    (name,) = {choice.config.dataset for choice in Frozen.load(sweep.folder).choices.values()}
-    test = DATASETS[name].load_test(data_dir, frozen=sweep.folder / CHOICES)
-    plan = Plan(**sweep.info["plan"])
-    if plan.holdout_classes:
-        test = test.take(np.isin(test.labels, plan.holdout_classes))
-    return test.take(slice(SMOKE_TEST)) if plan.smoke_test else test
+def narrow(values: np.ndarray) -> np.ndarray:
+    """The same whole numbers in a small type that holds the least and the greatest of them."""
+    least, most = int(values.min(initial=0)), int(values.max(initial=0))
+    return values.astype(np.result_type(np.min_scalar_type(least), np.min_scalar_type(most)))
 
 
 def _queries(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
@@ -149,7 +155,7 @@ def _queries(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
 
 
 def _nearest(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """The gallery rows that are nearest to each query, (Q, k) uint16, nearest first."""
+    """The gallery rows that are nearest to each query, (Q, k), nearest first."""
     arrays = {}
     for name, most in NEAREST.items():
         protocol = evaluation.protocols[name].protocol
@@ -160,7 +166,7 @@ def _nearest(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
             k=min(most, protocol.gallery - 1),
             query_index=torch.arange(protocol.queries),
         )
-        arrays[f"nearest_{name}/{trial_id}"] = rows.numpy().astype(np.uint16)
+        arrays[f"nearest_{name}/{trial_id}"] = narrow(rows.numpy())
     return arrays
 
 
@@ -171,7 +177,7 @@ def _row(run: TrialRecord, role: str, evaluation: Evaluation) -> dict[str, Any]:
     }
     return {
         "trial_id": run.trial_id,
-        "loss": run.loss,
+        "loss": run.config.loss,
         "role": role,
         "seed": run.config.seed,
         "epochs": len(run.epochs),
@@ -188,9 +194,17 @@ def _write(folder: Path, sweep: Study, runs: pd.DataFrame, arrays: dict[str, np.
     partial = folder / ".queries.npz.partial"
     partial.write_bytes(content.getvalue())
     os.replace(partial, folder / "queries.npz")
+    write_tables(folder, sweep, runs, arrays)
+
+
+def write_tables(
+    folder: Path, sweep: Study, runs: pd.DataFrame, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Writes what follows from the runs and the AP of their queries into finals/."""
     tables = {
         "runs": runs,
         "differences": differences_table(runs, arrays, sweep.losses),
+        "classes": class_table(runs, arrays, sweep.losses),
         "summary": summary_table(runs, arrays, sweep),  # last: it says that the others are there
     }
     for name, table in tables.items():

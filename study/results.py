@@ -11,7 +11,8 @@
                               checkpoints, TensorBoard files, logs
         report/               made by `analysis/report.py`
 
-A file is replaced as a whole, so that no crash leaves half of one.
+A file is replaced as a whole, so that no crash leaves half of one. Records name the study's files
+as seen from its folder, so that a study that is copied or moved is whole, and is not the original.
 """
 
 from __future__ import annotations
@@ -34,11 +35,15 @@ from trainables.train import read_checkpoint
 
 SCHEMA = 1
 STATUSES = ("running", "finished", "stopped_early", "diverged", "failed", "interrupted")
+# A loss whose search tried another one as well, before that had a name of its own.
+FORMERLY = {"cross_entropy": "normalized_softmax"}
 # The epochs of these are exact, so one of them can be the best; the others ended by a fault.
 SOUND = ("running", "finished", "stopped_early", "interrupted")
 
 
 UNFINISHED = ("running", "interrupted", "failed")  # a study that is continued runs these again
+RECORD = re.compile(r"[a-z]\w*-\d{3,}\.json")  # the name of a trial's record
+FILES = ("checkpoint", "last_checkpoint", "logs")  # of a record's fields, those that name a file
 
 
 class StudyError(ValueError):
@@ -55,7 +60,8 @@ class TrialRecord:
             `time` when its result came, in seconds since 1970.
         status: one of `STATUSES`.
         cause: why it ended as it did, empty for `running` and `finished`.
-        checkpoint: the best epoch's checkpoint file, once the trial has one.
+        checkpoint: the best epoch's checkpoint file, once the trial has one. As the other two
+            places it is absolute here, and as seen from the study's folder in the written record.
         last_checkpoint, last_checkpoint_epoch: the last epoch's, from which it can go on.
         logs: Tune's folder of the trial.
         search_state: what the search keeps with the trial (Optuna's system attributes).
@@ -79,7 +85,13 @@ class TrialRecord:
 
     @property
     def loss(self) -> str:
-        return self.config.loss
+        """The loss whose search, or whose confirmation, the trial belongs to."""
+        return self.trial_id.rsplit("-", 1)[0]
+
+    @property
+    def hand_set(self) -> bool:
+        """Whether the search was given the configuration to begin with, and did not find it."""
+        return "fixed_params" in self.search_state  # what Optuna keeps of an enqueued trial
 
     @property
     def number(self) -> int:
@@ -175,7 +187,12 @@ class Study:
             )
         # Before the records, as a study that runs writes each before the table that names it.
         named = _named_in(folder / "trials.csv")
-        trials = [_read_trial(path) for path in sorted((folder / "trials").glob("*.json"))]
+        paths = sorted((folder / "trials").glob("*.json"))
+        # What an editor or another system leaves beside the records is none.
+        trials = [_read_trial(path) for path in paths if RECORD.fullmatch(path.name)]
+        for trial in trials:
+            for name in FILES:
+                setattr(trial, name, _here(folder, getattr(trial, name)))
         trials.sort(key=lambda trial: (trial.number, trial.loss))
         for loss in {trial.loss for trial in trials if not info.get("listed")}:
             numbers = {trial.number for trial in trials if trial.loss == loss}
@@ -195,7 +212,9 @@ class Study:
         return list(self.info["plan"]["losses"])
 
     def write_trial(self, trial: TrialRecord) -> None:
-        text = json.dumps(trial.to_dict(), indent=1)
+        values = trial.to_dict()
+        values |= {name: _as_seen_from(self.folder, values[name]) for name in FILES}
+        text = json.dumps(values, indent=1)
         write_atomically(self.folder / "trials" / f"{trial.trial_id}.json", text)
 
     def write(self) -> None:
@@ -231,12 +250,12 @@ class Study:
                 "started": trial.started,
                 "ended": trial.ended,
                 "worker": trial.worker,
-                "logs": trial.logs,
-                "checkpoint": trial.checkpoint,
+                "logs": _as_seen_from(self.folder, trial.logs),
+                "checkpoint": _as_seen_from(self.folder, trial.checkpoint),
             }
             knobs = trial.config.to_dict()
             knobs["max_epochs"] = knobs.pop("epochs")  # `epochs` is how many it had
-            rows.append(row | knobs)
+            rows.append(row | knobs | {"loss": trial.loss})
         knob_columns = ["max_epochs" if name == "epochs" else name for name in KNOB_NAMES]
         others = [name for name in knob_columns if name != "loss"]
         table = pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, *others])
@@ -265,7 +284,7 @@ class Study:
         """A trial that has an epoch, at its best one."""
         best = trial.best
         assert best is not None
-        path = None if trial.checkpoint is None else self.found(Path(trial.checkpoint))
+        path = None if trial.checkpoint is None else Path(trial.checkpoint)
         return Choice(trial.trial_id, trial.config, best["val_map"], best["epoch"], path)
 
     def unfinished(self) -> list[TrialRecord]:
@@ -275,10 +294,9 @@ class Study:
     def go_back(self, trial: TrialRecord) -> None:
         """Takes a trial to its last epoch whose checkpoint can be read, else to its start."""
         for path in (trial.last_checkpoint, trial.checkpoint):
-            there = None if path is None else self.found(Path(path))
-            epoch = None if there is None else _epoch_of(there)
+            epoch = None if path is None else _epoch_of(Path(path))
             if epoch is not None and epoch <= len(trial.epochs):
-                trial.go_back_to(str(there), epoch)
+                trial.go_back_to(path, epoch)
                 return
         trial.go_back_to(None, 0)
 
@@ -288,14 +306,6 @@ class Study:
         for trial in self.trials:
             counts[trial.status] += 1
         return {status: count for status, count in counts.items() if count}
-
-    def found(self, checkpoint: Path) -> Path:
-        """The checkpoint where it is now: a study's folder may have been moved as a whole."""
-        if not checkpoint.exists() and "tune" in checkpoint.parts:
-            tail = checkpoint.parts[len(checkpoint.parts) - checkpoint.parts[::-1].index("tune") :]
-            moved = self.folder.joinpath("tune", *tail).resolve()
-            return moved if moved.exists() else checkpoint
-        return checkpoint
 
 
 TRIAL_COLUMNS = [
@@ -357,16 +367,37 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _as_seen_from(folder: Path, path: str | None) -> str | None:
+    """A place in the study, or beside it in a study that holds it; any other as it is."""
+    if path is None or not os.path.isabs(path):
+        return path
+    seen = os.path.relpath(path, folder)
+    return seen if seen.startswith(("tune/", "../tune/")) else path
+
+
+def _here(folder: Path, path: str | None) -> str | None:
+    """The absolute place of what a record names; first of all a study has its own files."""
+    if path is None:
+        return None
+    if path.startswith(("tune/", "../tune/")):
+        return os.path.abspath(folder / path)
+    if "/tune/" in path:  # an absolute one, as records once had: of this study, or of its original
+        own = os.path.abspath(folder / "tune" / path.rsplit("/tune/", 1)[1])
+        return own if os.path.exists(own) else path
+    return path
+
+
 def _read_trial(path: Path) -> TrialRecord:
     try:
         trial = TrialRecord.from_dict(read_json(path))
         name = f"{trial.loss}-{trial.number:03d}"
+        fits = trial.config.loss in (trial.loss, FORMERLY.get(trial.loss))
         maps = [row["val_map"] for row in trial.epochs]
     except StudyError:
         raise
     except (TypeError, KeyError, ValueError, IndexError) as error:
         raise StudyError(f"{path} is not the record of a trial: {error!r}") from error
-    if not (trial.trial_id == path.stem == name and trial.status in STATUSES):
+    if not (fits and trial.trial_id == path.stem == name and trial.status in STATUSES):
         raise StudyError(f"{path} is not the record of a trial: {trial.trial_id}, {trial.status}")
     if not all(map(math.isfinite, maps)):
         raise StudyError(f"{path}: val_map must be finite; got {maps}")

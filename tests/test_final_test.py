@@ -6,6 +6,8 @@ import csv
 import hashlib
 import json
 import math
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from scipy import stats
 
 from study import final_test
 from study.choices import CHOICES, Frozen, confirming_trials, freeze
-from study.final_test import INTERRUPTED, is_complete, read_test, readings
+from study.final_test import INTERRUPTED, is_complete, narrow, read_test, readings
 from study.plan import Plan
 from study.results import Study, StudyError, TrialRecord
+from study.search_space import default, reference
 from tests.oracles import slow_average_precision, slow_ranking
 from trainables.config import LOSSES, REFERENCES
-from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split, check_frozen
+from trainables.data import CLASSES, DATASETS, DataError, Dataset, LabelledImages, Split
+from trainables.ledger import LEDGER, Reading, entries
 from trainables.train import TrainingRun, embed, load_network
 
 SEEDS = (8, 9, 10)
@@ -50,13 +54,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The dataset is a small one; the list has the file of choices of every reading."""
     read: list[Path] = []
 
-    def load_test(folder: Path | None, *, frozen: Path) -> LabelledImages:
-        check_frozen(frozen)
-        read.append(frozen)
+    def load_test(folder: Path | None, *, reading: Reading) -> LabelledImages:
+        reading.check()
+        reading.enter()
+        read.append(reading.frozen)
         return TEST
 
     split = Split(TRAIN, TRAIN)
-    dataset = Dataset(lambda folder: split, load_test, CLASSES)
+    dataset = Dataset(lambda folder: split, load_test, lambda folder, *, found: TEST, CLASSES)
     monkeypatch.setitem(DATASETS, "fashion_mnist", dataset)
     return read
 
@@ -88,9 +93,10 @@ def make(folder: Path, failed: tuple[str, ...] = (), **changes: Any) -> Made:
     info = {"status": "finished", "plan": plan.fields(), "command": "python study/x.py --name c"}
     sweep = Study.create(folder, info)
     for loss in LOSSES:
-        reference = REFERENCES[loss].replace(epochs=1, seed=7)
-        add_trial(sweep, TrialRecord(f"{loss}-000", reference), 0.3)
-        add_trial(sweep, TrialRecord(f"{loss}-001", reference.replace(lr=0.01)), 0.4)
+        first = reference(loss, epochs=1, seed=7) or default(loss, epochs=1, seed=7)
+        first = first.replace(batch_size=64)
+        add_trial(sweep, TrialRecord(f"{loss}-000", first), 0.3)
+        add_trial(sweep, TrialRecord(f"{loss}-001", first.replace(lr=0.01)), 0.4)
     sweep.write()
     confirmation = Study.create(folder / "confirmation", info | {"listed": True})
     for number, record in enumerate(confirming_trials(plan, freeze(sweep, plan))):
@@ -128,9 +134,12 @@ def test_the_choice_and_the_runs_that_confirm_it(made: Made) -> None:
     }
     for loss in LOSSES:
         runs = [run for run in confirmation.trials if run.loss == loss]
-        assert [run.config.seed for run in runs] == [*SEEDS, *SEEDS]
-        assert [frozen.role(run) for run in runs] == ["chosen"] * 3 + ["reference"] * 3
-        assert [run.config.lr for run in runs] == [0.01] * 3 + [REFERENCES[loss].lr] * 3
+        beside = [REFERENCES[loss].lr] * 3 if loss in REFERENCES else []
+        assert [run.config.seed for run in runs] == [*SEEDS, *SEEDS][: 3 + len(beside)]
+        assert [frozen.role(run) for run in runs] == (["chosen"] * 3 + ["reference"] * 3)[
+            : len(runs)
+        ]
+        assert [run.config.lr for run in runs] == [0.01] * 3 + beside
 
 
 def test_what_a_reading_writes(made: Made, reads: list[Path]) -> None:
@@ -139,9 +148,9 @@ def test_what_a_reading_writes(made: Made, reads: list[Path]) -> None:
     assert reads == [sweep.folder / CHOICES]
     runs, queries = finals(sweep, "runs"), np.load(sweep.folder / "finals" / "queries.npz")
     assert runs["trial_id"].tolist() == [
-        f"{loss}-{n:03d}" for loss in sorted(LOSSES) for n in range(6)
+        f"{loss}-{n:03d}" for loss in sorted(LOSSES) for n in range(6 if loss in REFERENCES else 3)
     ]
-    assert runs["seed"].tolist() == [*SEEDS] * 6
+    assert runs["seed"].tolist() == [*SEEDS] * (len(LOSSES) + len(REFERENCES))
     np.testing.assert_array_equal(queries["labels"], TEST.labels)
     assert queries["labels"].dtype == np.uint8
     for trial_id in ("triplet-000", "smooth_ap-004"):
@@ -160,10 +169,13 @@ def test_what_a_reading_writes(made: Made, reads: list[Path]) -> None:
                 assert same.shape == (100, k) and same.mean() > 0.99
     shown = {name for name in queries.files if name.startswith("nearest")}
     assert shown == {
-        f"nearest_{p}/{loss}-{n:03d}" for p in ("full", "seed") for loss in LOSSES for n in (0, 3)
+        f"nearest_{p}/{loss}-{n:03d}"
+        for p in ("full", "seed")
+        for n, losses in ((0, LOSSES), (3, REFERENCES))
+        for loss in losses
     }
     assert queries["precision_full/triplet-000"].shape == (101,)
-    assert {queries[name].dtype.name for name in queries.files} == {"uint8", "uint16", "float32"}
+    assert {queries[name].dtype.name for name in queries.files} == {"uint8", "float32"}
 
 
 def test_the_tables_follow_from_the_queries(made: Made) -> None:
@@ -172,7 +184,9 @@ def test_the_tables_follow_from_the_queries(made: Made) -> None:
     queries = np.load(sweep.folder / "finals" / "queries.npz")
     summary = finals(sweep, "summary").set_index(["protocol", "role", "loss"])
     differences = finals(sweep, "differences").set_index(["protocol", "role", "first", "second"])
-    assert len(summary) == 12 and len(differences) == 18
+    chosen, beside = len(LOSSES), len(REFERENCES)
+    assert len(summary) == 2 * (chosen + beside)
+    assert len(differences) == 2 * (math.comb(chosen, 2) + math.comb(beside, 2) + beside)
 
     def ap(loss: str, first: int) -> np.ndarray:
         rows = [queries[f"ap_full/{loss}-{first + n:03d}"] for n in range(3)]
@@ -185,7 +199,8 @@ def test_the_tables_follow_from_the_queries(made: Made) -> None:
     assert row[["runs", "trials", "epochs", "sweep_seconds"]].tolist() == [3, 0, 0, 0]
     row = summary.loc["full", "chosen", "triplet"]
     assert row[["trials", "epochs", "sweep_seconds", "confirm_seconds"]].tolist() == [2, 2, 4, 6]
-    assert row["val_map"] == pytest.approx(0.5 + (1 + 4 + 7) / 300)
+    numbers = [LOSSES.index("triplet") + n * len(LOSSES) for n in range(3)]
+    assert row["val_map"] == pytest.approx(0.5 + sum(numbers) / 300)
     pairs = [("cross_entropy", "triplet"), ("cross_entropy", "smooth_ap"), ("triplet", "smooth_ap")]
     tests = [stats.ttest_rel(ap(a, 0), ap(b, 0), axis=None) for a, b in pairs]
     by_seed = [stats.ttest_rel(ap(a, 0).mean(1), ap(b, 0).mean(1)).pvalue for a, b in pairs]
@@ -214,10 +229,10 @@ def test_a_second_reading_must_say_why_and_is_logged(made: Made, reads: list[Pat
     digest = hashlib.sha256((sweep.folder / CHOICES).read_bytes()).hexdigest()
     assert (first["why"], second["why"]) == ("first reading", "a label was wrong")
     assert first["sha256"] == second["sha256"] == digest
-    assert first["rows"] == second["rows"] == 18
+    assert first["rows"] == second["rows"] == len(confirmation.trials)
+    assert {*before} == {*final_test.FILES}
     for name, content in before.items():
-        if name != "readings.jsonl":
-            assert (sweep.folder / "finals" / name).read_bytes() == content
+        assert (sweep.folder / "finals" / name).read_bytes() == content
 
 
 @pytest.mark.parametrize("part", ["sweep", "confirmation"])
@@ -316,8 +331,7 @@ def test_a_failed_run_is_left_out(tmp_path: Path) -> None:
     sweep, confirmation = make(tmp_path / "c", failed=failed)
     read_test(sweep, confirmation)
     summary = finals(sweep, "summary").set_index(["protocol", "role", "loss"])
-    assert summary.loc["full", "chosen"]["runs"].to_dict() == {
-        "cross_entropy": 3,
+    assert summary.loc["full", "chosen"]["runs"].to_dict() == dict.fromkeys(LOSSES, 3) | {
         "triplet": 2,
         "smooth_ap": 1,
     }
@@ -342,10 +356,87 @@ def test_held_out_classes_alone_are_retrieved(tmp_path: Path) -> None:
     assert queries["ap_full/triplet-000"].shape == (len(mine),)
 
 
-def test_the_log_is_readable_line_by_line(made: Made) -> None:
-    read_test(*made)
-    text = (made[0].folder / "finals" / "readings.jsonl").read_text()
-    (line,) = text.splitlines()
-    assert set(json.loads(line)) == {"time", "why", "sha256", "rows"}
-    with (made[0].folder / "finals" / "differences.csv").open() as file:
+def test_the_ledger_says_which_configurations_met_the_images_when_and_why(made: Made) -> None:
+    sweep, confirmation = made
+    sweep.info["commit"] = "0bf7ce3"
+    before = time.time()
+    read_test(sweep, confirmation)
+    (line,) = entries(sweep.folder.parent / LEDGER)
+    assert before <= line["time"] <= time.time()
+    assert (line["study"], line["commit"]) == ("c", "0bf7ce3")
+    assert line["rows"] == len(confirmation.trials)
+    roles = [(loss, role) for loss in LOSSES for role in ("chosen", "reference")]
+    known = {f"{loss}, {role}" for loss, role in roles if role == "chosen" or loss in REFERENCES}
+    assert set(line["configurations"]) == known
+    said = line["configurations"]["triplet, chosen"]
+    assert "loss=triplet" in said and "lr=0.01," in said and "seed=" not in said
+    with (sweep.folder / "finals" / "differences.csv").open() as file:
         assert {row["shown"] for row in csv.DictReader(file)} <= {"True", "False"}
+
+
+def test_a_reading_that_cannot_be_logged_does_not_happen(made: Made, reads: list[Path]) -> None:
+    ledger = made[0].folder.parent / LEDGER
+    ledger.mkdir()
+    with pytest.raises((DataError, StudyError), match=r"ledger .*cannot be (written|read)"):
+        read_test(*made)
+    assert not reads and not (made[0].folder / "finals").exists()
+
+
+def test_a_comparison_that_was_read_and_moved_from_its_ledger_is_not_read_again(
+    made: Made, tmp_path: Path, reads: list[Path]
+) -> None:
+    read_test(*made)
+    moved = tmp_path / "elsewhere" / "c"
+    shutil.copytree(made[0].folder, moved)
+    studies = Study.load(moved), Study.load(moved / "confirmation")
+    with pytest.raises(StudyError, match=f"is read once; {moved}/finals holds what a reading left"):
+        read_test(*studies)
+    assert is_complete(moved) and len(reads) == 1
+    read_test(*studies, reread="to see")
+    assert [line["why"] for line in readings(moved)] == ["to see"]
+
+
+def test_a_new_comparison_by_the_name_of_a_deleted_one_is_read(made: Made, tmp_path: Path) -> None:
+    read_test(*made)
+    shutil.rmtree(made[0].folder)
+    again = make(tmp_path / "c")
+    read_test(*again)
+    assert [line["study"] for line in entries(tmp_path / LEDGER)] == ["c", "c"]
+    assert [line["why"] for line in readings(again[0].folder)] == ["first reading"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([0, 255], "uint8"),
+        ([0, 256], "uint16"),
+        ([65_535], "uint16"),
+        ([65_536], "uint32"),
+        ([2**32], "uint64"),
+        ([-1, 200], "int16"),
+        ([], "uint8"),
+    ],
+)
+def test_numbers_are_stored_in_a_type_that_holds_them(values: list[int], kind: str) -> None:
+    stored = narrow(np.array(values, dtype=np.int64))
+    assert stored.tolist() == values and stored.dtype == kind
+
+
+def test_a_gallery_of_more_rows_and_classes_than_a_small_type_holds(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 classes: their numbers come back from the file as they were."""
+    labels = np.arange(600) % 300
+    images = blocks(600, seed=3).images
+    wide = Dataset(
+        lambda folder: Split(TRAIN, TRAIN),
+        lambda folder, *, reading: LabelledImages(images, labels),
+        lambda folder, *, found: LabelledImages(images, labels),
+        tuple(map(str, range(300))),
+    )
+    monkeypatch.setitem(DATASETS, "fashion_mnist", wide)
+    read_test(*made)
+    queries = np.load(made[0].folder / "finals" / "queries.npz")
+    np.testing.assert_array_equal(queries["labels"], labels)
+    nearest = queries["nearest_full/triplet-000"]
+    assert nearest.dtype == np.uint16 and 256 <= nearest.max() < 600

@@ -89,6 +89,58 @@ def test_a_moved_study_finds_its_checkpoints(study: Study, tmp_path: Path) -> No
     assert checkpoint == moved / "tune" / "smooth_ap-001" / "checkpoint.pt"
 
 
+def test_a_copied_study_has_its_own_files_and_never_the_originals(
+    study: Study, tmp_path: Path
+) -> None:
+    copy = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(study.folder, copy)
+    own = copy / "tune" / "smooth_ap-001" / "checkpoint.pt"
+    own.write_text("damaged")
+    assert Study.load(copy).best()["smooth_ap"].checkpoint == own
+    own.unlink()
+    assert Study.load(copy).best()["smooth_ap"].checkpoint == own  # which is missed, and named
+
+
+def test_records_name_files_as_seen_from_the_study(study: Study, tmp_path: Path) -> None:
+    """The last of an audit lie in the study that holds it; what lies elsewhere is absolute."""
+    audit = Study.create(study.folder / "audit", dict(INFO))
+    trial = record("triplet-000", [0.4])
+    trial.checkpoint = str(audit.folder / "tune" / "01" / "a.pt")
+    trial.last_checkpoint = str(study.folder / "tune" / "01" / "b.pt")
+    trial.logs = "/elsewhere/logs"
+    audit.write_trial(trial)
+    written = json.loads((audit.folder / "trials" / "triplet-000.json").read_text())
+    places = [written[name] for name in ("checkpoint", "last_checkpoint", "logs")]
+    assert places == ["tune/01/a.pt", "../tune/01/b.pt", "/elsewhere/logs"]
+    assert Study.load(audit.folder).trials == [trial]
+    shutil.move(study.folder, tmp_path / "moved")
+    (moved,) = Study.load(tmp_path / "moved" / "audit").trials
+    assert moved.checkpoint == str(tmp_path / "moved" / "audit" / "tune" / "01" / "a.pt")
+    assert moved.last_checkpoint == str(tmp_path / "moved" / "tune" / "01" / "b.pt")
+
+
+def test_of_an_absolute_path_the_studys_own_file_comes_first(study: Study, tmp_path: Path) -> None:
+    """As records had them once."""
+    original = study.folder / "tune" / "smooth_ap-001" / "checkpoint.pt"
+    path = study.folder / "trials" / "smooth_ap-001.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"checkpoint": str(original)}))
+    copy = tmp_path / "copy"
+    shutil.copytree(study.folder, copy)
+    own = copy / "tune" / "smooth_ap-001" / "checkpoint.pt"
+    assert Study.load(copy).best()["smooth_ap"].checkpoint == own
+    assert Study.load(study.folder).best()["smooth_ap"].checkpoint == original
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["._smooth_ap-000.json", ".smooth_ap-000.json", "smooth_ap-000 2.json", "#triplet-000.json",
+     "smooth_ap-000.json~", "notes.json", ".smooth_ap-000.json.partial"],
+)  # fmt: skip
+def test_what_others_leave_beside_the_records_is_none(study: Study, name: str) -> None:
+    (study.folder / "trials" / name).write_bytes(b"\x00\x05\x16\x07 not JSON")
+    assert len(Study.load(study.folder).trials) == 6
+
+
 def test_a_study_that_runs_can_be_read_at_any_moment(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

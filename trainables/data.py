@@ -1,19 +1,16 @@
-"""Images and labels: where they are found, how they are verified, split and protocolled.
+"""Images and labels: how they are split, protocolled, and given to be judged on.
 
 Images stay uint8 in memory (54 MB for all of Fashion-MNIST); `scale` maps a batch to [-1, 1].
-The test images are read by `load_test` alone, so that a study can prove that it did not.
+The test images are given by `load_test` alone, with a line of the ledger, and by `show_test` to be
+looked at beside what was found.
 
 `python -m trainables.data [FOLDER]` says where the data is, downloading it if need be.
 """
 
 from __future__ import annotations
 
-import argparse
-import gzip
-import hashlib
 import sys
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # Debian: dataset-fashion-mnist
-DOWNLOAD_FOLDER = Path(__file__).resolve().parent.parent / "data"
+from trainables import fashion_mnist
+from trainables.errors import DataError
+from trainables.ledger import Reading
+from trainables.terminal import Parser, patient_streams
+
 CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -39,40 +39,6 @@ CLASSES = (
 )
 VALIDATION_FRACTION = 0.1
 SPLIT_SEED = 20_201_123  # of the training/validation split alone: no trial's seed moves it
-
-
-class DataError(ValueError):
-    """Data that is missing, truncated or foreign; the message names the file and the remedy."""
-
-
-class _File(NamedTuple):
-    name: str
-    shape: tuple[int, ...]
-    sha256: str  # of the unpacked IDX file: packers differ in the gzip header, never in this
-
-
-_FILES = {
-    "train_images": _File(
-        "train-images-idx3-ubyte",
-        (60_000, 28, 28),
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    ),
-    "train_labels": _File(
-        "train-labels-idx1-ubyte",
-        (60_000,),
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    ),
-    "test_images": _File(
-        "t10k-images-idx3-ubyte",
-        (10_000, 28, 28),
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    ),
-    "test_labels": _File(
-        "t10k-labels-idx1-ubyte",
-        (10_000,),
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -127,6 +93,20 @@ class Split:
                     f"the {name} labels hold {len(classes)}: {classes.tolist()}"
                 )
 
+    @property
+    def classes(self) -> np.ndarray:
+        """(C,) int64: the labels that occur in either part, ascending."""
+        return np.union1d(self.train.labels, self.validation.labels)
+
+    def renumbered(self) -> Split:
+        """The same images with their classes numbered 0 to C - 1, in the order of `classes`."""
+        classes = self.classes
+        train, validation = (
+            LabelledImages(part.images, np.searchsorted(classes, part.labels))
+            for part in (self.train, self.validation)
+        )
+        return Split(train, validation)
+
 
 class Protocol(NamedTuple):
     """Retrieve from the first `gallery` test images, with the first `queries` of them."""
@@ -143,37 +123,51 @@ def load_split(folder: Path | str | None = None) -> Split:
     return stratified_split(_load("train", folder))
 
 
-def load_test(folder: Path | str | None = None, *, frozen: Path) -> LabelledImages:
-    """Fashion-MNIST's 10,000 test images, for configurations that are chosen and frozen.
+def load_test(folder: Path | str | None = None, *, reading: Reading) -> LabelledImages:
+    """Fashion-MNIST's 10,000 test images, for networks to be judged on: a line of the ledger.
 
     Args:
         folder: as for `find_fashion_mnist`.
-        frozen: the file that holds the choices.
+        reading: which configurations are to meet the images, and why; it is entered in the ledger
+            before they are read.
+
+    Raises:
+        DataError: the choices are not frozen, no reason is given, the ledger cannot be written,
+            or the images are missing or damaged.
+    """
+    reading.check()
+    fashion_mnist.find_fashion_mnist(folder)  # what is missing is missed before it is logged
+    reading.enter()
+    return _load("test", folder)
+
+
+def show_test(folder: Path | str | None = None, *, found: Path) -> LabelledImages:
+    """The same images to be looked at beside what a reading found; no network may meet them.
+
+    Args:
+        folder: as for `find_fashion_mnist`.
+        found: the file that the reading left, with its results.
 
     Raises:
         DataError: that file does not exist, or the images are missing or damaged.
     """
-    check_frozen(frozen)
+    if not found.is_file():
+        law = "the test images are shown beside what a reading of them has found"
+        raise DataError(f"{law}; there is no {found}")
     return _load("test", folder)
 
 
-def check_frozen(file: Path) -> None:
-    """DataError unless the file of the frozen choices exists: the law of every `load_test`."""
-    if not file.is_file():
-        law = "the test images are read for configurations that are chosen and frozen"
-        raise DataError(f"{law}; there is no {file}")
-
-
 class Dataset(NamedTuple):
-    """A dataset by name: its training split, its test images (`load_test(folder, frozen=file)`),
-    and its classes' names."""
+    """A dataset by name: its training split, its test images (`load_test(folder, reading=...)` to
+    judge on, `show_test(folder, found=...)` to look at), and its classes' names."""
 
     load_split: Callable[[Path | str | None], Split]
     load_test: Callable[..., LabelledImages]
+    show_test: Callable[..., LabelledImages]
     classes: tuple[str, ...]
 
 
-DATASETS = {"fashion_mnist": Dataset(load_split, load_test, CLASSES)}
+DATASETS = {"fashion_mnist": Dataset(load_split, load_test, show_test, CLASSES)}
 
 
 def stratified_split(data: LabelledImages, seed: int = SPLIT_SEED) -> Split:
@@ -223,91 +217,18 @@ def scale(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return images.unsqueeze(1).to(dtype).div_(127.5).sub_(1.0)
 
 
-def find_fashion_mnist(folder: Path | str | None = None) -> Path:
-    """The folder that holds the four files: the given one, the system's, or torchvision's.
-
-    Args:
-        folder: holds the IDX files (packed or not), or torchvision's `FashionMNIST/raw` that
-            does. With a given folder no other place is tried. Default: Debian's data package,
-            then this project's `data/`, into which torchvision downloads.
-
-    Raises:
-        DataError: a file is missing; the message names it, or all remedies.
-    """
-    if folder is not None:
-        given = Path(folder).expanduser()
-        for candidate in (given, given / "FashionMNIST" / "raw"):
-            if _missing(candidate) is None:
-                return candidate
-        raise DataError(f"data folder {given} does not hold {_missing(given)}[.gz]")
-    downloaded = DOWNLOAD_FOLDER / "FashionMNIST" / "raw"
-    for candidate in (SYSTEM_FOLDER, downloaded):
-        if _missing(candidate) is None:
-            return candidate
-    failure = _download(DOWNLOAD_FOLDER)
-    if failure is None and _missing(downloaded) is None:
-        return downloaded
-    raise DataError(
-        "Fashion-MNIST was not found. Either name a folder that holds its four IDX files "
-        "(--data-dir), or install Debian's package (apt-get install dataset-fashion-mnist), "
-        f"or let torchvision download it into {DOWNLOAD_FOLDER} (it just failed: {failure})"
-    )
-
-
-def _missing(folder: Path) -> str | None:
-    for file in _FILES.values():
-        if not any((folder / f"{file.name}{suffix}").is_file() for suffix in ("", ".gz")):
-            return file.name
-    return None
-
-
-def _download(root: Path) -> str | None:
-    """Downloads into `root`; the reason as one line if that failed."""
-    from torchvision.datasets import FashionMNIST  # slow to import, rarely needed
-
-    try:
-        FashionMNIST(str(root), download=True)
-    except (OSError, RuntimeError) as error:
-        return " ".join(str(error).split())
-    return None
-
-
 def _load(part: str, folder: Path | str | None) -> LabelledImages:
-    found = find_fashion_mnist(folder)
-    images = _read(found, _FILES[f"{part}_images"])
-    labels = _read(found, _FILES[f"{part}_labels"])
+    images, labels = fashion_mnist.read(part, folder)
     return LabelledImages(images, labels.astype(np.int64))
 
 
-def _read(folder: Path, file: _File) -> np.ndarray:
-    """The verified content of one IDX file, uint8 of the file's shape."""
-    packed = folder / f"{file.name}.gz"
-    path = packed if packed.is_file() else folder / file.name
-    try:
-        content = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read (truncated?): {error}") from error
-    header = 4 + 4 * len(file.shape)  # IDX: a magic number, then the length of each axis
-    size = header + int(np.prod(file.shape))
-    if len(content) != size:
-        raise DataError(f"{path} must hold {size} bytes unpacked; got {len(content)}")
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != file.sha256:
-        raise DataError(
-            f"{path} is not Fashion-MNIST's {file.name}: "
-            f"SHA-256 must be {file.sha256[:16]}…; got {digest[:16]}…"
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(file.shape)
-
-
+@patient_streams()
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Find, verify or download Fashion-MNIST.")
+    parser = Parser(description="Find, verify or download Fashion-MNIST.")
     parser.add_argument("folder", nargs="?", help="a folder that holds it")
     folder = parser.parse_args().folder
     try:
-        found = find_fashion_mnist(folder)
-        for file in _FILES.values():
-            _read(found, file)
+        found = fashion_mnist.check(folder)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
