@@ -94,8 +94,12 @@ def confusion_figures(results: Results) -> list[ReportFigure]:
 def draw_confusion(
     figure: Figure, table: pd.DataFrame, classes: Sequence[str], title: str, top: float
 ) -> None:
-    """A row a query class, a column the class that was retrieved; the diagonal is left out."""
+    """A row a query class, a column the class that was retrieved; the diagonal is left out.
+
+    No confusion at all has the colour of the ground, and `top`, a share, the darkest.
+    """
     axes = figure.subplots()
+    axes.set_facecolor("0.9")  # of the diagonal
     occurring = {*table["query_class"], *table["image_class"]}
     order = [name for name in classes if name in occurring]
     wide = table.pivot(index="query_class", columns="image_class", values="share")
@@ -105,9 +109,9 @@ def draw_confusion(
         100 * wide,
         annot=shown,
         fmt="",
-        cmap="cividis_r",
+        cmap="Blues",
         vmin=0,
-        vmax=max(100 * top, 1e-9),
+        vmax=100 * top or 1,
         linewidths=0.5,
         cbar=False,
         ax=axes,
@@ -116,6 +120,7 @@ def draw_confusion(
     axes.set(title=title, xlabel="class of the image found", ylabel="class of the query")
     axes.tick_params(axis="x", rotation=60)
     axes.tick_params(axis="y", rotation=0)
+    axes.grid(False)
 
 
 def _confusion(table: pd.DataFrame, results: Results, loss: str, top: float) -> ReportFigure:
@@ -160,7 +165,7 @@ def _wide(table: pd.DataFrame) -> pd.DataFrame:
 def _draw_wide(figure: Figure, wide: pd.DataFrame, label: str) -> None:
     axes = figure.subplots()
     sns.heatmap(
-        wide, annot=True, fmt=".2f", cmap="cividis_r", vmin=0, vmax=1, cbar=False, ax=axes,
+        wide, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes,
         linewidths=0.5, annot_kws={"size": 9},
     )  # fmt: skip
     axes.set(xlabel=label, ylabel="")

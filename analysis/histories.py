@@ -43,12 +43,17 @@ def history_figures(table: pd.DataFrame) -> list[ReportFigure]:
 
 
 def draw_history(figure: Figure, history: pd.DataFrame) -> None:
-    """The losses on the left, the validation mAP on the right, a line a run."""
-    left, right = figure.subplots(1, 2)
+    """Losses on the left, a panel a role; the validation mAP on the right; a line a run.
+
+    What a loss's values mean depends on its knobs, so those of two configurations share no axis.
+    """
+    roles = list(history["role"].unique())
+    *panels, right = figure.subplots(1, len(roles) + 1)
     loss = history["loss"].iloc[0]
     # A line through few epochs needs its points: a single one would not be seen at all.
     few = history.groupby("trial_id").size().max() <= 30
     for (role, _), run in history.groupby(["role", "trial_id"], sort=False):
+        left = panels[roles.index(role)]
         colour = COLOURS[loss] if role == "chosen" else GREY
         style: dict[str, Any] = {"color": colour, "marker": "o" if few else "", "ms": 3.5}
         style |= {"lw": 1.6, "zorder": 3 if role == "chosen" else 2}
@@ -57,24 +62,29 @@ def draw_history(figure: Figure, history: pd.DataFrame) -> None:
         right.plot(run["epoch"], run["val_map"], **style)
         for axes, column in ((left, "val_loss"), (right, "val_map")):
             _star(axes, run[run["chosen"]], column)
-    left.set(ylabel=f"{loss_name(loss)} loss, mean over batches", title="loss")
+    for axes, role in zip(panels, roles, strict=True):
+        axes.set(title="loss" if len(roles) == 1 else f"loss, {role}")
+        axes.legend(handles=_kinds(COLOURS[loss] if role == "chosen" else GREY), handlelength=3.2)
+    panels[0].set_ylabel(f"{loss_name(loss)} loss, mean over batches")
     right.set(ylabel="mAP", title="validation mAP")
-    for axes in (left, right):
+    right.legend(handles=_runs(history), loc="best")
+    for axes in (*panels, right):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(y=0.1)
-    _legend(left, right, history)
 
 
 def _star(axes: Axes, best: pd.DataFrame, column: str) -> None:
     axes.plot(best["epoch"], best[column], "*", ms=11, mfc="white", mec="black", zorder=4)
 
 
-def _legend(left: Axes, right: Axes, history: pd.DataFrame) -> None:
-    colour = COLOURS[history["loss"].iloc[0]]
+def _kinds(colour: str) -> list[Line2D]:
     kinds = [("training", (0, (3, 1.5))), ("validation", "-")]
-    lines = [Line2D([], [], color="0.3", ls=dash, label=name) for name, dash in kinds]
-    left.legend(handles=lines, loc="best", handlelength=3.2)
+    return [Line2D([], [], color=colour, ls=dash, label=name) for name, dash in kinds]
+
+
+def _runs(history: pd.DataFrame) -> list[Line2D]:
+    colour = COLOURS[history["loss"].iloc[0]]
     star = Line2D([], [], marker="*", ls="", ms=11, mfc="white", mec="black", label="epoch used")
     runs = history.drop_duplicates("trial_id")["role"].value_counts()
     handles = [
@@ -82,7 +92,7 @@ def _legend(left: Axes, right: Axes, history: pd.DataFrame) -> None:
         for role, c in (("chosen", colour), ("reference", GREY))
         if role in runs
     ]
-    right.legend(handles=[*handles, star], loc="best")
+    return [*handles, star]
 
 
 def _figure(history: pd.DataFrame) -> ReportFigure:
@@ -98,7 +108,7 @@ def _figure(history: pd.DataFrame) -> ReportFigure:
     return render(
         f"history_{loss}",
         partial(draw_history, history=history),
-        size=(8.6, 3.4),
+        size=(4.3 + 3.6 * history["role"].nunique(), 3.4),
         data=history,
         caption=f"{loss_name(loss)}{said}{beside}",
         alt=f"Training and validation loss, and validation mAP, by epoch, of {loss_name(loss)}.",

@@ -1,37 +1,59 @@
-"""What the knobs of a search were, trial by trial, and how much each of them decided."""
+"""What the knobs of a search were, trial by trial, and where their values lie on an axis."""
 
 from __future__ import annotations
 
-import warnings
+import math
 from typing import Any
 
 import numpy as np
-import optuna
 import pandas as pd
 from optuna.distributions import CategoricalDistribution
 
-from analysis.style import listed, loss_name
-from study.results import Study, TrialRecord
-from study.search_space import SPACE, distributions, params
+from analysis.style import loss_name
+from study.results import Study
+from study.search_space import SPACE
+from trainables.config import KNOB_NAMES, TrialConfig
 
-ENDED = ("finished", "stopped_early")  # soundly: their best validation mAP is final
-LEAST_TRIALS = 8  # of a loss, below which a ranking of knobs would be noise
-TOP = 0.25  # a knob is important that decides whether a trial is in the best quarter
-FIELDS = tuple(dict.fromkeys(knob.field for knob in SPACE))
+NONE = "none"  # a value that was chosen
+UNUSED = "unused"  # stands for the missing value of a knob that a trial does not use
+OBJECTIVE = "objective"  # the loss of a trial, where a search for one loss tried another too
+FIELDS = (OBJECTIVE, *dict.fromkeys(knob.field for knob in SPACE))
 LOG = {knob.field for knob in SPACE if getattr(knob.range, "log", False)}
 CHOICES = {
-    knob.field: [str(choice) for choice in knob.range.choices]
-    for knob in SPACE
-    if isinstance(knob.range, CategoricalDistribution)
+    OBJECTIVE: [],  # those that occur
+    **{
+        knob.field: [NONE if choice is None else str(choice) for choice in knob.range.choices]
+        for knob in SPACE
+        if isinstance(knob.range, CategoricalDistribution)
+    },
 }
-UNUSED = "unused"  # stands for the value of a knob that a trial does not use
+
+
+def settings(config: TrialConfig) -> dict[str, Any]:
+    """The fields that a configuration uses, by name, `NONE` where it chose none.
+
+    So a value that is missing in a table of these is of a knob that the trial does not use.
+    """
+    used = {name: NONE if value is None else value for name, value in config.used().items()}
+    return {OBJECTIVE: loss_name(used.pop("loss")), **used}
+
+
+def settings_table(study: Study) -> pd.DataFrame:
+    """A row a trial, by its trial_id: `settings`; `OBJECTIVE` only where a loss's trials differ."""
+    rows = [settings(trial.config) for trial in study.trials]
+    columns = [OBJECTIVE, *(name for name in KNOB_NAMES if name != "loss")]
+    names = [trial.trial_id for trial in study.trials]
+    table = pd.DataFrame(rows, index=names, columns=columns, dtype=object)
+    losses = [trial.loss for trial in study.trials]
+    several = table[OBJECTIVE].groupby(losses).transform("nunique") > 1
+    return table.assign(**{OBJECTIVE: table[OBJECTIVE].where(several)})
 
 
 def knob_table(study: Study) -> pd.DataFrame:
     """A row a trial that has a mAP and ended soundly, or still runs: its mAP and its knobs.
 
     Columns loss, trial_id, status, best_val_map, then the knobs that differ between the trials of
-    some loss; None where a trial does not use one.
+    some loss; missing where a trial does not use one.
     """
     trials = [t for t in study.trials if t.best and t.status not in ("failed", "diverged")]
     rows = [
@@ -40,48 +62,24 @@ def knob_table(study: Study) -> pd.DataFrame:
             "trial_id": trial.trial_id,
             "status": trial.status,
             "best_val_map": trial.best["val_map"] if trial.best else np.nan,
-            **{field: trial.config.to_dict()[field] for field in FIELDS},
         }
         for trial in trials
     ]
-    table = pd.DataFrame(rows, columns=["loss", "trial_id", "status", "best_val_map", *FIELDS])
-    table = table.astype(dict.fromkeys(FIELDS, object))
+    table = pd.DataFrame(rows, columns=["loss", "trial_id", "status", "best_val_map"])
+    table = table.join(settings_table(study)[list(FIELDS)], on="trial_id")
     of_losses = [part for _, part in table.groupby("loss")]
-    shown = [f for f in FIELDS if any(part[f].astype(str).nunique() > 1 for part in of_losses)]
+    shown = [f for f in FIELDS if any(differs(part[f]) for part in of_losses)]
     return table[["loss", "trial_id", "status", "best_val_map", *shown]]
 
 
 def varied(table: pd.DataFrame) -> list[str]:
     """The knobs of a `knob_table` that differ between its trials."""
-    return [f for f in FIELDS if f in table and table[f].astype(str).nunique() > 1]
+    return [f for f in FIELDS if f in table and differs(table[f])]
 
 
-def importance_table(study: Study) -> pd.DataFrame:
-    """A row a loss and knob: how much it decided whether a trial was in the best quarter.
-
-    PED-ANOVA of Optuna, the knobs that only some trials use included; scaled to sum to 1 within a
-    loss. A loss with fewer than `LEAST_TRIALS` soundly ended trials has no row.
-    """
-    rows = []
-    for loss in study.losses:
-        ended = [t for t in study.trials if t.loss == loss and t.best and t.status in ENDED]
-        found = _importances(ended)
-        total = sum(found.values())
-        rows += [
-            {"loss": loss, "knob": knob, "importance": value / total, "trials": len(ended)}
-            for knob, value in found.items()
-            if total > 0
-        ]
-    return pd.DataFrame(rows, columns=["loss", "knob", "importance", "trials"])
-
-
-def too_few(study: Study) -> str:
-    """Which losses have no importance, and why; empty if all have one."""
-    known = set(importance_table(study)["loss"])
-    without = [loss_name(loss) for loss in study.losses if loss not in known]
-    if not without:
-        return ""
-    return f"No importance is given for {listed(without)}: fewer than {LEAST_TRIALS} sound trials."
+def differs(values: pd.Series) -> bool:
+    """Whether a knob has more than one value; to be unused is one."""
+    return bool(values.map(label).nunique() > 1)
 
 
 def label(value: Any) -> str:
@@ -94,14 +92,20 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else label(value)
 
 
+def choices(values: pd.Series, knob: str) -> list[str]:
+    """The choices on a knob's axis: those of the search space, others that occur, `UNUSED` last."""
+    found = set(values.map(label))
+    others = sorted(found - {*CHOICES[knob], UNUSED})
+    return [*CHOICES[knob], *others, *([UNUSED] if UNUSED in found else [])]
+
+
 def places(values: pd.Series, knob: str) -> pd.Series:
     """Where values lie on a knob's axis: the number of a choice, a number, or its logarithm.
 
     `UNUSED` lies beyond the others.
     """
     if knob in CHOICES:
-        known = list(dict.fromkeys([*CHOICES[knob], *sorted(set(values.map(label)))]))
-        known = [choice for choice in known if choice != UNUSED] + [UNUSED]
+        known = choices(values, knob)
         return values.map(lambda value: float(known.index(label(value))))
     numbers = pd.to_numeric(values).astype(float)
     logs = np.log10(numbers) if knob in LOG else numbers
@@ -109,31 +113,27 @@ def places(values: pd.Series, knob: str) -> pd.Series:
     return logs.fillna(logs.max() + 0.15 * (spread or 1.0))
 
 
+def ticks(values: pd.Series, knob: str) -> list[tuple[float, str]]:
+    """Places on the axis of a knob of `CHOICES` or `LOG`, and what stands there."""
+    if knob in CHOICES:
+        return [(float(place), name) for place, name in enumerate(choices(values, knob))]
+    used = values.dropna().astype(float)
+    return [(math.log10(value), f"{value:.3g}") for value in round_numbers(used.min(), used.max())]
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """Powers of ten in a range, or 1, 2 and 5 times these; its ends if there are fewer than two."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5)):
+        numbers = [float(f"{step}e{decade}") for decade in decades for step in steps]
+        found = [number for number in numbers if low <= number <= high]
+        if len(found) > 1:
+            return found
+    return sorted({low, high})
+
+
 def heights(values: pd.Series, knob: str) -> pd.Series:
     """The places of one knob's values between the lowest, 0, and the highest, 1; 0.5 if equal."""
     found = places(values, knob)
     low, high = found.min(), found.max()
     return (found - low) / (high - low) if high > low else found * 0 + 0.5
-
-
-def _importances(trials: list[TrialRecord]) -> dict[str, float]:
-    """By knob of the search, not scaled; empty for too few trials of today's search space."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize")
-    for trial in trials:
-        try:
-            found = params(trial.config)
-        except ValueError:  # of another search space than today's
-            continue
-        value = trial.best["val_map"] if trial.best else np.nan
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=found, distributions=distributions(trial.config), value=value
-            )
-        )
-    if len(study.trials) < LEAST_TRIALS:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a knob that few trials use, which the text says too
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP)
-        return optuna.importance.get_param_importances(study, evaluator=evaluator, normalize=False)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from analysis.knobs import CHOICES, UNUSED, heights, label, short, varied
-from analysis.style import ReportFigure, loss_name, plural, render, words
+from analysis.style import COLOURS, ReportFigure, loss_name, plural, render, words
 
 SCORE = "best_val_map"
 
@@ -28,7 +28,7 @@ def parallel_heights(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_parallel(figure: Figure, table: pd.DataFrame) -> None:
-    """A vertical line a knob, a line across a trial; the better, the darker."""
+    """A vertical line a knob, a line across a trial; the better, the stronger."""
     axes, crossings = figure.subplots(), parallel_heights(table)
     colours = _colours(table)
     for trial in table[SCORE].sort_values().index:  # the best are drawn last, on top
@@ -40,7 +40,8 @@ def draw_parallel(figure: Figure, table: pd.DataFrame) -> None:
         axes.axvline(place, color="0.3", lw=0.8, zorder=1)
         for height, name in ticks(table[column], crossings[column], column):
             axes.annotate(name, (place, height), (4, 0), bbox=box, **text)
-    axes.set_xticks(range(crossings.shape[1]), [_name(column) for column in crossings])
+    names = [_name(column).replace(" ", "\n") for column in crossings]
+    axes.set_xticks(range(crossings.shape[1]), names)
     axes.set(yticks=[], ylim=(-0.06, 1.06), xlim=(-0.1, crossings.shape[1] - 0.5))
     axes.grid(False)
 
@@ -65,7 +66,7 @@ def _parallel(table: pd.DataFrame) -> ReportFigure:
         partial(draw_parallel, table=table),
         size=(1.5 + 1.05 * (len(knobs) + 1), 3.6),
         data=table,
-        caption=f"{loss_name(loss)}, {plural(len(table), 'trial')}, the darker the better: the "
+        caption=f"{loss_name(loss)}, {plural(len(table), 'trial')}, the stronger the better: the "
         f"best, {best[SCORE]:.3f}, has {', '.join(values)}.",
         alt=f"A line a trial of {loss_name(loss)} across its knobs and its validation mAP.",
         interactive=_interactive(table),
@@ -73,31 +74,43 @@ def _parallel(table: pd.DataFrame) -> ReportFigure:
 
 
 def _interactive(table: pd.DataFrame) -> go.Figure:
+    """As `draw_parallel`; not for a window too narrow for the names of the knobs."""
     figure, crossings = go.Figure(), parallel_heights(table)
-    names = [_name(column) for column in crossings]
-    for trial, line in crossings.iterrows():
+    columns = list(crossings)
+    for trial in table[SCORE].sort_values().index:
         row = table.loc[trial]
-        said = "<br>".join(f"{_name(c)} {short(row[c])}" for c in crossings)
-        head = f"<b>{row['trial_id']}</b>, {words(row['status'])}"
+        said = "<br>".join(f"{_name(column)} {short(row[column])}" for column in columns)
         figure.add_scatter(
-            x=names,
-            y=line,
+            x=list(range(len(columns))),
+            y=crossings.loc[trial],
             mode="lines+markers",
             line={"color": _css(_colours(table)[trial])},
-            name=row["trial_id"],
-            hovertemplate=f"{head}<br>{said}<extra></extra>",
+            text=f"<b>{row['trial_id']}</b>, {words(row['status'])}<br>{said}",
+            hoverinfo="text",
+            showlegend=False,
         )
-    return figure.update_layout(showlegend=False, yaxis={"visible": False})
+    for place, column in enumerate(columns):
+        for height, name in ticks(table[column], crossings[column], column):
+            text = name.replace(" ", "<br>")
+            where = {"x": place, "y": height, "xanchor": "left", "xshift": 5}
+            figure.add_annotation(text=text, showarrow=False, font={"size": 11}, **where)
+    names = [_name(column).replace(" ", "<br>") for column in columns]
+    at = {"tickvals": list(range(len(columns))), "ticktext": names, "tickangle": 0}
+    figure.update_xaxes(**at, zeroline=False, range=[-0.1, len(columns) - 0.4])
+    figure.update_yaxes(visible=False, range=[-0.06, 1.06])
+    return figure.update_layout(meta={"least_width": 75 * (len(columns) + 1)})
 
 
 def _colours(table: pd.DataFrame) -> dict[Any, tuple[float, float, float, float]]:
-    """By trial, a colour of one scale that every reader can order: dark blue is the best."""
-    share = table[SCORE].rank(pct=True)
-    return {trial: colormaps["cividis_r"](0.1 + 0.9 * share[trial]) for trial in table.index}
+    """By trial, its loss's colour, the stronger the better: on a light page as on a dark one."""
+    strength = 0.15 + 0.85 * table[SCORE].rank(pct=True)
+    colour = to_rgb(COLOURS[table["loss"].iloc[0]])
+    return {trial: (*colour, float(strength[trial])) for trial in table.index}
 
 
 def _css(colour: tuple[float, float, float, float]) -> str:
-    return "rgb({},{},{})".format(*(round(255 * part) for part in colour[:3]))
+    parts = [round(255 * part) for part in colour[:3]]
+    return "rgba({},{},{},{:.2f})".format(*parts, colour[3])
 
 
 def _name(column: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,11 +17,14 @@ from analysis.style import (
     COLOURS,
     MARKERS,
     NAMED_COLOURS,
+    SYMBOLS,
     ReportFigure,
+    add_status_keys,
     listed,
     loss_name,
     plural,
     render,
+    status_keys,
     words,
 )
 from study.results import SOUND, Study
@@ -108,7 +110,10 @@ def seconds_figure(study: Study) -> ReportFigure:
         line_shape="hv",
         hover_data=["trial_id", "epoch"],
         color_discrete_map=NAMED_COLOURS,
-        labels={"seconds": "seconds of training", "best_so_far": "best validation mAP so far"},
+        labels={
+            "seconds": "seconds, all trials of the loss",
+            "best_so_far": "best validation mAP so far",
+        },
     )
     return render(
         "search_seconds",
@@ -162,25 +167,32 @@ def draw_seconds(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None
 
 
 def _interactive_search(table: pd.DataFrame) -> go.Figure:
-    named = table.assign(loss=table["loss"].map(loss_name), status=table["status"].map(words))
-    points = px.scatter(
-        named,
-        x="number",
-        y="best_val_map",
-        color="loss",
-        symbol="status",
-        hover_name="trial_id",
-        hover_data=["epochs"],
-        color_discrete_map=NAMED_COLOURS,
-        labels={"number": "trial number within its loss", "best_val_map": "best validation mAP"},
-    )
-    points.update_traces(marker_size=9)
+    """As `draw_search`: a colour a loss, a shape a status."""
+    figure, floor = go.Figure(), _floor(table["best_val_map"])
     for loss, part in table.groupby("loss", sort=False):
         line = {"color": COLOURS[loss], "shape": "hv"}
         name = f"{loss_name(loss)}, best so far"
-        points.add_scatter(x=part["number"], y=part["best_so_far"], line=line, name=name)
-    points.update_traces(mode="lines", selector={"mode": None})
-    return points
+        figure.add_scatter(
+            x=part["number"], y=part["best_so_far"], mode="lines", line=line, name=name,
+            hoverinfo="skip",
+        )  # fmt: skip
+    for (loss, status), part in table.groupby(["loss", "status"], sort=False):
+        scores = part["best_val_map"].map(
+            lambda score: "none" if np.isnan(score) else f"{score:.3f}"
+        )
+        ends = f", {words(status)} after " + part["epochs"].map(lambda n: plural(n, "epoch"))
+        figure.add_scatter(
+            x=part["number"],
+            y=part["best_val_map"].fillna(floor),
+            mode="markers",
+            marker={"color": COLOURS[loss], "symbol": SYMBOLS[status], "size": 9},
+            text=part["trial_id"] + ends + "<br>best validation mAP " + scores,
+            hoverinfo="text",
+            showlegend=False,
+        )
+    add_status_keys(figure, table["status"])
+    figure.update_xaxes(title="trial number within its loss")
+    return figure.update_yaxes(title="best validation mAP of the trial")
 
 
 def _floor(reached: pd.Series) -> float:
@@ -197,9 +209,7 @@ def _legend(axes: Axes, table: pd.DataFrame, losses: list[str]) -> None:
         Line2D([], [], color=COLOURS[loss], lw=2, label=f"{loss_name(loss)}, best so far")
         for loss in shown
     ]
-    grey: dict[str, Any] = {"color": "0.4", "ls": "", "ms": 7, "mec": "white"}
-    statuses = [status for status in MARKERS if status in set(table["status"])]
-    marks = [Line2D([], [], marker=MARKERS[s], label=f"trial {words(s)}", **grey) for s in statuses]
+    marks = status_keys(table["status"])
     axes.legend(handles=[*lines, *marks], loc="upper left", bbox_to_anchor=(1.01, 1.0))
 
 

@@ -8,11 +8,12 @@ import pandas as pd
 
 from analysis import answer_tables, tables
 from analysis.answer import answer_figure, tuning_sentence
+from analysis.class_differences import class_differences_figure
 from analysis.class_figures import class_ap_figure, confusion_figures
 from analysis.finals import Finals
 from analysis.histories import chosen_history, confirmed_history, history_figures
+from analysis.importance import TOP, Importance, importance
 from analysis.knob_figures import knob_figures
-from analysis.knobs import TOP, too_few
 from analysis.page import Section
 from analysis.pr_curves import pr_figures
 from analysis.retrieval_figures import RULE, many_figures, side_by_side_figure
@@ -20,6 +21,7 @@ from analysis.runs import Results
 from analysis.search_figures import search_figure, seconds_figure
 from analysis.sources import Source
 from analysis.stopping_figures import survival_figure, timeline_figure
+from analysis.style import listed, loss_name, plural
 from analysis.tables import Table
 from study.results import Study
 
@@ -28,7 +30,8 @@ def sections(source: Source) -> list[Section]:
     """All sections; those that need a chosen network are left out while there is none."""
     parts = []
     if source.results is not None:
-        parts += [answer_section(source, source.results), *retrieval_sections(source.results)]
+        parts += [answer_section(source, source.results)]
+        parts += retrieval_sections(source.results, source.finals)
         parts += image_sections(source.results)
         parts.append(training_section(source))
     return [*parts, *search_sections(source.study), repeat_section(source)]
@@ -54,11 +57,16 @@ def answer_section(source: Source, results: Results) -> Section:
     return Section("The answer", paragraphs, found, [answer_figure(results)])
 
 
-def retrieval_sections(results: Results) -> list[Section]:
-    """Precision over recall, then by class."""
+def retrieval_sections(results: Results, finals: Finals | None) -> list[Section]:
+    """Precision over recall, then by class; of a comparison where two losses differ."""
     together, *each = pr_figures(results)
+    figures = [together, class_ap_figure(results)]
+    if finals is not None:
+        by_class = class_differences_figure(finals.classes, results.classes)
+        if by_class is not None:
+            figures.append(by_class)
     parts = [
-        Section("Retrieval", figures=[together, class_ap_figure(results)]),
+        Section("Retrieval", figures=figures),
         Section("Each loss", figures=each, layout="grid", below=True),
     ]
     confusions = confusion_figures(results)
@@ -108,18 +116,7 @@ def search_sections(study: Study) -> list[Section]:
     timeline = timeline_figure(study)
     figures += [timeline] if timeline is not None else []
     parts = [Section("The search", figures=figures)]
-    knobs = knob_figures(study)
-    if knobs:
-        said = (
-            "Importance says how much a knob decided whether a trial is among the best "
-            f"{TOP:.0%} of its loss (PED-ANOVA). It is taken over each trial's best validation "
-            "mAP, those that early stopping ended included: a trial is stopped for being below "
-            "others of equal epochs, so its place outside the best quarter needs no further "
-            "epochs, while leaving it out would hide what made it bad. Trials that failed or "
-            "diverged are left out."
-        )
-        lack = too_few(study)
-        parts.append(Section("The knobs", [said] + [lack] * bool(lack), [], knobs, below=True))
+    parts.append(knobs_section(study))
     trials, same = tables.trials_table(study)
     parts.append(Section("Every trial", [same] * bool(same), [trials], below=True))
     faults = tables.faults_table(study)
@@ -128,20 +125,54 @@ def search_sections(study: Study) -> list[Section]:
     return parts
 
 
+def knobs_section(study: Study) -> Section:
+    """What was searched, and what each knob did."""
+    found = importance(study)
+    space = tables.space_table(study)
+    return Section(
+        "The knobs",
+        importance_text(found),
+        [space] * bool(len(space.cells)),
+        knob_figures(study, found),
+        below=True,
+    )
+
+
+def importance_text(found: Importance) -> list[str]:
+    """How importance is measured, where it is; and where it is not, why."""
+    said = []
+    if len(found.table):
+        epochs = sorted(found.table["epoch"].unique())
+        after = " or ".join(plural(int(epoch), "epoch") for epoch in epochs)
+        said.append(
+            "Importance says how much a knob decided whether a trial is among the best "
+            f"{TOP:.0%} of its loss (PED-ANOVA), by the validation mAP after {after}: the last "
+            "that all trials of the loss reached, so that those which early stopping ended are "
+            "compared as equals. It says nothing of later epochs. Trials that failed or diverged "
+            "are left out. Few trials give some knob a high share by chance: what shuffled scores "
+            "give as well says nothing."
+        )
+    lack = [f"{loss_name(loss)} ({why})" for loss, why in found.lacking.items()]
+    return said + ([f"No importance is given for {listed(lack)}."] if lack else [])
+
+
 def repeat_section(source: Source) -> Section:
-    """Command, versions, machine, seeds; of a comparison its record of the test as well."""
+    """Command, versions, machine, seeds; and when the choices met the test images, if they did."""
     shown = [tables.origin_table(source.study)]
-    if source.finals is None:
+    if source.finals is None and not source.readings:
         return Section("How to repeat it", tables=shown)
-    return Section("How to repeat it", tables=[*shown, record_table(source.finals)])
+    return Section("How to repeat it", tables=[*shown, record_table(source)])
 
 
-def record_table(finals: Finals) -> Table:
-    """When the choices were frozen, and each reading of the test images after that."""
-    rows = [{"what": "choices frozen", "when": _time(finals.frozen), "why": finals.rule}]
-    for reading in finals.readings:
-        digest = str(reading.get("sha256", ""))[:16]
-        said = f"{reading.get('why', '')}; {reading.get('rows', '')} runs; choices {digest}"
+def record_table(source: Source) -> Table:
+    """When the choices were frozen, and each reading of the test images, as the ledger has it."""
+    rows = []
+    if source.finals is not None:
+        frozen = source.finals
+        rows.append({"what": "choices frozen", "when": _time(frozen.frozen), "why": frozen.rule})
+    for reading in source.readings:
+        digest, runs = str(reading["sha256"])[:16], plural(int(reading.get("rows", 0)), "network")
+        said = f"{reading.get('why', '')}; {runs}; choices {digest}"
         rows.append({"what": "test read", "when": _time(reading.get("time")), "why": said})
     return Table("The record of the test", pd.DataFrame(rows))
 

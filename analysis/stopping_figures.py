@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pandas as pd
-import plotly.express as px
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -13,9 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.style import (
     COLOURS,
-    NAMED_COLOURS,
     ReportFigure,
+    add_loss_keys,
     listed,
+    loss_keys,
     loss_name,
     plural,
     render,
@@ -23,8 +25,14 @@ from analysis.style import (
 )
 from study.results import Study
 
-HATCHES = {"stopped_early": "", "finished": "", "running": "..", "interrupted": ".."}
-FAULT_HATCH = "xxx"
+FAULT_HATCH, OPEN_HATCH = "xxx", ".."
+HATCHES = {
+    "stopped_early": "",
+    "finished": "",
+    "running": OPEN_HATCH,
+    "interrupted": OPEN_HATCH,
+}
+PATTERNS = {"": "", FAULT_HATCH: "x", OPEN_HATCH: "."}  # the same in Plotly
 
 
 def survival_table(study: Study) -> pd.DataFrame:
@@ -112,15 +120,21 @@ def timeline_figure(study: Study) -> ReportFigure | None:
 
 
 def draw_survival(figure: Figure, table: pd.DataFrame) -> None:
-    """A step a loss, from all trials down to those that were trained to the end."""
+    """A step a loss, from all trials down to those that were trained to the end.
+
+    Of losses with the same number each is drawn thinner than the one that it lies on.
+    """
     axes = figure.subplots()
-    for loss, part in table.groupby("loss", sort=False):
-        x, y = part["epoch"], part["reached"]
-        axes.step(x, y, where="mid", color=COLOURS[loss], lw=2, marker="o", label=loss_name(loss))
-    axes.set(xlabel="epoch", ylabel="trials that had it", ylim=(0, None))
+    losses = list(table["loss"].unique())
+    for loss, width in zip(losses, np.linspace(2 * len(losses), 2, len(losses)), strict=True):
+        part = table[table["loss"] == loss]
+        style: dict[str, Any] = {"color": COLOURS[loss], "lw": width, "marker": "o"}
+        style |= {"ms": width + 4, "label": loss_name(loss)}
+        axes.step(part["epoch"], part["reached"], where="mid", **style)
+    axes.set(xlabel="epoch", ylabel="trials trained so far or further", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="upper right")
+    axes.legend(loc="lower left")
 
 
 def draw_timeline(figure: Figure, table: pd.DataFrame) -> None:
@@ -141,36 +155,51 @@ def draw_timeline(figure: Figure, table: pd.DataFrame) -> None:
     axes.set_ylim(table["lane"].max() + 0.6, 0.4)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(axis="y", visible=False)
-    handles = [Patch(color=COLOURS[loss], label=loss_name(loss)) for loss in table["loss"].unique()]
-    hatches = {HATCHES.get(status, FAULT_HATCH) for status in table["status"]}
-    for hatch, name in ((FAULT_HATCH, "ended by a fault"), ("..", "not ended")):
-        if hatch in hatches:
-            handles.append(Patch(facecolor="0.6", edgecolor="white", hatch=hatch, label=name))
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    ends = [
+        Patch(facecolor="0.6", edgecolor="white", hatch=hatch, label=name)
+        for hatch, name in _endings(table)
+    ]
+    axes.legend(
+        handles=[*loss_keys(table["loss"]), *ends], loc="upper left", bbox_to_anchor=(1.01, 1.0)
+    )
 
 
 def _interactive_timeline(table: pd.DataFrame) -> go.Figure:
-    named = table.assign(
-        loss=table["loss"].map(loss_name),
-        status=table["status"].map(words),
-        minutes=(table["end"] - table["start"]) / 60,
-        begin=pd.to_datetime(table["start"], unit="s"),
-        finish=pd.to_datetime(table["end"], unit="s"),
-        line=table["lane"].map("worker {}".format),
-    )
-    bars = px.timeline(
-        named,
-        x_start="begin",
-        x_end="finish",
-        y="line",
-        color="loss",
-        hover_name="trial_id",
-        hover_data={"status": True, "minutes": ":.1f", "worker": True}
-        | dict.fromkeys(("begin", "finish", "line", "loss"), False),
-        color_discrete_map=NAMED_COLOURS,
-        labels={"line": ""},
-        height=180 + min(30 * int(table["lane"].max()), 700),
-    )
-    bars.update_xaxes(title="hours:minutes since the first start", tickformat="%H:%M")
-    order = [f"worker {lane}" for lane in sorted(table["lane"].unique(), reverse=True)]
-    return bars.update_yaxes(categoryorder="array", categoryarray=order)
+    """As `draw_timeline`: a colour a loss, a pattern for an end by a fault and for none."""
+    figure = go.Figure()
+    for (loss, status), part in table.groupby(["loss", "status"], sort=False):
+        minutes = (part["end"] - part["start"]) / 60
+        took = minutes.map("{:.1f} minutes".format)
+        figure.add_bar(
+            y=part["lane"].map("worker {}".format),
+            base=part["start"] / 60,
+            x=minutes,
+            orientation="h",
+            marker={
+                "color": COLOURS[loss],
+                "line": {"color": "white", "width": 1},
+                "pattern": _pattern(HATCHES.get(status, FAULT_HATCH)),
+            },
+            hovertext=part["trial_id"] + f", {words(status)}<br>" + took + ", " + part["worker"],
+            hoverinfo="text",
+            showlegend=False,
+        )
+    add_loss_keys(figure, table["loss"])
+    for hatch, name in _endings(table):
+        marker = {"color": "#808080", "pattern": _pattern(hatch)}
+        figure.add_bar(x=[None], y=["worker 1"], orientation="h", marker=marker, name=name)
+    lanes = int(table["lane"].max())
+    figure.update_xaxes(title="minutes since the first start")
+    figure.update_yaxes(autorange="reversed")
+    return figure.update_layout(barmode="overlay", height=200 + min(30 * lanes, 700))
+
+
+def _pattern(hatch: str) -> dict[str, str]:
+    return {"shape": PATTERNS[hatch], "fillmode": "overlay"}
+
+
+def _endings(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """The hatches that occur, and what they say of how a trial ended."""
+    hatches = {HATCHES.get(status, FAULT_HATCH) for status in table["status"]}
+    names = ((FAULT_HATCH, "ended by a fault"), (OPEN_HATCH, "not ended"))
+    return [(hatch, name) for hatch, name in names if hatch in hatches]

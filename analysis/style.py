@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,21 @@ import matplotlib as mpl
 import pandas as pd
 import plotly.graph_objects as go
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-NAMES = {"cross_entropy": "cross-entropy", "triplet": "triplet", "smooth_ap": "Smooth-AP"}
+from trainables.config import LOSS_NAMES
+
+NAMES = LOSS_NAMES
 # From Okabe and Ito's palette, which readers of every colour vision tell apart.
-COLOURS = {"cross_entropy": "#0072B2", "triplet": "#E69F00", "smooth_ap": "#CC79A7"}
+COLOURS = {
+    "cross_entropy": "#0072B2",
+    "normalized_softmax": "#56B4E9",
+    "triplet": "#E69F00",
+    "smooth_ap": "#CC79A7",
+}
 NAMED_COLOURS = {NAMES[loss]: colour for loss, colour in COLOURS.items()}
 RIGHT, WRONG = "#009E73", "#D55E00"
 MARKERS = {
@@ -28,7 +38,33 @@ MARKERS = {
     "diverged": "X",
     "failed": "P",
 }
+SYMBOLS = {  # the same in Plotly
+    "finished": "circle",
+    "stopped_early": "triangle-down",
+    "running": "diamond",
+    "interrupted": "square",
+    "diverged": "x",
+    "failed": "cross",
+}
+WORDS = {  # where the name that the code has says too little
+    "anchors": "anchors a batch",
+    "averaging": "weight averaging",
+    "batch_classes": "classes a batch",
+    "batch_size": "images a batch",
+    "erase": "erased square",
+    "flip": "mirrored",
+    "lr": "learning rate",
+    "lr_adam": "learning rate, Adam",
+    "lr_sgd": "learning rate, SGD",
+    "max_epochs": "epochs asked for",
+    "objective": "loss trained",
+    "schedule": "learning rate schedule",
+    "shift": "shifted",
+    "tau": "τ",
+    "warmup": "warm-up",
+}
 DPI = 150
+HEIGHT = 420  # px of a figure that moves, unless it asks for another
 _RC: Any = {  # the names of its keys are typed by some versions of matplotlib only
     **sns.axes_style("whitegrid"),
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same figure everywhere
@@ -104,14 +140,54 @@ def render(
     )
 
 
+def loss_keys(losses: Iterable[str]) -> list[Artist]:
+    """The lines of a legend that say which colour is which loss."""
+    shown = [loss for loss in COLOURS if loss in set(losses)]
+    return [Patch(color=COLOURS[loss], label=loss_name(loss)) for loss in shown]
+
+
+def status_keys(statuses: Iterable[str]) -> list[Artist]:
+    """The lines of a legend that say which marker is which status."""
+    grey: dict[str, Any] = {"color": "0.4", "ls": "", "ms": 7, "mec": "white"}
+    shown = [status for status in MARKERS if status in set(statuses)]
+    return [Line2D([], [], marker=MARKERS[s], label=f"trial {words(s)}", **grey) for s in shown]
+
+
+def add_loss_keys(figure: go.Figure, losses: Iterable[str]) -> None:
+    """`loss_keys` of a figure that moves."""
+    for loss in [loss for loss in COLOURS if loss in set(losses)]:
+        _add_key(figure, loss_name(loss), {"color": COLOURS[loss], "symbol": "square", "size": 11})
+
+
+def add_status_keys(figure: go.Figure, statuses: Iterable[str]) -> None:
+    """`status_keys` of a figure that moves."""
+    for status in [status for status in SYMBOLS if status in set(statuses)]:
+        marker = {"color": "#808080", "symbol": SYMBOLS[status], "size": 9}
+        _add_key(figure, f"trial {words(status)}", marker)
+
+
+def _add_key(figure: go.Figure, name: str, marker: dict[str, Any]) -> None:
+    """A line of the legend that belongs to no trace alone."""
+    figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
+
+
 def _plain(figure: go.Figure) -> str:
-    """Without Plotly's own look: the page gives it the colours of its theme."""
+    """Without Plotly's own look: the page gives it the colours of its theme.
+
+    The legend lies above the plot, and above the titles of its panels, in a margin that grows with
+    it. It explains and does not switch: what it shows may be a part of each of several traces.
+    """
+    titles = 26 if figure.layout.annotations else 4  # px, of the panels
+    top, bottom = 10 + titles, 50
+    inside = (figure.layout.height or HEIGHT) - top - bottom
+    legend = {"orientation": "h", "x": 0, "y": 1 + titles / inside, "yanchor": "bottom"}
     figure.update_layout(
         template="none",
-        margin={"l": 60, "r": 10, "t": 40, "b": 50},
-        legend={"title": "", "orientation": "h", "y": -0.25, "yref": "container", "yanchor": "top"},
+        margin={"l": 60, "r": 10, "t": top, "b": bottom},
+        legend=legend | {"title": "", "itemclick": False, "itemdoubleclick": False},
         font={"family": "system-ui, sans-serif", "size": 13},
         hovermode="closest",
+        height=figure.layout.height or HEIGHT,
     )
     return str(figure.to_json())
 
@@ -123,7 +199,7 @@ def loss_name(loss: str) -> str:
 
 def words(status: str) -> str:
     """A status or a knob's name as readable words."""
-    return status.replace("_", " ")
+    return WORDS.get(status, status.replace("_", " "))
 
 
 def listed(items: list[str]) -> str:

@@ -9,14 +9,20 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.style import loss_name, text, words
-from study.results import TRIAL_COLUMNS, Study
+from analysis.glossary import HEADS, KNOBS, MEANINGS
+from analysis.knobs import NONE, settings_table
+from analysis.style import listed, loss_name, text, words
+from study.results import Study
+from study.search_space import SPACE
 
 FAULTS = ("failed", "diverged", "interrupted")
 
 
+LONG = 40  # letters, from which on a cell is text that may be broken into lines
+
+
 class Table(NamedTuple):
-    """A table of text: a title and the cells. Its last column may hold long text."""
+    """A table of text: a title and the cells."""
 
     title: str
     cells: pd.DataFrame
@@ -25,6 +31,21 @@ class Table(NamedTuple):
     def numbers(self) -> list[str]:
         """The columns whose filled cells are all numbers."""
         return [name for name in self.cells if all(map(_is_number, self.cells[name]))]
+
+    @property
+    def long(self) -> list[str]:
+        """The columns that hold text of more than `LONG` letters."""
+        return [name for name in self.cells if self.cells[name].map(len).max() > LONG]
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What those of its heads mean that say too little by themselves, knobs included."""
+        return {head: MEANINGS[head] for head in self.cells if head in MEANINGS}
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Of the meanings those that are not of knobs, which have a table of their own."""
+        return {head: HEADS[head] for head in self.cells if head in HEADS}
 
 
 def trials_table(study: Study) -> tuple[Table, str]:
@@ -35,11 +56,13 @@ def trials_table(study: Study) -> tuple[Table, str]:
     table = study.trials_table().sort_values(
         ["best_val_map", "trial_id"], ascending=[False, True], na_position="last"
     )
-    knobs = [name for name in table.columns if name not in TRIAL_COLUMNS]
-    used = [knob for knob in knobs if table[knob].notna().any()]
-    varied = [knob for knob in used if table[knob].nunique() > 1]
+    knobs = settings_table(study).loc[table["trial_id"]].set_index(table.index)
+    knobs = knobs.dropna(axis="columns", how="all")
+    varied = [knob for knob in knobs if knobs[knob].nunique() > 1]
     same = [
-        f"{words(knob)} {text(table[knob].dropna().iloc[0])}" for knob in used if knob not in varied
+        f"{_head(knob)} {text(knobs[knob].dropna().iloc[0])}"
+        for knob in knobs
+        if knob not in varied
     ]
     cells = pd.DataFrame(
         {
@@ -49,11 +72,28 @@ def trials_table(study: Study) -> tuple[Table, str]:
             "best epoch": table["best_epoch"].map(text),
             "epochs": table["epochs"].map(text),
             "seconds": [f"{seconds:,.0f}" for seconds in table["seconds"]],
-            **{words(knob): table[knob].map(text) for knob in varied},
+            **{_head(knob): knobs[knob].map(text) for knob in varied},
         }
     )
     sentence = f"The same in every trial that uses it: {', '.join(same)}." if same else ""
     return Table("All trials", cells), sentence
+
+
+def space_table(study: Study) -> Table:
+    """A row a knob of the search: what it is, its range, its default and who uses it."""
+    fields = {knob.name: knob.field for knob in SPACE}
+    rows = [
+        {
+            "knob": words(row["knob"]),
+            "what it is": KNOBS.get(fields.get(row["knob"], row["knob"]), ""),
+            "searched over": row["range"].replace("None", NONE),
+            "default": row["default"].replace("None", NONE),
+            "used by": ", ".join(map(loss_name, row["used by"].split(", "))),
+        }
+        for row in study.info.get("space") or []
+    ]
+    columns = ["knob", "what it is", "searched over", "default", "used by"]
+    return Table("What was searched", pd.DataFrame(rows, columns=columns))
 
 
 def budget_table(study: Study) -> Table:
@@ -119,7 +159,21 @@ def _is_number(cell: str) -> bool:
 def _pairs(values: object) -> str:
     if not isinstance(values, Mapping):
         return text(values)
-    return ", ".join(f"{words(str(key))} {text(value)}" for key, value in values.items())
+    return ", ".join(f"{words(str(key))} {_said(value)}" for key, value in values.items())
+
+
+def _said(value: object) -> str:
+    """A setting as text, none and nothing at all included."""
+    if isinstance(value, list | tuple):
+        return listed([_said(item) for item in value]) or NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return text(value) or NONE
+
+
+def _head(knob: str) -> str:
+    """Of a knob's column; `epochs` is that of how many were trained."""
+    return words("max_epochs" if knob == "epochs" else knob)
 
 
 def _time(seconds: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,12 @@ from scipy import stats
 
 from analysis import style
 from analysis.answer import gap_between, query_differences
-from analysis.class_figures import class_ap_table, confusion_table
-from analysis.evaluation import Evaluation, Images, difference, judge, map_table, mean_interval
+from analysis.class_figures import class_ap_table, confusion_table, draw_confusion
 from analysis.histories import chosen_history, draw_history
-from analysis.knobs import LEAST_TRIALS, heights, importance_table, knob_table, too_few, varied
-from analysis.parallel_coordinates import draw_parallel, parallel_heights
+from analysis.importance import importance
+from analysis.knob_figures import knob_figures
+from analysis.knobs import heights, knob_table, varied
+from analysis.parallel_coordinates import draw_parallel, parallel_figures, parallel_heights
 from analysis.pr_curves import draw_all, pr_figures, pr_table
 from analysis.retrieval_figures import (
     chosen_queries,
@@ -29,10 +31,25 @@ from analysis.retrieval_figures import (
     side_by_side_figure,
 )
 from analysis.retrieval_grid import GAP, Grid, Retrieval, compose, draw_retrieval
-from analysis.runs import Results, of_study, over_seeds
-from analysis.search_figures import draw_search, search_figure, search_table, seconds_table
-from analysis.stopping_figures import survival_table, timeline_table
+from analysis.runs import Results, map_table, of_study, over_seeds
+from analysis.search_figures import (
+    draw_search,
+    search_figure,
+    search_table,
+    seconds_figure,
+    seconds_table,
+)
+from analysis.stopping_figures import (
+    draw_survival,
+    survival_table,
+    timeline_figure,
+    timeline_table,
+)
+from analysis.style import ReportFigure
+from study.evaluation import Evaluation, difference, judge
+from study.images import Images
 from study.results import STATUSES, Choice, Study, TrialRecord
+from study.significance import mean_interval
 from tests.conftest import synthetic
 from trainables.config import LOSSES, REFERENCES
 from trainables.data import CLASSES, Protocol
@@ -237,8 +254,8 @@ def test_band_over_seeds_is_students_at_every_point() -> None:
     curves = np.random.default_rng(0).random((5, 7))
     table = over_seeds(curves)
     expected = stats.ttest_1samp(curves, 0, axis=0).confidence_interval(0.95)
-    np.testing.assert_allclose(table["low"], expected.low)
-    np.testing.assert_allclose(table["high"], expected.high)
+    np.testing.assert_allclose(table["low"], expected.low.clip(0))
+    np.testing.assert_allclose(table["high"], expected.high.clip(max=1))
     np.testing.assert_allclose(table["mean"], curves.mean(0))
     assert over_seeds(curves[:1])[["low", "high"]].isna().all(axis=None)
 
@@ -251,7 +268,7 @@ def test_difference_has_its_sign_in_either_order(evaluations: dict[str, Evaluati
     assert forth is not None and back is not None
     assert forth[:3] == pytest.approx((gap, sure.low, sure.high))
     assert back[:3] == pytest.approx((-gap, -sure.high, -sure.low))
-    assert forth.shown == (sure.low > 0 or sure.high < 0)
+    assert forth.verdict == back.verdict == "not resolved"  # one run of each
     assert gap_between(table, "smooth_ap", "cross_entropy") is None
 
 
@@ -388,6 +405,86 @@ def test_history_is_of_the_chosen_trials(study: Study) -> None:
     assert (star.get_xdata()[0], star.get_ydata()[0]) == (1, 0.6)
 
 
+def test_losses_of_two_configurations_share_no_axis(study: Study) -> None:
+    chosen = chosen_history(study)
+    chosen = chosen[chosen["loss"] == "triplet"]
+    reference = chosen.assign(role="reference", trial_id="r", val_loss=60.0, train_loss=70.0)
+    figure = Figure()
+    draw_history(figure, pd.concat([chosen, reference], ignore_index=True))
+    mine, its, scores = figure.axes
+    assert [axes.get_title() for axes in figure.axes][:2] == ["loss, chosen", "loss, reference"]
+    assert [line.get_ydata()[0] for line in mine.lines[:2]] == [1.0, 1.5]
+    assert [line.get_ydata()[0] for line in its.lines[:2]] == [70.0, 60.0]
+    assert mine.get_ylim()[1] < 2 < its.get_ylim()[0]
+    assert [line.get_ydata()[0] for line in scores.lines if line.get_marker() != "*"] == [0.7, 0.7]
+
+
+def test_no_confusion_has_the_colour_of_the_ground() -> None:
+    pairs = [("a", "b"), ("b", "a")]
+    table = pd.DataFrame(pairs, columns=["query_class", "image_class"]).assign(share=[0.0, 0.2])
+    for shown, top in ((table, 0.2), (table.assign(share=0.0), 0.0)):
+        figure = Figure()
+        draw_confusion(figure, shown, ["a", "b"], "", top)
+        figure.canvas.draw()
+        (mesh,) = figure.axes[0].collections
+        colours = np.asarray(mesh.get_facecolor()).reshape(2, 2, 4)[..., :3]
+        assert colours[0, 1].min() > 0.96  # white, but for a trace of blue
+        assert (colours[1, 0].min() > 0.96) == (top == 0)
+
+
+def legend(figure: ReportFigure) -> dict[str, str]:
+    """By its name in a moving figure's legend, the colour of a trace or key."""
+    drawn = json.loads(figure.interactive)
+    assert drawn["layout"]["legend"]["y"] > 1  # above the plot: it is not cut off
+    named = [trace for trace in drawn["data"] if trace.get("showlegend", True) and "name" in trace]
+    styles = [trace.get("line", {}) | trace.get("marker", {}) for trace in named]
+    return {trace["name"]: s["color"] for trace, s in zip(named, styles, strict=True)}
+
+
+def test_figures_that_move_say_what_colour_and_shape_mean(study: Study, tmp_path: Path) -> None:
+    blue, orange, grey = style.COLOURS["cross_entropy"], style.COLOURS["triplet"], "#808080"
+    statuses = ["finished", "stopped early", "diverged", "failed"]
+    lines = {"cross-entropy, best so far": blue, "triplet, best so far": orange}
+    shapes = {f"trial {status}": grey for status in statuses}
+    assert legend(search_figure(study)) == lines | shapes
+    assert legend(seconds_figure(study)) == {"cross-entropy": blue, "triplet": orange}
+    timeline = timeline_figure(study)
+    assert timeline is not None
+    bars = {"cross-entropy": blue, "triplet": orange, "ended by a fault": grey}
+    assert legend(timeline) == bars
+    found = searched(tmp_path, 5)
+    slices = next(f for f in knob_figures(found, importance(found)) if f.name == "slices")
+    assert legend(slices) == {"Smooth-AP": style.COLOURS["smooth_ap"], "trial finished": grey}
+
+
+def test_trials_without_a_map_are_in_the_moving_figure_too(study: Study) -> None:
+    data = json.loads(search_figure(study).interactive)["data"]
+    points = [t for t in data if t["mode"] == "markers" and t["x"] != [None]]
+    said = [text for trace in points for text in trace["text"]]
+    assert sorted(text.split(",")[0] for text in said) == [t.trial_id for t in study.trials]
+    assert any(text.startswith("triplet-000, failed after 0 epochs<br>") for text in said)
+
+
+def test_moving_parallel_coordinates_have_values_on_their_axes(tmp_path: Path) -> None:
+    table = knob_table(searched(tmp_path, 5))
+    (figure,) = parallel_figures(table)
+    notes = json.loads(figure.interactive)["layout"]["annotations"]
+    ends = [
+        f"{end:.3g}" for knob in ("lr", "tau") for end in (table[knob].min(), table[knob].max())
+    ]
+    assert [note["text"] for note in notes if note["x"] < 2] == ends
+    assert [note["y"] for note in notes if note["x"] < 2] == [0, 1, 0, 1]
+
+
+def test_losses_of_the_same_number_of_trials_are_all_seen(tmp_path: Path) -> None:
+    trials = [trial(loss, 0, [0.5, 0.6]) for loss in ("cross_entropy", "triplet")]
+    table = survival_table(Study(tmp_path, dict(INFO), trials))
+    figure = Figure()
+    draw_survival(figure, table[table["loss"].isin(["cross_entropy", "triplet"])])
+    lower, upper = figure.axes[0].lines
+    assert lower.get_linewidth() > upper.get_linewidth()
+
+
 def test_seconds_are_summed_over_a_losss_trials_in_the_order_of_time(study: Study) -> None:
     table = seconds_table(study)
     mine = table[table["loss"] == "cross_entropy"]
@@ -425,16 +522,6 @@ def searched(tmp_path: Path, count: int) -> Study:
     return Study(tmp_path, INFO | {"plan": {"losses": ["smooth_ap"], "num_samples": count}}, trials)
 
 
-def test_importance_finds_the_knob_that_decides(tmp_path: Path) -> None:
-    study = searched(tmp_path, 40)
-    table = importance_table(study)
-    assert table["importance"].sum() == pytest.approx(1)
-    assert table.sort_values("importance")["knob"].iloc[-1] == "tau"
-    assert too_few(study) == ""
-    few = searched(tmp_path, LEAST_TRIALS - 1)
-    assert importance_table(few).empty and "Smooth-AP" in too_few(few)
-
-
 def test_knobs_that_differ_are_the_axes_of_slices_and_lines(tmp_path: Path) -> None:
     table = knob_table(searched(tmp_path, 5))
     assert varied(table) == ["lr", "tau"]
@@ -446,7 +533,11 @@ def test_knobs_that_differ_are_the_axes_of_slices_and_lines(tmp_path: Path) -> N
     figure = Figure()
     draw_parallel(figure, table)
     (axes,) = figure.axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["lr", "tau", "validation mAP"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "learning\nrate",
+        "τ",
+        "validation\nmAP",
+    ]
     lines = [line for line in axes.lines if len(line.get_xdata()) == 3]
     assert len(lines) == 5
 

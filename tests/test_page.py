@@ -19,11 +19,13 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from analysis import report
 from study.cluster import ROOT
+from tests.conftest import PATIENCE
 
 RECORD = max((ROOT / "study/records").glob("*-fashion-mnist"))
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None, reason="needs chromium and chromedriver"
+    BROWSER is None or DRIVER is None,
+    reason="The page in a browser needs Chromium: apt-get install chromium chromium-driver",
 )
 
 
@@ -51,10 +53,10 @@ def page(folder: Path) -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
-def until(holds: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
+def until(holds: Callable[[], Any]) -> None:
+    end = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < end, "the page did not come to that in time"
+        assert time.monotonic() < end, "the page did not come to that"
         time.sleep(0.1)
 
 
@@ -122,6 +124,20 @@ def test_figures_that_move_are_drawn_at_the_height_they_ask_for(page: webdriver.
         )
         asked = data["layout"].get("height", 420)
         assert plot.find_element(By.CSS_SELECTOR, ".svg-container").size["height"] == asked
+
+
+def test_tools_of_figures_lie_over_nothing_that_is_drawn(page: webdriver.Chrome) -> None:
+    script = """
+        const plot = arguments[0], tools = plot.querySelector(".modebar").getBoundingClientRect();
+        const drawn = [...plot.querySelectorAll("text, .legend, .annotation, .plot")];
+        return [drawn.length, drawn.filter((one) => {
+          const box = one.getBoundingClientRect();
+          return box.height && box.top < tools.bottom - 1 && box.right > tools.left;
+        }).length];"""
+    for plot in page.find_elements(By.CSS_SELECTOR, ".drawn .plot"):
+        page.execute_script("arguments[0].scrollIntoView()", plot)
+        seen, covered = page.execute_script(script, plot)
+        assert seen > 5 and covered == 0
 
 
 def test_the_theme_changes(page: webdriver.Chrome) -> None:

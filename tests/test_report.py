@@ -15,11 +15,14 @@ import torch
 
 from analysis import report, tables
 from analysis.answer import answer
-from analysis.evaluation import evaluate_study, load_images
 from analysis.sources import Source
+from study.evaluation import evaluate_study
+from study.images import validation_images
 from study.results import Study, TrialRecord
+from study.search_space import SPACE, describe
 from tests.test_figures import INFO, trial
-from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split, check_frozen
+from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split
+from trainables.ledger import LEDGER, Reading, entries
 from trainables.metrics import evaluate_retrieval
 from trainables.train import TrainingRun, embed, load_network
 
@@ -46,12 +49,19 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         read.append("split")
         return Split(VALIDATION, VALIDATION)
 
-    def load_test(folder: Path | None, *, frozen: Path) -> LabelledImages:
-        check_frozen(frozen)
+    def load_test(folder: Path | None, *, reading: Reading) -> LabelledImages:
+        reading.check()
+        reading.enter()
         read.append("test")
         return TEST
 
-    monkeypatch.setitem(DATASETS, "fashion_mnist", Dataset(load_split, load_test, CLASSES))
+    def show_test(folder: Path | None, *, found: Path) -> LabelledImages:
+        assert found.is_file()
+        read.append("shown")
+        return TEST
+
+    dataset = Dataset(load_split, load_test, show_test, CLASSES)
+    monkeypatch.setitem(DATASETS, "fashion_mnist", dataset)
     return read
 
 
@@ -105,7 +115,7 @@ def test_whole_report(
         trial("triplet", 1, [], "failed", "<b>no memory</b>"),
     )
     assert report.main([str(study.folder)]) == 0
-    assert reads == ["test"]
+    assert reads == ["split"]
     folder, html = study.folder / "report", (study.folder / "report/index.html").read_text()
     drawn = ["answer", "pr_curves", "pr_curve_triplet", "class_ap", "confusion_smooth_ap"]
     drawn += ["retrieval_10", "retrieval_triplet_50", "history_triplet", "search"]
@@ -118,22 +128,28 @@ def test_whole_report(
     assert len(alts) == len(shown) and set(drawn) <= shown and all(alts)
     assert not re.search(r'(?:src|href)="(?!data:|#)', without_scripts(html))
     assert "&lt;b&gt;no memory" in html and "<b>no memory" not in html
-    assert "not test" not in html
+    assert html.count("validation images, not test") > 5
     out = capsys.readouterr().out
-    assert str(folder / "index.html") in out and "test images" in out
+    assert str(folder / "index.html") in out and "60 validation images" in out
+    assert "chosen on these images, which flatters them" in out
+    for said in (html, out):
+        assert not re.search(r"(?<!not )\btest(ed)? (images|split)", without_scripts(said))
+    assert not (study.folder.parent / LEDGER).exists()
     scores = pd.read_csv(folder / "scores.csv")
     assert set(scores["loss"]) == {"smooth_ap", "triplet"}
 
 
-def test_scores_are_of_the_chosen_checkpoints(make_study: Maker) -> None:
+@pytest.mark.parametrize("tested", [False, True])
+def test_scores_are_of_the_chosen_checkpoints(make_study: Maker, tested: bool) -> None:
     study = make_study(trial("smooth_ap", 0, [0.4]), trial("smooth_ap", 1, [0.5]))
-    source = Source.load(study)
+    source = Source.load(study, test="to see" if tested else None)
+    images = TEST if tested else VALIDATION
     assert source.results is not None
     path = study.best()["smooth_ap"].checkpoint
     assert path is not None and "smooth_ap-001" in str(path)
-    embeddings, labels = embed(load_network(path)[1], TEST), torch.from_numpy(TEST.labels)
+    embeddings, labels = embed(load_network(path)[1], images), torch.from_numpy(images.labels)
     expected = evaluate_retrieval(
-        embeddings, labels, embeddings, labels, query_index=torch.arange(90)
+        embeddings, labels, embeddings, labels, query_index=torch.arange(len(images))
     ).mean_average_precision
     (run,) = source.results.of("smooth_ap")
     assert run.protocols["full"].mean_average_precision == pytest.approx(expected)
@@ -164,11 +180,75 @@ def test_an_unfinished_study_reads_no_test_image(
     assert mark in capsys.readouterr().out
 
 
+def test_the_test_images_are_read_where_that_is_asked_for_and_logged(
+    make_study: Maker, reads: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make_study(trial("triplet", 0, [0.4]), trial("smooth_ap", 0, [0.3]))
+    study.write()
+    assert report.main([str(study.folder), "--test", "for the annual report"]) == 0
+    assert reads == ["test"]
+    html = (study.folder / "report/index.html").read_text()
+    assert "not test" not in html and "90 test images" in capsys.readouterr().out
+    (line,) = entries(study.folder.parent / LEDGER)
+    assert (line["study"], line["why"], line["rows"]) == ("small", "for the annual report", 2)
+    assert line["configurations"] == {
+        loss: choice.config.describe() for loss, choice in study.best().items()
+    }
+    assert "for the annual report; 2 networks; choices" in html
+    assert report.main([str(study.folder)]) == 0  # which judges on validation images again
+    assert reads == ["test", "split"]
+    html = (study.folder / "report/index.html").read_text()
+    assert "for the annual report; 2 networks; choices" in html
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"status": "running"}, "for a finished study with a choice; "),
+        ({"plan": {"confirm_seeds": 2}}, "in its last step, and again with compare_losses.py"),
+    ],
+)
+def test_the_test_images_are_not_read_for_what_is_not_chosen(
+    make_study: Maker,
+    reads: list[str],
+    changes: dict,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Nor for the sound study beside it."""
+    sound = make_study(trial("triplet", 0, [0.4]), name="sound")
+    study = make_study(trial("triplet", 0, [0.4]))
+    study.info |= changes | {"plan": study.info["plan"] | changes.get("plan", {})}
+    study.write()
+    assert report.main([str(sound.folder), str(study.folder), "--test", "to see"]) == 2
+    assert message in capsys.readouterr().err
+    assert reads == [] and not (study.folder.parent / LEDGER).exists()
+
+
+def test_a_comparison_of_held_out_classes_under_way_shows_these(
+    make_study: Maker, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_every_class = noise(150, seed=9)
+    small = DATASETS["fashion_mnist"]._replace(load_split=lambda _: Split(TEST, of_every_class))
+    monkeypatch.setitem(DATASETS, "fashion_mnist", small)
+    study = make_study(trial("triplet", 0, [0.4]), trial("smooth_ap", 0, [0.3]))
+    study.info["plan"] |= {"confirm_seeds": 2, "holdout_classes": [5, 7, 9]}
+    study.write()
+    assert report.main([str(study.folder)]) == 0
+    assert reads == []
+    table = pd.read_csv(study.folder / "report/class_ap.csv")
+    assert set(table["class"]) == {"Sandal", "Sneaker", "Ankle boot"}
+    queries = pd.read_csv(study.folder / "report/retrieval_10.csv")
+    assert set(queries["query_class"]) <= {"Sandal", "Sneaker", "Ankle boot"}
+    html = (study.folder / "report/index.html").read_text()
+    assert html.count("validation images of Sandal, Sneaker and Ankle boot, not test") > 5
+
+
 def test_one_trial_with_one_epoch_and_a_loss_without_any(make_study: Maker) -> None:
     study = make_study(trial("triplet", 0, [0.4]), losses=["triplet", "smooth_ap"])
     source = Source.load(study)
     (said,) = report.build(source).answers
-    assert "triplet reaches mAP" in said
+    assert "Triplet reaches mAP" in said
     assert "There is no result for Smooth-AP." in said
     assert source.results is not None and len(source.results.summary) == 2
 
@@ -185,7 +265,7 @@ def test_only_failed_trials_give_a_page_without_images(
     assert "none has an epoch" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("low", "words"), [(0.01, "retrieves best"), (-0.01, "told apart")])
+@pytest.mark.parametrize(("low", "words"), [(0.01, "retrieves best"), (-0.01, "comes out highest")])
 def test_answer_names_a_winner_only_where_the_difference_is_shown(
     make_study: Maker, low: float, words: str
 ) -> None:
@@ -195,14 +275,16 @@ def test_answer_names_a_winner_only_where_the_difference_is_shown(
     best, other = source.results.losses
     row = {"protocol": "full", "role": "chosen", "first": best, "second": other}
     row |= {"difference": 0.02, "seed_low": low, "seed_high": 0.05, "p_corrected": 0.5 - 30 * low}
+    row |= {"verdict": "shown" if low > 0 else "not resolved", "smallest": 0.011}
     differences = pd.DataFrame([row | {"query_low": 0.0, "query_high": 1.0, "shown": low > 0}])
     sentence = answer(source.results, differences, study.losses)
-    assert words in sentence and f"0.020 ({low:.3f} to 0.050, p = " in sentence
+    assert words in sentence and f"+0.020 ({low:+.3f} to +0.050, p = " in sentence
+    assert "of at least 0.011 would be shown" in sentence
 
 
 def test_the_best_loss_comes_first(make_study: Maker) -> None:
     study = make_study(trial("smooth_ap", 0, [0.4]), trial("triplet", 0, [0.4]))
-    evaluations = evaluate_study(study, load_images(study))
+    evaluations = evaluate_study(study, validation_images(study).data)
     first, second = (e.protocols["full"].mean_average_precision for e in evaluations.values())
     assert first > second
 
@@ -280,9 +362,9 @@ def test_missing_data_is_one_line(
     make_study: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = make_study(trial("triplet", 0, [0.4]))
-    from trainables.data import load_split, load_test
+    from trainables.data import load_split, load_test, show_test
 
-    DATASETS["fashion_mnist"] = Dataset(load_split, load_test, CLASSES)
+    DATASETS["fashion_mnist"] = Dataset(load_split, load_test, show_test, CLASSES)
     assert report.main([str(study.folder), "--data-dir", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and err.startswith(f"error: data folder {tmp_path} does not hold")
@@ -307,14 +389,39 @@ def test_trials_are_sorted_and_only_used_knobs_are_columns(make_study: Maker) ->
     assert table.cells["validation mAP"].tolist() == ["0.300", "0.200", ""]
     assert table.cells["best epoch"].tolist() == ["1", "1", ""]
     assert table.cells["momentum"].tolist() == ["0.9", "0", "0"]
-    assert {"tau", "margin", "batch size"}.isdisjoint(table.cells)
-    assert "batch size 16" in same and "margin 0.5" in same
-    assert "tau" not in same and "momentum" not in same
+    assert {"τ", "margin", "images a batch"}.isdisjoint(table.cells)
+    assert "images a batch 16" in same and "margin 0.5" in same
+    assert "τ" not in same and "momentum" not in same
 
 
 def test_numbers_are_the_columns_of_numbers_alone() -> None:
     cells = pd.DataFrame({"a": ["1,000", ""], "b": ["1", "all"], "c": ["4e-05", "-2"]})
     assert tables.Table("", cells).numbers == ["a", "c"]
+
+
+def test_a_plan_has_no_empty_values(make_study: Maker) -> None:
+    study = make_study(trial("triplet", 0, [0.1]))
+    study.info["plan"] |= {"max_concurrent": None, "holdout_classes": [], "smoke_test": False}
+    said = dict(tables.origin_table(study).cells.to_numpy().tolist())["plan"]
+    assert said == "num samples 2, max concurrent none, holdout classes none, smoke test no"
+    study.info["plan"]["holdout_classes"] = [5, 7, 9]
+    said = dict(tables.origin_table(study).cells.to_numpy().tolist())["plan"]
+    assert "holdout classes 5, 7 and 9" in said
+
+
+def test_only_long_text_may_be_broken_into_lines() -> None:
+    cells = pd.DataFrame({"trial": ["normalized_softmax-001"], "cause": ["so " * 20]})
+    assert tables.Table("", cells).long == ["cause"]
+
+
+def test_every_knob_of_the_search_is_explained(make_study: Maker) -> None:
+    study = make_study(trial("triplet", 0, [0.1]))
+    assert tables.space_table(study).cells.empty  # not recorded
+    study.info["space"] = describe()
+    cells = tables.space_table(study).cells
+    assert len(cells) == len(SPACE) and cells.ne("").all(axis=None)
+    row = cells.set_index("knob").loc["classes a batch"]
+    assert (row["searched over"], row["default"]) == ("none, 8", "none")
 
 
 def test_budget_and_faults_are_counted(make_study: Maker) -> None:
@@ -348,7 +455,7 @@ def test_two_studies_side_by_side(
     out = tmp_path / "both"
     assert report.main([str(first.folder), str(second.folder), "--output", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "A. " in said and "B. triplet reaches mAP" in said
+    assert "A. " in said and "B. Triplet reaches mAP" in said
     maps = pd.read_csv(out / "two_maps.csv")
     assert sorted(zip(maps["study"], maps["loss"], strict=True)) == [
         ("A", "smooth_ap"), ("A", "triplet"), ("B", "triplet"),
@@ -376,7 +483,7 @@ def test_a_class_that_is_missing_and_no_finished_trial(
     monkeypatch.setitem(
         DATASETS,
         "fashion_mnist",
-        Dataset(lambda _: Split(VALIDATION, VALIDATION), lambda _, *, frozen: few, CLASSES),
+        DATASETS["fashion_mnist"]._replace(load_split=lambda _: Split(VALIDATION, few)),
     )
     study = make_study(
         trial("triplet", 0, [0.2], "stopped_early"), trial("triplet", 1, [0.9], status, "nan")

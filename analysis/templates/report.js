@@ -32,15 +32,20 @@ function colours() {
   return { text: style.color, line };
 }
 
-function themed(layout) {
+function themed(plot) {
+  const layout = plot.layout, card = getComputedStyle(plot).backgroundColor;
   const { text, line } = colours(), clear = "rgba(0,0,0,0)";
-  const changes = { "font.color": text, paper_bgcolor: clear, plot_bgcolor: clear };
+  const changes = {
+    "font.color": text, paper_bgcolor: clear, plot_bgcolor: clear, "legend.bgcolor": clear,
+    "modebar.bgcolor": clear, "modebar.color": line, "modebar.activecolor": text,
+  };
   for (const axis of Object.keys(layout).filter((key) => /^[xy]axis/.test(key))) {
     changes[`${axis}.gridcolor`] = line;
     changes[`${axis}.zerolinecolor`] = line;
     changes[`${axis}.linecolor`] = line;
     changes[`${axis}.automargin`] = true;
   }
+  for (const note in layout.annotations ?? []) changes[`annotations[${note}].bgcolor`] = card;
   return changes;
 }
 
@@ -60,12 +65,12 @@ function loadPlotly() {
 
 async function draw(plot) {
   const { data, layout } = JSON.parse(plot.querySelector("script").textContent);
-  if (layout.xaxis2 && innerWidth < 600) return;  // panels side by side: the still figure scrolls
+  if (innerWidth < (layout.meta?.least_width ?? 0)) return;  // the still figure scrolls
   await loadPlotly();
   plot.hidden = false;
   plot.style.height = `${layout.height ?? 420}px`;  // a responsive plot takes its frame's height
   await Plotly.newPlot(plot, data, layout, { responsive: true, displaylogo: false });
-  await Plotly.relayout(plot, themed(plot.layout));
+  await Plotly.relayout(plot, themed(plot));
   plot.closest("figure").classList.add("drawn");
 }
 
@@ -81,7 +86,7 @@ document.querySelectorAll("figure:has(.plot)").forEach((figure) => watch.observe
 const root = document.documentElement, system = matchMedia("(prefers-color-scheme: dark)");
 function retheme() {
   for (const plot of document.querySelectorAll(".drawn .plot")) {
-    Plotly.relayout(plot, themed(plot.layout));
+    Plotly.relayout(plot, themed(plot));
   }
 }
 document.getElementById("theme").addEventListener("click", (event) => {

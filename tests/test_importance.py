@@ -1,0 +1,103 @@
+"""How much the knobs decided, beside what chance gives, at equal epochs; and why not, if not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from analysis.importance import LEAST_TRIALS, chance_levels, importance
+from analysis.knob_figures import knob_figures
+from study.results import Study
+from study.search_space import SPACE
+from tests.test_figures import INFO, searched, trial
+
+
+def caption(study: Study) -> str:
+    (figure,) = [f for f in knob_figures(study, importance(study)) if f.name == "importance"]
+    return figure.caption
+
+
+def test_the_knob_that_decides_is_named(tmp_path: Path) -> None:
+    study = searched(tmp_path, 40)
+    found = importance(study)
+    assert found.table["share"].sum() == pytest.approx(1)
+    assert found.shown("smooth_ap")["knob"].tolist() == ["tau"]
+    assert "τ (" in caption(study) and found.lacking == {}
+
+
+def test_no_knob_is_named_that_shuffled_scores_make_as_important(tmp_path: Path) -> None:
+    study = searched(tmp_path, 12)
+    scores = np.random.default_rng(1).random(12)
+    for record, score in zip(study.trials, scores, strict=True):
+        record.epochs[0]["val_map"] = float(score)
+    found = importance(study)
+    assert found.table["share"].max() > 0.3 and found.shown("smooth_ap").empty
+    assert caption(study).startswith("No knob has more importance than shuffled scores give.")
+
+
+def test_trials_are_compared_after_the_epochs_that_all_had(tmp_path: Path) -> None:
+    study = searched(tmp_path, 40)
+    before = importance(study).table
+    for record in study.trials[::2]:  # whoever went on is the better for it
+        later = trial("smooth_ap", 0, [record.epochs[0]["val_map"], 0.9, 0.95])
+        record.epochs = later.epochs
+    after = importance(study).table
+    assert after["epoch"].unique().tolist() == [1]
+    assert after.equals(before)
+
+
+def test_importance_is_optunas_own(tmp_path: Path) -> None:
+    study = searched(tmp_path, 20)
+    made = optuna.create_study(direction="maximize")
+    for record in study.trials:
+        made.add_trial(_as_optuna(record.config.tau, record.epochs[0]["val_map"]))
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        found = optuna.importance.get_param_importances(made, evaluator=evaluator, normalize=False)
+    table = importance(study).table.set_index("knob")
+    assert table.loc["tau", "importance"] == pytest.approx(found["tau"])
+
+
+def _as_optuna(tau: float | None, value: float) -> optuna.trial.FrozenTrial:
+    (ranges,) = [knob.range for knob in SPACE if knob.name == "tau"]
+    return optuna.trial.create_trial(
+        params={"tau": tau}, distributions={"tau": ranges}, value=value
+    )
+
+
+def test_in_95_of_100_shuffles_no_knob_is_above_its_level() -> None:
+    shuffled = np.random.default_rng(0).random((1000, 5)) * [1, 1, 3, 0, 10]
+    levels = chance_levels(shuffled)
+    assert (shuffled > levels).any(axis=1).sum() <= 50
+    lower = [
+        max((v for v in mine if v < level), default=-1)
+        for mine, level in zip(shuffled.T, levels, strict=True)
+    ]
+    assert (shuffled > lower).any(axis=1).sum() > 50  # it is the lowest such level
+    apart = (shuffled > levels).sum(axis=0)
+    assert len(set(apart[[0, 1, 2, 4]])) == 1 and apart[3] == 0  # the same chance for each
+
+
+def test_the_cause_is_said_where_there_is_no_importance(tmp_path: Path) -> None:
+    few = importance(searched(tmp_path, LEAST_TRIALS - 1))
+    assert few.table.empty
+    assert few.lacking == {"smooth_ap": "7 trials of at least 8 ended soundly"}
+    equal = searched(tmp_path, 10)
+    for record in equal.trials:
+        record.epochs[0]["val_map"] = 0.5
+    said = "its 10 sound trials have one and the same validation mAP"
+    assert importance(equal).lacking == {"smooth_ap": said}
+    other = searched(tmp_path, 10)
+    for record in other.trials[:4]:
+        record.config = record.config.replace(tau=5.0)
+    said = "4 sound trials of 10 lie outside today's search space, 6 of at least 8 in it"
+    assert importance(other).lacking == {"smooth_ap": said}
+    alike = [trial("triplet", number, [0.1 * number]) for number in range(8)]
+    for record in alike:
+        record.config = record.config.replace(batch_size=64)
+    info = INFO | {"plan": {"losses": ["triplet"], "num_samples": 8}}
+    found = importance(Study(tmp_path, info, alike))
+    assert found.lacking == {"triplet": "no knob differs between its 8 sound trials"}

@@ -1,0 +1,80 @@
+"""The values of knobs in tables and on axes: none, a choice, is not a knob that is unused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis.importance import importance
+from analysis.knob_figures import knob_figures
+from analysis.knobs import NONE, UNUSED, choices, knob_table, round_numbers, settings, ticks, varied
+from analysis.parallel_coordinates import parallel_heights
+from analysis.tables import trials_table
+from study.progress import best_table
+from study.results import Study
+from tests.test_figures import INFO, trial
+from trainables.config import REFERENCES
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Trials of triplet with and without classes a batch, all with SGD; one of Smooth-AP."""
+    trials = [trial("triplet", number, [0.5 + 0.01 * number]) for number in range(4)]
+    for record in trials[:3]:
+        record.config = record.config.replace(batch_size=64)
+    trials[3].config = trials[3].config.replace(batch_size=64, batch_classes=8)
+    trials.append(trial("smooth_ap", 0, [0.4]))
+    trials[4].config = trials[4].config.replace(batch_size=64)
+    return Study(tmp_path, INFO | {"plan": {"losses": ["triplet", "smooth_ap"]}}, trials)
+
+
+def test_none_is_a_choice_and_unused_is_none() -> None:
+    found = settings(REFERENCES["smooth_ap"])
+    assert found["batch_classes"] == NONE
+    assert "momentum" not in found and "margin" not in found
+    values = pd.Series([NONE, 8, None], dtype=object)
+    assert choices(values, "batch_classes") == [NONE, "8", UNUSED]
+    assert [place for place, _ in ticks(values, "batch_classes")] == [0.0, 1.0, 2.0]
+
+
+def test_a_choice_of_none_has_its_column_its_slice_and_its_line(study: Study) -> None:
+    table, same = trials_table(study)
+    assert table.cells["classes a batch"].tolist() == ["8", NONE, NONE, NONE, NONE]
+    assert "classes a batch" not in same and "images a batch 64" in same
+    knobs = knob_table(study)
+    of_triplet = knobs[knobs["loss"] == "triplet"]
+    assert "batch_classes" in varied(knobs)
+    assert parallel_heights(of_triplet)["batch_classes"].tolist() == [0, 0, 0, 1]
+    figures = {figure.name: figure for figure in knob_figures(study, importance(study))}
+    assert "classes a batch" in figures["slices"].interactive
+    assert "classes a batch 8" in figures["parallel_triplet"].caption
+
+
+def test_an_unused_knob_has_an_empty_cell_and_no_sentence(study: Study) -> None:
+    table, same = trials_table(study)
+    assert "momentum 0" in same and "margin 0.5" in same and "τ 0.01" in same
+    assert "temperature" not in same and "temperature" not in table.cells
+    assert table.cells["optimizer"].tolist() == ["sgd"] * 4 + ["adam"]
+
+
+def test_the_terminal_says_none_and_a_dash(study: Study) -> None:
+    lines = best_table(study).splitlines()
+    assert lines[0].split()[-1] == "batch_classes"
+    assert [line.split()[-1] for line in lines[1:5]] == ["8", "none", "none", "none"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (2e-4, 0.3, [1e-3, 1e-2, 1e-1]),
+        (0.06, 0.6, [0.1, 0.2, 0.5]),
+        (0.2, 0.216, [0.2, 0.216]),
+        (0.3, 0.3, [0.3]),
+    ],
+)
+def test_a_logarithmic_axis_has_at_least_two_numbers(
+    low: float, high: float, expected: list[float]
+) -> None:
+    assert round_numbers(low, high) == expected
