@@ -10,7 +10,7 @@ study: $(INSTALLED) data
 	$(BIN)/python study/tune_smoothap.py
 
 test: $(INSTALLED) data
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(OPTIONS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -9,6 +9,9 @@ import torch
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split, load_split, slice_of
 
+# Seconds after which what a test waits for is taken to have failed, on however busy a machine.
+PATIENCE = 3_600
+
 torch.set_num_threads(1)  # the tests' tensors are small: more threads only wait for each other
 
 
@@ -47,3 +50,30 @@ def smooth_ap_config() -> TrialConfig:
         tau=0.01,
         numerator="paper",
     )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "fail if a test is skipped: for machines that are to have all that tests need"
+    parser.addoption("--no-skips", action="store_true", help=text)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _skipped(session.config) and session.config.getoption("--no-skips"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line of a run: what was not tested, and how to have it tested."""
+    skipped = _skipped(config)
+    if skipped:
+        refused = ", which --no-skips forbids" if config.getoption("--no-skips") else ""
+        why = "; ".join(sorted(set(skipped)))
+        print(f"NOT TESTED{refused}: {len(skipped)} tests. {why}")
+
+
+def _skipped(config: pytest.Config) -> list[str]:
+    """The reason of each test that was skipped."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = reporter.stats.get("skipped", []) if reporter else []
+    return [str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports]
