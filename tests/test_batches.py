@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.batches import Changes, change, draw_changes, draw_order
-from trainables.config import TrialConfig
+from trainables.config import REFERENCES
 
-CONFIG = TrialConfig(loss="triplet", optimizer="adam", lr=1e-3, margin=0.2, reduction="mean",
-                     anchors="all", batch_size=12)  # fmt: skip
+CONFIG = REFERENCES["cross_entropy"].replace(batch_size=12)  # which takes any batch
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -76,6 +76,18 @@ def test_a_number_that_is_none_shows() -> None:
     assert out[:, [0, 2]].isfinite().all()
 
 
+@pytest.mark.parametrize("pixel", range(36))
+def test_a_pixel_that_is_none_shows_as_in_the_layers(pixel: int) -> None:
+    """Wherever in its windows of the pooling it stands, first or not."""
+    images, weight, bias = case(1, 6, 6, 2, torch.float32, 3)
+    images.view(-1)[pixel] = math.nan
+    expected = layer_by_layer(images, weight, bias)
+    assert expected.isnan().any()
+    torch.testing.assert_close(
+        conv_pool_relu(images, weight, bias), expected, rtol=0, atol=0, equal_nan=True
+    )
+
+
 def test_wrong_arguments() -> None:
     images, weight, bias = case(2, 6, 6, 3, torch.float32, 3)
     for wrong in (
@@ -83,6 +95,8 @@ def test_wrong_arguments() -> None:
         (images.expand(-1, 2, -1, -1), weight, bias),
         (images, weight[:, :, :2], bias),
         (images, weight, bias[:2]),
+        (images, weight, bias[:, None]),
+        (images[:, :, :1], weight, bias),
     ):
         with pytest.raises(ValueError, match=r"images must be \(B, 1, H, W\).*; got \("):
             conv_pool_relu(*wrong)
@@ -90,6 +104,8 @@ def test_wrong_arguments() -> None:
         conv_pool_relu(images.requires_grad_(), weight, bias)
     with pytest.raises(ValueError, match=r"one dtype.*float64, torch\.float32"):
         conv_pool_relu(images.detach().double(), weight, bias)
+    with pytest.raises(ValueError, match=r"float32 or float64; got torch\.float16"):
+        conv_pool_relu(images.detach().half(), weight.half(), bias.half())
 
 
 def test_the_network_gives_the_same_where_images_want_a_gradient() -> None:

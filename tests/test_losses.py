@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -242,17 +243,109 @@ def test_the_accelerator_path_reads_no_value() -> None:
             rows.nonzero()
 
 
-def test_no_gradient_without_pairs_and_nan_shows() -> None:
+def test_no_gradient_without_pairs() -> None:
     rows = batch([0] * 4)
     for marks in (torch.zeros(4, dtype=torch.long), torch.arange(4)):
         for loss in (smooth_ap_loss(rows, marks, tau=0.1), triplet_loss(rows, marks, margin=1.0)):
             assert loss.item() == 0
             assert torch.equal(gradient(loss, rows), torch.zeros_like(rows))
-    bad = rows.detach().clone()
-    bad[1] = math.nan
-    marks = torch.tensor([0, 0, 1, 1])
-    assert smooth_ap_loss(bad, marks, tau=0.1).isnan()
-    assert triplet_loss(bad, marks, margin=1.0).isnan()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e200])
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("anchors", [None, 1])
+def test_a_number_that_is_none_shows(labels: list[int], anchors: int | None, value: float) -> None:
+    """Wherever it stands, also where no pair would use it; the square of 1e200 is infinite."""
+    rows, marks = batch(labels), torch.tensor(labels)
+    with torch.no_grad():
+        rows[-1, -1] = value
+    for loss in (
+        smooth_ap_loss(rows, marks, tau=0.1, anchors=anchors),
+        triplet_loss(rows, marks, margin=1.0, anchors=anchors),
+        triplet_loss(rows, marks, margin=1.0, anchors=anchors, reduction="sum"),
+    ):
+        assert loss.isnan()
+        assert gradient(loss, rows).isnan().any()
+
+
+def test_what_overflows_over_tau_or_with_the_margin_shows() -> None:
+    rows, marks = torch.tensor([[0.0], [1.0], [2.0]], requires_grad=True), torch.tensor([0, 0, 1])
+    assert smooth_ap_loss(rows, marks, tau=2e-38).isfinite()  # 4 over it is 2e38
+    assert smooth_ap_loss(rows, marks, tau=1.18e-38).isfinite()  # 3.39e38
+    assert smooth_ap_loss(3 * rows, marks, tau=2e-38).isnan()  # 36 over it is infinite
+    assert smooth_ap_loss(3 * rows.double(), marks, tau=2e-38).isfinite()
+    assert triplet_loss(1e18 * rows, marks, margin=3.4e38).isnan()
+    assert triplet_loss(rows, marks, margin=3e38).item() == pytest.approx(3e38)
+
+
+numbers = st.sampled_from([0.0, 0.5, 0.5, 1.0, 2.5, 4.0, 1e-3, 1e30])
+odd = st.sampled_from([math.nan, math.inf, -math.inf, 3.4e38, -1.0, -0.0])
+
+
+@st.composite
+def distances_and_labels(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
+    """(A, B) with many ties, in places no number or too large a one; a few classes, or one."""
+    batch = draw(st.integers(0, 9))
+    anchors = draw(st.integers(0, batch))
+    entry = numbers if draw(st.booleans()) else numbers | odd
+    size = anchors * batch
+    values = draw(st.lists(entry, min_size=size, max_size=size))
+    labels = draw(st.lists(st.integers(0, 2), min_size=batch, max_size=batch))
+    dtype = draw(st.sampled_from([torch.float32, torch.float64]))
+    return torch.tensor(values, dtype=dtype).view(anchors, batch), torch.tensor(labels).to(
+        draw(st.sampled_from([torch.uint8, torch.uint16, torch.uint64, torch.int8, torch.int64]))
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    distances_and_labels(),
+    st.sampled_from([2e-38, 1e-6, 0.1, 30.0, 3e38]),
+    st.sampled_from([0.0, 1e-6, 0.2, 3e38]),
+    st.booleans(),
+)
+def test_kernels_agree_on_any_distances(
+    given: tuple[Tensor, Tensor], tau: float, margin: float, flag: bool
+) -> None:
+    distances = given[0]
+    before = distances.clone()
+    for one, other, constant in (
+        (losses_by_row.smooth_ap, losses_by_block.smooth_ap, tau),
+        (losses_by_row.triplet, losses_by_block.triplet, margin),
+    ):
+        by_row, by_block = one(*given, constant, flag), other(*given, constant, flag)
+        assert [t.dtype for t in by_row] == [t.dtype for t in by_block] == [distances.dtype] * 2
+        steep = 1 / tau if one is losses_by_row.smooth_ap else 1
+        torch.testing.assert_close(by_row[0], by_block[0], rtol=1e-5, atol=1e-6, equal_nan=True)
+        torch.testing.assert_close(
+            by_row[1], by_block[1], rtol=1e-4, atol=1e-6 * steep, equal_nan=True
+        )
+        whole = before / tau if one is losses_by_row.smooth_ap else before + margin
+        shows = not whole.isfinite().all()
+        assert by_row[0].isnan() == shows
+        assert (by_row[1].isnan() == shows).all()
+        torch.testing.assert_close(distances, before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("kernels", [losses_by_row, losses_by_block])
+@pytest.mark.parametrize(
+    ("distances", "labels", "constant", "message"),
+    [
+        (torch.zeros(3, 2), torch.zeros(2).long(), 1.0, r"\(A, B\), A <= B.* got .* \(3, 2\)"),
+        (torch.zeros(2, 2).half(), torch.zeros(2).long(), 1.0, "float32 or float64, got .*16"),
+        (torch.zeros(2), torch.zeros(2).long(), 1.0, r"distances must be .* got .* \(2,\)"),
+        (torch.zeros(2, 3), torch.zeros(2).long(), 1.0, r"labels must be \(3,\) integers, got"),
+        (torch.zeros(2, 2), torch.zeros(2), 1.0, r"labels must be \(2,\) integers, got .*float32"),
+        (torch.zeros(2, 2), torch.zeros(2).long(), -1.0, "must be a finite number >=? 0; got -1.0"),
+        (torch.zeros(2, 2), torch.zeros(2).long(), 1e-40, "a normal number of float32 .* 1e-40"),
+    ],
+)
+def test_kernels_refuse(
+    kernels: Any, distances: Tensor, labels: Tensor, constant: float, message: str
+) -> None:
+    for kernel in (kernels.smooth_ap, kernels.triplet):
+        with pytest.raises(ValueError, match=message):
+            kernel(distances, labels, constant, True)
 
 
 @settings(max_examples=80, deadline=None)
@@ -300,16 +393,33 @@ ROWS, MARKS = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tau": 0.0}, "tau must be finite and > 0, got 0.0"),
-        ({"tau": math.nan}, "tau must be finite and > 0, got nan"),
-        ({"tau": math.inf}, "tau must be finite and > 0, got inf"),
-        ({"anchors": 0}, "anchors must be >= 1, got 0"),
-        ({"numerator": "x"}, "numerator must be 'paper' or 'seed', got 'x'"),
-        ({"margin": -0.5}, "margin must be finite and >= 0, got -0.5"),
-        ({"margin": math.inf}, "margin must be finite and >= 0, got inf"),
-        ({"reduction": "x"}, "reduction must be 'mean' or 'sum', got 'x'"),
-        ({"embeddings": ROWS[0]}, r"embeddings must be a 2-d floating .* torch.float32 \(2,\)"),
+        ({"tau": 0.0}, "tau must be a finite number > 0; got 0.0"),
+        ({"tau": math.nan}, "tau must be a finite number > 0; got nan"),
+        ({"tau": math.inf}, "tau must be a finite number > 0; got inf"),
+        ({"tau": 10**400}, r"tau must be a normal number of float32 .*; got 10000"),
+        ({"tau": 1e-40}, r"tau must be a normal number of float32 \(1.2e-38 to .*\); got 1e-40"),
+        ({"tau": True}, "tau must be a finite number > 0; got True"),
+        ({"tau": "1"}, "tau must be a finite number > 0; got '1'"),
+        ({"tau": torch.tensor(1.0)}, r"tau must be a finite number > 0; got tensor\(1.\)"),
+        ({"tau": np.array(1.0)}, r"tau must be a finite number > 0; got array\(1.\)"),
+        ({"anchors": 0}, "anchors must be an integer >= 1 or None; got 0"),
+        ({"anchors": True}, "anchors must be an integer >= 1 or None; got True"),
+        ({"anchors": np.True_}, "anchors must be an integer >= 1 or None; got np.True_"),
+        ({"anchors": 2.5}, "anchors must be an integer >= 1 or None; got 2.5"),
+        ({"anchors": 2.0}, "anchors must be an integer >= 1 or None; got 2.0"),
+        ({"anchors": "2"}, "anchors must be an integer >= 1 or None; got '2'"),
+        ({"numerator": "x"}, "numerator must be one of paper, seed; got 'x'"),
+        ({"numerator": np.array(["paper"])}, r"numerator must be .*; got array\("),
+        ({"margin": -0.5}, "margin must be a finite number >= 0; got -0.5"),
+        ({"margin": math.inf}, "margin must be a finite number >= 0; got inf"),
+        ({"margin": 1e39}, "margin must be a normal number of float32 .*; got 1e[+]39"),
+        ({"reduction": "x"}, "reduction must be one of mean, sum; got 'x'"),
+        ({"embeddings": ROWS[0]}, r"embeddings must be a 2-d tensor of .* torch.float32 \(2,\)"),
         ({"embeddings": ROWS.int()}, r"embeddings must be .* got torch.int32 \(3, 2\)"),
+        ({"embeddings": ROWS.to(torch.float8_e5m2)}, "embeddings must be .* got torch.float8"),
+        ({"embeddings": ROWS.tolist()}, "embeddings must be .* got <class 'list'>"),
+        ({"embeddings": ROWS[:0], "labels": MARKS[:0]}, r"must have a row, got \(0, 2\)"),
+        ({"labels": MARKS.tolist()}, "labels must be a tensor, got list"),
         ({"labels": MARKS[:2]}, r"labels must be \(3,\) integers, got torch.int64 \(2,\)"),
         ({"labels": MARKS.float()}, r"labels must be \(3,\) integers, got torch.float32 \(3,\)"),
         ({"labels": MARKS.bool()}, r"labels must be \(3,\) integers, got torch.bool \(3,\)"),
@@ -326,6 +436,13 @@ def test_wrong_arguments(changes: dict[str, Any], message: str) -> None:
             triplet_loss(rows, marks, **{"margin": 1.0} | given_all)
 
 
+def test_scalars_of_numpy_are_numbers() -> None:
+    rows, marks = batch(LABELS["shuffled"]), torch.tensor(LABELS["shuffled"])
+    plain = smooth_ap_loss(rows, marks, tau=0.5, anchors=3)
+    assert smooth_ap_loss(rows, marks, tau=np.float32(0.5), anchors=np.int64(3)) == plain
+    assert smooth_ap_loss(rows, marks, tau=1) == smooth_ap_loss(rows, marks, tau=1.0)
+
+
 def test_squared_distances() -> None:
     x, y = batch([0] * 4, scale=3.0).detach(), batch([0] * 6).detach()
     found = squared_distances(x, y)
@@ -335,5 +452,5 @@ def test_squared_distances() -> None:
     assert squared_distances(x.half(), y.bfloat16()).dtype == torch.float32
     with pytest.raises(ValueError, match="same D, got 5 and 4"):
         squared_distances(x, y[:, :4])
-    with pytest.raises(ValueError, match=r"y must be a 2-d floating tensor, got torch.int32"):
+    with pytest.raises(ValueError, match=r"y must be a 2-d tensor of .*, got torch.int32"):
         squared_distances(x, y.int())

@@ -222,7 +222,28 @@ def test_refuses_an_empty_side(queries: int, items: int) -> None:
         evaluate_retrieval(mine, np.zeros(queries, int), theirs, np.zeros(items, int))
 
 
+def test_labels_of_any_integer_type_are_those_numbers() -> None:
+    place, index = line(1, 2, 3, 4), np.arange(4)
+    kinds = [np.uint8, np.int8, np.uint16, np.uint32, np.uint64, np.int64]
+    found = {
+        evaluate_retrieval(place, labels, place, labels, query_index=index.astype(kind))
+        .average_precision.tobytes()
+        for kind in kinds
+        for labels in (np.array([0, 1, 0, 1], kind), torch.tensor([0, 1, 0, 1]).numpy())
+    }  # fmt: skip
+    assert len(found) == 1
+    huge = np.full(4, 2**63, np.uint64)
+    with pytest.raises(ValueError, match="query_labels must be numbers of int64, got 92233"):
+        evaluate_retrieval(place, huge, place, huge)
+
+
 def test_refuses_what_the_ranking_refuses() -> None:
+    with pytest.raises(ValueError, match="queries must be a 2-d tensor"):
+        evaluate_retrieval(np.float32(1), np.zeros(1, int), line(1), np.zeros(1, int))
+    with pytest.raises(ValueError, match=r"query_index must be \(1,\) integers, got torch.bool"):
+        evaluate_retrieval(
+            line(1), np.zeros(1, int), line(1, 2), np.zeros(2, int), query_index=np.array([True])
+        )
     labels = np.zeros(3, int)
     with pytest.raises(ValueError, match="queries must be finite"):
         evaluate_retrieval(line(0, 1, np.nan), labels, line(0, 1, 2), labels)

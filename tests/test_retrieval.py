@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -55,8 +57,8 @@ def test_squared_distances_have_the_gradient_of_the_formula() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "law"),
     [
-        (torch.zeros(3), torch.zeros(2, 3), "x must be a 2-d floating tensor"),
-        (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64), "y must be a 2-d floating"),
+        (torch.zeros(3), torch.zeros(2, 3), "x must be a 2-d tensor"),
+        (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64), "y must be a 2-d tensor"),
         (torch.zeros(2, 3), torch.zeros(2, 4), "same D, got 3 and 4"),
     ],
 )
@@ -101,11 +103,22 @@ def test_nearest_is_the_slow_ranking(
         assert found.tolist() == [ranking[:k] for ranking in expected]
 
 
-@pytest.mark.parametrize(("k", "own"), [(0, False), (6, False), (5, True)])
-def test_nearest_refuses_k_out_of_range(k: int, own: bool) -> None:
+@pytest.mark.parametrize(("k", "own"), [(6, False), (5, True)])
+def test_nearest_refuses_more_than_there_are(k: int, own: bool) -> None:
     x = small_integers(5)
-    with pytest.raises(ValueError, match=rf"k must be from 1 to {5 - own}, .* got {k}"):
+    with pytest.raises(ValueError, match=rf"k may not exceed the {5 - own} gallery .* got {k}"):
         nearest(x, x, k=k, query_index=torch.arange(5) if own else None)
+    for index in (None, torch.zeros(0, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"k may not exceed the 0 gallery rows"):
+            nearest(x[:0], x[:0], k=1, query_index=index)
+
+
+@pytest.mark.parametrize("k", [0, True, 2.0, "2", torch.tensor(2)])
+def test_nearest_refuses_what_is_no_count(k: Any) -> None:
+    x = small_integers(5)
+    with pytest.raises(ValueError, match="k must be an integer >= 1; got"):
+        nearest(x, x, k=k)
+    assert nearest(x, x, k=np.int64(2)).shape == (5, 2)
 
 
 ZEROS = torch.zeros(4, 2)
@@ -114,8 +127,8 @@ ZEROS = torch.zeros(4, 2)
 @pytest.mark.parametrize(
     ("queries", "gallery", "index", "law"),
     [
-        (ZEROS[0], ZEROS, None, r"queries must be 2-d floating, got torch.float32 \(2,\)"),
-        (ZEROS.int(), ZEROS, None, "queries must be 2-d floating, got torch.int32"),
+        (ZEROS[0], ZEROS, None, r"queries must be a 2-d tensor of .*, got torch.float32 \(2,\)"),
+        (ZEROS.int(), ZEROS, None, "queries must be a 2-d tensor of .*, got torch.int32"),
         (ZEROS[:, :1], ZEROS, None, "the same D and dtype"),
         (ZEROS.double(), ZEROS, None, "the same D and dtype"),
         (ZEROS, torch.full((4, 2), torch.nan), None, "gallery must be finite.* row 0"),
@@ -123,6 +136,7 @@ ZEROS = torch.zeros(4, 2)
         (ZEROS, ZEROS + 1e19, None, "gallery must be finite"),
         (ZEROS, ZEROS, torch.arange(3), r"query_index must be \(4,\) integers"),
         (ZEROS, ZEROS, torch.zeros(4), r"query_index must be \(4,\) integers"),
+        (ZEROS, ZEROS, torch.ones(4, dtype=torch.bool), r"\(4,\) integers, got torch.bool"),
         (ZEROS, ZEROS, torch.tensor([0, 1, 2, 4]), "gallery rows, 0 to 3, got 4"),
         (ZEROS, ZEROS, torch.tensor([0, 1, 2, -1]), "gallery rows, 0 to 3, got -1"),
     ],

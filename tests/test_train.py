@@ -4,11 +4,12 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from trainables.config import REFERENCES, TrialConfig
-from trainables.data import Split, scale
+from trainables.data import LabelledImages, Split, hold_out, scale
 from trainables.metrics import evaluate_retrieval
 from trainables.model import build, unit_length
 from trainables.train import (
@@ -34,10 +35,10 @@ ALL_KINDS = [
     REFERENCES["triplet"],
     REFERENCES["smooth_ap"].replace(lr=3e-3, schedule="cosine", anchors="all"),
     REFERENCES["triplet"].replace(optimizer="adamw", momentum=None, reduction="mean"),
-    REFERENCES["cross_entropy"].replace(
+    TrialConfig(
+        loss="normalized_softmax",
         optimizer="adam",
-        momentum=None,
-        classifier="cosine",
+        lr=1e-3,
         temperature=0.1,
         label_smoothing=0.05,
         averaging=0.5,
@@ -233,6 +234,65 @@ def test_the_learning_rate_rises_over_the_warm_up_and_then_falls(
     assert factors[4:] == pytest.approx(falling)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_warm_up_of_nearly_all_steps_leaves_the_last_at_the_full_rate(
+    schedule: str, smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    config = smooth_ap_config.replace(epochs=1, warmup=0.97, schedule=schedule)
+    run = TrainingRun(config, small_split)  # 10 steps
+    rates: list[float] = []
+    run.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"] / 3e-3)
+    )
+    run.train_epoch()
+    assert rates == pytest.approx([step / 10 for step in range(1, 11)])
+
+
+def test_changes_are_drawn_apart_from_the_order(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    """The order is the seed's own stream, that of the changes another, and both follow the seed."""
+    runs = [TrainingRun(smooth_ap_config.replace(seed=seed), small_split) for seed in (0, 0, 1)]
+    drawn = [
+        tuple(torch.rand(1_000, dtype=torch.float64, generator=stream) for stream in streams)
+        for streams in ((run.order, run.changes) for run in runs)
+    ]
+    own = torch.rand(1_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(drawn[0][0], own)
+    for one, other in zip(drawn[0], drawn[1], strict=True):
+        assert torch.equal(one, other)
+    together = torch.stack([*drawn[0], *drawn[2]]).corrcoef()
+    assert together.fill_diagonal_(0).abs().max() < 0.15  # 4.7 deviations of independent ones
+
+
+def test_features_too_long_to_scale_are_a_divergence(small_split: Split) -> None:
+    """Unit length would be 0 of them: the loss is the margin's, finite, and all images are one."""
+    config = REFERENCES["triplet"].replace(lr=1e6, epochs=1, precision="float32")
+    with pytest.raises(DivergedError, match=r"features became too long for float32 in epoch 1"):
+        TrainingRun(config, small_split).train_epoch()
+
+
+def relabelled(split: Split, train: list[int], validation: list[int]) -> Split:
+    """The split with these labels, again and again."""
+    return Split(
+        *(
+            LabelledImages(part.images, np.resize(np.array(labels), len(part)))
+            for part, labels in ((split.train, train), (split.validation, validation))
+        )
+    )
+
+
+def test_data_without_a_positive_or_a_negative_is_refused(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    with pytest.raises(ValueError, match=r"at least 2 classes; .* hold 1: \[3\]"):
+        TrainingRun(smooth_ap_config, relabelled(small_split, [3], [0, 1]))
+    with pytest.raises(ValueError, match="smooth_ap needs 2 training images of one class; got 1"):
+        TrainingRun(smooth_ap_config, relabelled(small_split, list(range(640)), [0, 1]))
+    with pytest.raises(ValueError, match="validation needs 2 images of one class; got 1"):
+        TrainingRun(smooth_ap_config, relabelled(small_split, [0, 1], list(range(200))))
+
+
 def test_the_average_is_that_of_the_weights_after_every_step(
     smooth_ap_config: TrialConfig, small_split: Split, tmp_path: Path
 ) -> None:
@@ -251,3 +311,42 @@ def test_the_average_is_that_of_the_weights_after_every_step(
     for name, weight in kept.named_parameters():
         torch.testing.assert_close(weight.detach(), expected[name], rtol=1e-4, atol=1e-6)
     assert not torch.equal(kept.conv1.weight, run.network.conv1.weight)
+
+
+@pytest.mark.parametrize("config", ALL_KINDS)
+def test_the_classifier_has_an_output_for_each_class_that_is_there(
+    config: TrialConfig, small_split: Split, tmp_path: Path
+) -> None:
+    """Classes 0, 1, 2, 3, 4, 6 and 8 are trained on as 0 to 6 would be, to the last digit."""
+    config = config.replace(epochs=2, batch_classes=None)
+    there = hold_out(small_split, [5, 7, 9])
+    numbers_of = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 6: 5, 8: 6}
+    renamed = Split(
+        *(
+            LabelledImages(part.images, np.array([numbers_of[label] for label in part.labels]))
+            for part in (there.train, there.validation)
+        )
+    )
+    run, same = TrainingRun(config, there), TrainingRun(config, renamed)
+    assert run.network.classifier.out_features == 7
+    assert [numbers(metrics) for metrics in run] == [numbers(metrics) for metrics in same]
+    run.save(tmp_path / "checkpoint.pt")
+    _, network = load_network(tmp_path / "checkpoint.pt")
+    assert network.classifier.out_features == 7
+    with pytest.raises(ValueError, match=r"must be of 10 classes; it is of 7"):
+        TrainingRun(config, small_split).load(tmp_path / "checkpoint.pt")
+
+
+def test_the_weights_before_the_classifier_do_not_depend_on_the_classes() -> None:
+    few, all_ten = build("seed_cnn", 0, 7).state_dict(), build("seed_cnn", 0).state_dict()
+    for name, weights in all_ten.items():
+        assert torch.equal(few[name], weights) or name.startswith("classifier")
+
+
+@pytest.mark.parametrize("knob", ["shift", "erase"])
+def test_a_change_that_leaves_nothing_of_an_image_is_refused(
+    knob: str, smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    TrainingRun(smooth_ap_config.replace(**{knob: 27}), small_split)
+    with pytest.raises(ValueError, match=f"{knob} must be below the images' 28 pixels; got 28"):
+        TrainingRun(smooth_ap_config.replace(**{knob: 28}), small_split)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.config import TrialConfig
+from trainables.config import METRIC_LOSSES, TrialConfig
+from trainables.data import Split
 
 BLANK = 0  # the pixel of an empty background, before scaling
 
@@ -39,6 +41,39 @@ class Changes:
         return Changes(self.flip[rows], self.shift[rows], self.erase[rows], self.side)
 
 
+def check_room(config: TrialConfig, split: Split) -> None:
+    """ValueError unless the data holds what the configuration takes of it; states the law."""
+    for name, part in (("training", split.train), ("validation", split.validation)):
+        if config.batch_size > len(part):
+            raise ValueError(
+                f"batch_size may not exceed the {len(part)} {name} images; got {config.batch_size}"
+            )
+    side = min(split.train.images.shape[1:])
+    for name, pixels in (("shift", config.shift), ("erase", config.erase)):
+        if pixels >= side:  # nothing would be left of an image
+            raise ValueError(f"{name} must be below the images' {side} pixels; got {pixels}")
+    counts = np.unique(split.train.labels, return_counts=True)[1]
+    if config.batch_classes is not None:
+        _check_classes(config, config.batch_classes, len(counts), int(counts.min()))
+    if config.loss in METRIC_LOSSES and counts.max() < 2:
+        raise ValueError(f"{config.loss} needs 2 training images of one class; got 1 of each")
+    if np.unique(split.validation.labels, return_counts=True)[1].max() < 2:
+        raise ValueError("validation needs 2 images of one class; got 1 of each")
+
+
+def _check_classes(config: TrialConfig, wanted: int, classes: int, smallest: int) -> None:
+    """ValueError unless batches of so many classes can be had of these, whose smallest has so
+    many images."""
+    if wanted > classes:
+        raise ValueError(f"batch_classes may not exceed the {classes} classes; got {wanted}")
+    each = config.batch_size // wanted
+    if each > smallest:
+        raise ValueError(
+            f"batch_size / batch_classes may not exceed the {smallest} images of the "
+            f"smallest class; got {each}"
+        )
+
+
 def draw_order(labels: Tensor, config: TrialConfig, generator: torch.Generator) -> Tensor:
     """The rows that each step of an epoch takes, (steps, batch_size) int64 on the CPU.
 
@@ -58,15 +93,7 @@ def draw_order(labels: Tensor, config: TrialConfig, generator: torch.Generator) 
         return torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size)
     classes, counts = labels.unique(return_counts=True)
     each = size // config.batch_classes
-    if config.batch_classes > len(classes):
-        raise ValueError(
-            f"batch_classes may not exceed the {len(classes)} classes; got {config.batch_classes}"
-        )
-    if each > counts.min():
-        raise ValueError(
-            f"batch_size / batch_classes may not exceed the {int(counts.min())} images of the "
-            f"smallest class; got {each}"
-        )
+    _check_classes(config, config.batch_classes, len(classes), int(counts.min()))
     chosen = torch.rand(steps, len(classes), generator=generator).argsort(dim=1)
     chosen = chosen[:, : config.batch_classes]
     rows = torch.empty(steps, config.batch_classes, each, dtype=torch.int64)

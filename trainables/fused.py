@@ -21,11 +21,11 @@ from trainables.compiled import compiled
 def conv_pool_relu(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`relu(max_pool2d(conv2d(images, weight, bias, padding=1), 2))`, to rounding.
 
-    Among equal numbers the first is the maximum, and where all are <= 0 no gradient passes, as in
-    torch. Images get no gradient; there is no second derivative.
+    Among equal numbers the first is the maximum, NaN is larger than any number, and where all are
+    <= 0 no gradient passes, as in torch. Images get no gradient; there is no second derivative.
 
     Args:
-        images: (B, 1, H, W), on the CPU; float32 or float64, as are weight and bias.
+        images: (B, 1, H, W), H and W >= 2, on the CPU; float32 or float64, as weight and bias are.
         weight: (C, 1, 3, 3).
         bias: (C,).
 
@@ -35,14 +35,17 @@ def conv_pool_relu(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Raises:
         ValueError: shapes or dtypes are not as described, or the images want a gradient.
     """
-    if images.ndim != 4 or images.shape[1] != 1 or weight.shape != (len(bias), 1, 3, 3):
+    fit = images.ndim == 4 and images.shape[1] == 1 and min(images.shape[2:]) >= 2
+    if not fit or bias.ndim != 1 or weight.shape != (len(bias), 1, 3, 3):
         raise ValueError(
-            "images must be (B, 1, H, W), weight (C, 1, 3, 3) and bias (C,); "
+            "images must be (B, 1, H, W), H and W >= 2, weight (C, 1, 3, 3) and bias (C,); "
             f"got {tuple(images.shape)}, {tuple(weight.shape)} and {tuple(bias.shape)}"
         )
-    if not images.dtype == weight.dtype == bias.dtype:
+    wide = images.dtype in (torch.float32, torch.float64)
+    if not (wide and images.dtype == weight.dtype == bias.dtype):
         kinds = f"{images.dtype}, {weight.dtype} and {bias.dtype}"
-        raise ValueError(f"images, weight and bias must be of one dtype; got {kinds}")
+        law = "images, weight and bias must be of one dtype, float32 or float64"
+        raise ValueError(f"{law}; got {kinds}")
     if images.requires_grad:
         raise ValueError("images get no gradient here; got images with requires_grad")
     pooled: Tensor = _ConvPoolReLU.apply(images, weight, bias)
@@ -116,11 +119,11 @@ def _forward(
                             a2 += tap * p[y + 1][x]
                             a3 += tap * p[y + 1][x + 1]
                     most, which = a0, np.int32(0)
-                    if a1 > most:
+                    if a1 > most or a1 != a1:
                         most, which = a1, np.int32(1)
-                    if a2 > most:
+                    if a2 > most or a2 != a2:
                         most, which = a2, np.int32(2)
-                    if a3 > most:
+                    if a3 > most or a3 != a3:
                         most, which = a3, np.int32(3)
                     most += bias[c]
                     if most <= 0:

@@ -8,7 +8,6 @@ supported.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -18,9 +17,11 @@ import torch
 from torch import Tensor
 
 from trainables import losses_by_block, losses_by_row
-from trainables.retrieval import squared_distances
+from trainables.config import NUMERATORS, REDUCTIONS
+from trainables.laws import integer, one_of
+from trainables.losses_laws import ValueAndSlopes
+from trainables.retrieval import checked_rows, squared_distances
 
-ValueAndSlopes = tuple[Tensor, Tensor]
 Kernel = Callable[[Tensor, Tensor], ValueAndSlopes]
 
 
@@ -43,23 +44,22 @@ def smooth_ap_loss(
 
     averaged over the anchors that have a positive and a negative; 0 when there is none. "paper"
     tends to 1 - AP as tau -> 0 where distances differ. The result is float32, or float64 for
-    float64 embeddings.
+    float64 embeddings; it and its gradient are NaN if a distance of the batch, or a distance over
+    tau, is NaN or infinite.
 
     Args:
-        embeddings: (B, D), floating; bfloat16 and float16 are computed in float32.
+        embeddings: (B, D), B >= 1, floating; bfloat16 and float16 are computed in float32.
         labels: (B,), integers, in any order and numbers.
-        tau: temperature, in units of squared distance: for unit vectors, twice that of similarity.
-        anchors: how many of the first samples rank the batch; None: all.
+        tau: temperature, in units of squared distance: for unit vectors, twice that of similarity;
+            > 0, and a normal number of float32.
+        anchors: how many of the first samples rank the batch, an integer >= 1; None: all.
         numerator: which of the two losses above.
 
     Raises:
-        ValueError: an argument is not as described, or not tau > 0, or not anchors >= 1.
+        ValueError: an argument is not as described.
     """
-    if not (math.isfinite(tau) and tau > 0):
-        raise ValueError(f"tau must be finite and > 0, got {tau}")
-    if numerator not in ("paper", "seed"):
-        raise ValueError(f"numerator must be 'paper' or 'seed', got {numerator!r}")
-    kernel = partial(_on(embeddings).smooth_ap, tau=tau, seed=numerator == "seed")
+    one_of("numerator", numerator, NUMERATORS)
+    kernel = partial(_kernels(embeddings).smooth_ap, tau=tau, seed=numerator == "seed")
     return _ranking_loss(kernel, embeddings, labels, anchors)
 
 
@@ -74,13 +74,14 @@ def triplet_loss(
     """Triplet loss over every (anchor, positive, negative) of a batch: a scalar.
 
     A triplet's hinge is max(0, d_p - d_n + margin), with squared distances to the anchor
-    (Schroff et al., CVPR 2015, arXiv 1503.03832, eq. 2).
+    (Schroff et al., CVPR 2015, arXiv 1503.03832, eq. 2). The loss and its gradient are NaN if a
+    distance of the batch, or a distance and margin, is NaN or infinite.
 
     Args:
-        embeddings: (B, D), floating; bfloat16 and float16 are computed in float32.
+        embeddings: (B, D), B >= 1, floating; bfloat16 and float16 are computed in float32.
         labels: (B,), integers, in any order and numbers.
-        margin: in units of squared distance, >= 0.
-        anchors: how many of the first samples are anchors; None: all.
+        margin: in units of squared distance; 0, or > 0 and a normal number of float32.
+        anchors: how many of the first samples are anchors, an integer >= 1; None: all.
         reduction: "mean": the mean over the triplets whose hinge is > 0; "sum": the sum over an
             anchor's triplets, averaged over the anchors that have a positive and a negative. Both
             are 0 when there is nothing to average.
@@ -88,32 +89,27 @@ def triplet_loss(
     Raises:
         ValueError: an argument is not as described.
     """
-    if not (math.isfinite(margin) and margin >= 0):
-        raise ValueError(f"margin must be finite and >= 0, got {margin}")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
-    kernel = partial(_on(embeddings).triplet, margin=margin, mean=reduction == "mean")
+    one_of("reduction", reduction, REDUCTIONS)
+    kernel = partial(_kernels(embeddings).triplet, margin=margin, mean=reduction == "mean")
     return _ranking_loss(kernel, embeddings, labels, anchors)
 
 
-def _on(embeddings: Tensor) -> ModuleType:
-    """Where the kernels for the device of these embeddings are."""
+def _kernels(embeddings: Tensor) -> ModuleType:
+    """Those for the device of the embeddings, once these are some."""
+    checked_rows("embeddings", embeddings)
+    if len(embeddings) == 0:
+        raise ValueError(f"embeddings must have a row, got {tuple(embeddings.shape)}")
     return losses_by_row if embeddings.device.type == "cpu" else losses_by_block
 
 
 def _ranking_loss(
     kernel: Kernel, embeddings: Tensor, labels: Tensor, anchors: int | None
 ) -> Tensor:
-    """`kernel` of the distances from the first `anchors` samples, once the arguments are right."""
-    if embeddings.ndim != 2 or not embeddings.is_floating_point():
-        kind = f"{embeddings.dtype} {tuple(embeddings.shape)}"
-        raise ValueError(f"embeddings must be a 2-d floating tensor, got {kind}")
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.shape != embeddings.shape[:1] or not whole:
-        kind = f"{labels.dtype} {tuple(labels.shape)}"
-        raise ValueError(f"labels must be ({len(embeddings)},) integers, got {kind}")
-    if anchors is not None and anchors < 1:
-        raise ValueError(f"anchors must be >= 1, got {anchors}")
+    """`kernel`, which knows its own laws, of the distances from the first `anchors` samples."""
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"labels must be a tensor, got {type(labels).__name__}")
+    if anchors is not None:
+        anchors = integer("anchors", anchors, 1, "or None")
     # Widened once, so that the gradient is rounded to the narrow type once.
     embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
     loss: Tensor = _RankingLoss.apply(embeddings, labels, anchors, kernel)

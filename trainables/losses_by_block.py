@@ -14,11 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from trainables.losses_laws import (
+    ValueAndSlopes,
+    checked_labels,
+    checked_margin,
+    checked_tau,
+    poison,
+)
+
 #: Bytes of one (anchors, rows, samples) block: enough to hide the launches.
 BLOCK_BYTES = 1 << 28
 
 Block = tuple[Tensor, Tensor, Tensor]
-ValueAndSlopes = tuple[Tensor, Tensor]
 
 
 class _Classes:
@@ -65,10 +72,13 @@ class _Classes:
 
 
 def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> ValueAndSlopes:
-    """The smooth AP loss of distances (A, B), and its slopes (A, B) by them."""
+    """As `losses_by_row.smooth_ap`, to rounding."""
+    labels, tau = checked_labels(distances, labels), checked_tau(tau)
     classes, bound = _Classes(labels, len(distances)), BLOCK_BYTES // distances.element_size()
-    scaled = pad(distances / tau, (0, 1), value=math.inf)
-    slopes, loss = torch.zeros_like(scaled), scaled.new_zeros(())
+    scaled = distances / tau
+    hidden = loss = poison(scaled)
+    scaled = pad(scaled, (0, 1), value=math.inf)
+    slopes = torch.zeros_like(scaled)
     weights = classes.weights(scaled.dtype) / (classes.size - 1).clamp_min(1)
     for rows, positives, negatives in classes.blocks(bound, classes.batch**2):
         mine, padded = scaled.index_select(0, rows), positives == classes.batch
@@ -82,11 +92,11 @@ def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> Valu
             for part in zip(torch.split(ranked, step, 1), torch.split(weight, step, 1), strict=True)
         ]
         values, by_ranked, by_near, by_far = zip(*parts, strict=True)
-        loss += reduce(add, values)
+        loss = loss + reduce(add, values)
         mine = torch.zeros_like(mine).scatter_(1, negatives, -reduce(add, by_far))
         mine.scatter_(1, positives, torch.cat(by_ranked, 1) - reduce(add, by_near))
         slopes.index_copy_(0, rows, mine)
-    return loss, slopes[:, :-1].div_(tau)
+    return loss, slopes[:, :-1].div_(tau).add_(hidden)
 
 
 def _smooth_ranks(
@@ -119,9 +129,10 @@ def _sigmoid_slopes(weight: Tensor, sigmoid: Tensor) -> Tensor:
 
 
 def triplet(distances: Tensor, labels: Tensor, margin: float, mean: bool) -> ValueAndSlopes:
-    """The triplet loss of distances (A, B), and its slopes (A, B) by them."""
+    """As `losses_by_row.triplet`, to rounding."""
+    labels, margin = checked_labels(distances, labels), checked_margin(margin)
     classes, bound = _Classes(labels, len(distances)), BLOCK_BYTES // distances.element_size()
-    padded = pad(distances, (0, 1), value=math.inf)
+    hidden, padded = poison(distances + margin), pad(distances, (0, 1), value=math.inf)
     slopes = torch.zeros_like(padded)
     loss, violating = (torch.zeros((), dtype=torch.float64, device=labels.device),) * 2
     weights = torch.ones_like(padded[:, 0]) if mean else classes.weights(padded.dtype)
@@ -134,7 +145,7 @@ def triplet(distances: Tensor, labels: Tensor, margin: float, mean: bool) -> Val
         mine = torch.zeros_like(mine).scatter_(1, negatives, -by_far)
         slopes.index_copy_(0, rows, mine.scatter_(1, positives, by_near).mul_(weight))
     scale = 1 / violating.clamp_min(1) if mean else torch.ones_like(violating)
-    return (loss * scale).to(distances.dtype), slopes[:, :-1].mul_(scale)
+    return (loss * scale).to(distances.dtype) + hidden, slopes[:, :-1].mul_(scale).add_(hidden)
 
 
 def _hinges(near: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor]:

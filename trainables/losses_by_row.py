@@ -13,29 +13,47 @@ import torch
 from torch import Tensor
 
 from trainables.compiled import compiled
-
-ValueAndSlopes = tuple[Tensor, Tensor]
+from trainables.losses_laws import ValueAndSlopes, checked_labels, checked_margin, checked_tau
 
 #: exp(+-this) is finite and not 0 in float64.
 LARGEST_EXPONENT = 700.0
 
 
 def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> ValueAndSlopes:
-    """The smooth AP loss of distances (A, B), and its slopes (A, B) by them."""
-    slopes = torch.zeros_like(distances)
+    """The smooth AP loss of distances (A, B), and its slopes (A, B) by them.
+
+    All are NaN if a distance, or a distance over tau, is NaN or infinite in the distances' dtype.
+    """
+    labels, tau = checked_labels(distances, labels), checked_tau(tau)
+    slopes, number = torch.zeros_like(distances), torch.finfo(distances.dtype)
     # Beyond log(B / eps) of all of an anchor's positives, a logistic is 0 or 1 within eps / B, so
     # leaving such negatives out moves Sn by less than eps in all, and a slope by less than
     # eps / tau: what rounding moves them by.
-    reach = math.log(distances.shape[1] / torch.finfo(distances.dtype).eps)
-    arrays = distances.numpy(), labels.long().numpy(), slopes.numpy()
-    return distances.new_tensor(_smooth_ap(*arrays, tau, reach, seed)), slopes
+    reach = math.log(max(1, distances.shape[1]) / number.eps)
+    arrays, most = (distances.numpy(), labels.numpy(), slopes.numpy()), number.max * min(1, tau)
+    return distances.new_tensor(_smooth_ap(*arrays, most, tau, reach, seed)), slopes
 
 
 def triplet(distances: Tensor, labels: Tensor, margin: float, mean: bool) -> ValueAndSlopes:
-    """The triplet loss of distances (A, B), and its slopes (A, B) by them."""
-    slopes = torch.zeros_like(distances)
-    arrays = distances.numpy(), labels.long().numpy(), slopes.numpy()
-    return distances.new_tensor(_triplet(*arrays, margin, mean)), slopes
+    """The triplet loss of distances (A, B), and its slopes (A, B) by them.
+
+    All are NaN if a distance and margin are NaN or infinite in the distances' dtype.
+    """
+    labels, margin = checked_labels(distances, labels), checked_margin(margin)
+    slopes, most = torch.zeros_like(distances), torch.finfo(distances.dtype).max - margin
+    arrays = distances.numpy(), labels.numpy(), slopes.numpy()
+    return distances.new_tensor(_triplet(*arrays, most, margin, mean)), slopes
+
+
+@compiled
+def _poison(distances: np.ndarray, most: float) -> float:
+    """0, but NaN if a distance is NaN or larger than `most`."""
+    anchors, batch = distances.shape
+    beyond = 0
+    for a in range(anchors):
+        for j in range(batch):
+            beyond += not abs(distances[a, j]) <= most
+    return np.nan if beyond else 0.0
 
 
 @compiled
@@ -54,11 +72,12 @@ def _smooth_ap(
     distances: np.ndarray,
     labels: np.ndarray,
     slopes: np.ndarray,
+    most: float,
     tau: float,
     reach: float,
     seed: bool,
 ) -> float:
-    """The loss; adds to slopes. With R = 1 + Sp + Sn, the quotient rule gives
+    """The loss; writes the slopes, given as 0. With R = 1 + Sp + Sn, the quotient rule gives
 
         "paper", Sn / R:        d/dSn = (1 + Sp) / R^2,  d/dSp = -Sn / R^2
         "seed",  (1 + Sn) / R:  d/dSn = Sp / R^2,        d/dSp = -(1 + Sn) / R^2
@@ -90,7 +109,7 @@ def _smooth_ap(
                 end += 1
         moved[:end] = 0
         # One exponential for each distance, where its range allows, instead of one for each pair.
-        middle = (low + high) / 2
+        middle = low / 2 + high / 2
         narrow = high - low + 2 * reach < 2 * LARGEST_EXPONENT
         if narrow:
             for k in range(end):
@@ -112,9 +131,10 @@ def _smooth_ap(
             moved[p] += mine
         for k in range(end):
             slopes[a, columns[k]] = moved[k] / tau
-    counted = max(counted, 1)
+    hidden, counted = _poison(distances, most), max(counted, 1)
     slopes /= counted
-    return total / counted
+    slopes += hidden
+    return total / counted + hidden
 
 
 @compiled
@@ -141,9 +161,14 @@ def _slopes(weight: float, logistics: np.ndarray, moved: np.ndarray) -> float:
 
 @compiled
 def _triplet(
-    distances: np.ndarray, labels: np.ndarray, slopes: np.ndarray, margin: float, mean: bool
+    distances: np.ndarray,
+    labels: np.ndarray,
+    slopes: np.ndarray,
+    most: float,
+    margin: float,
+    mean: bool,
 ) -> float:
-    """The loss; adds to slopes.
+    """The loss; writes the slopes, given as 0.
 
     With d_p + margin sorted, a negative's hinges are those from some place on, found by bisection,
     and sum to (sum of those) - (how many) d_n: O((P + N) log P) an anchor instead of P N. Sums are
@@ -179,6 +204,7 @@ def _triplet(
         for k in range(many):
             begun += starts[k]
             slopes[a, positives[order[k]]] = begun
-    averaged = max(violating if mean else counted, 1)
+    hidden, averaged = _poison(distances, most), max(violating if mean else counted, 1)
     slopes /= averaged
-    return total / averaged
+    slopes += hidden
+    return total / averaged + hidden

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.retrieval import distance_chunks, rank
+from trainables.retrieval import checked_index, checked_rows, distance_chunks, rank
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -69,7 +69,7 @@ def evaluate_retrieval(
 
     Args:
         queries, gallery: (Q, D) and (G, D), floating, of one dtype and device, finite.
-        query_labels, gallery_labels: (Q,) and (G,), integers, any numbers.
+        query_labels, gallery_labels: (Q,) and (G,), integers, any numbers of int64.
         query_index: (Q,) integers, each query's own row of the gallery, left out of its ranking
             by index, not by distance; None: no query is in the gallery.
 
@@ -77,12 +77,16 @@ def evaluate_retrieval(
         ValueError: an argument is not as described, or no query has a relevant item.
     """
     queries, gallery = _tensor(queries), _tensor(gallery)
-    own = None if query_index is None else _tensor(query_index).to(gallery.device)
+    checked_rows("queries", queries)
+    checked_rows("gallery", gallery)
     mine = _labels("query_labels", query_labels, len(queries))
     theirs = _labels("gallery_labels", gallery_labels, len(gallery))
     if 0 in (len(mine), len(theirs)):
         law = "queries and gallery must have a row each"
         raise ValueError(f"{law}, got {len(mine)} and {len(theirs)}")
+    own = None if query_index is None else _tensor(query_index)
+    if own is not None:
+        own = checked_index(own, len(queries), len(gallery)).to(gallery.device)
     # One pool for all chunks: each new thread would keep memory of its own.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         judge = partial(_judge_numpy, pool) if gallery.device.type == "cpu" else _judge_torch
@@ -188,4 +192,6 @@ def _labels(name: str, labels: Tensor | NDArray[Any], items: int) -> Tensor:
     array = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if array.shape != (items,) or array.dtype.kind not in "iu":
         raise ValueError(f"{name} must be ({items},) integers, got {array.dtype} {array.shape}")
+    if array.dtype == np.uint64 and array.max(initial=0) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must be numbers of int64, got {array.max()}")
     return torch.from_numpy(array.astype(np.int64))

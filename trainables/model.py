@@ -65,14 +65,15 @@ class SeedCNN(nn.Module):
         return unit_length(features) @ unit_length(self.classifier.weight).T / temperature
 
 
-NETWORKS: dict[str, Callable[[], SeedCNN]] = {"seed_cnn": SeedCNN}
+NETWORKS: dict[str, Callable[[int], SeedCNN]] = {"seed_cnn": SeedCNN}
 
 
-def build(network: str, seed: int) -> SeedCNN:
-    """A fresh network whose weights depend on `seed` alone; the global random state stays."""
+def build(network: str, seed: int, classes: int = 10) -> SeedCNN:
+    """A fresh network whose weights depend on `seed` alone, those before the classifier whatever
+    the number of classes; the global random state stays."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[network]()
+        return NETWORKS[network](classes)
 
 
 def unit_length(features: Tensor) -> Tensor:

@@ -9,6 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.laws import integer
+
+FLOATS = frozenset((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+INTEGERS = frozenset(
+    getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)
+)
+
 #: Distances held at once, in elements of (queries, gallery): 64 MiB of float32.
 CHUNK_ELEMENTS = 1 << 24
 
@@ -24,10 +31,8 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: `x` or `y` is not 2-d floating, or their D differ.
     """
-    for name, rows in (("x", x), ("y", y)):
-        if rows.ndim != 2 or not rows.is_floating_point():
-            kind = f"{rows.dtype} {tuple(rows.shape)}"
-            raise ValueError(f"{name} must be a 2-d floating tensor, got {kind}")
+    checked_rows("x", x)
+    checked_rows("y", y)
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"x and y must have the same D, got {x.shape[1]} and {y.shape[1]}")
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
@@ -54,7 +59,7 @@ def distance_chunks(
     """
     _check_embeddings(queries, gallery)
     if query_index is not None:
-        query_index = _checked_index(query_index, len(queries), len(gallery)).to(gallery.device)
+        query_index = checked_index(query_index, len(queries), len(gallery)).to(gallery.device)
     step = max(1, CHUNK_ELEMENTS // max(1, len(gallery)))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
@@ -94,16 +99,16 @@ def nearest(
 
     Args:
         queries, gallery: (Q, D) and (G, D), floating, of one dtype and device, finite.
-        k: from 1 to the number of gallery rows, the query's own not counted.
+        k: an integer from 1 to the number of gallery rows, the query's own not counted.
         query_index: (Q,) integers, each query's own row of the gallery, left out of its
             neighbours; None: no query is in the gallery.
 
     Raises:
         ValueError: an argument is not as described.
     """
-    most = len(gallery) - (query_index is not None)
-    if not 1 <= k <= most:
-        raise ValueError(f"k must be from 1 to {most}, the gallery rows to rank, got {k}")
+    k, most = integer("k", k, 1), len(gallery) - (query_index is not None)
+    if k > most:
+        raise ValueError(f"k may not exceed the {max(most, 0)} gallery rows to rank, got {k}")
     neighbours = np.empty((len(queries), k), dtype=np.int64)
     with torch.no_grad():
         for rows, distances in distance_chunks(queries, gallery, query_index):
@@ -121,12 +126,19 @@ def _first(distances: Tensor, k: int) -> NDArray[np.int64]:
     return item[order[starts[:, None] + np.arange(k)]]
 
 
+def checked_rows(name: str, rows: Tensor) -> str:
+    """What is known to be 2-d floating by its name, in words for other laws: dtype and shape."""
+    kind = f"{rows.dtype} {tuple(rows.shape)}" if isinstance(rows, Tensor) else str(type(rows))
+    if not (isinstance(rows, Tensor) and rows.ndim == 2 and rows.dtype in FLOATS):
+        law = f"{name} must be a 2-d tensor of float64, float32, bfloat16 or float16"
+        raise ValueError(f"{law}, got {kind}")
+    return kind
+
+
 def _check_embeddings(queries: Tensor, gallery: Tensor) -> None:
     """Raise ValueError unless every squared distance will be finite."""
     for name, rows in (("queries", queries), ("gallery", gallery)):
-        kind = f"{rows.dtype} {tuple(rows.shape)}"
-        if rows.ndim != 2 or not rows.is_floating_point():
-            raise ValueError(f"{name} must be 2-d floating, got {kind}")
+        kind = checked_rows(name, rows)
         if rows.shape[1:] != gallery.shape[1:] or rows.dtype != gallery.dtype:
             law = "queries and gallery must have the same D and dtype"
             raise ValueError(f"{law}, got {kind} and {gallery.dtype} {tuple(gallery.shape)}")
@@ -138,13 +150,14 @@ def _check_embeddings(queries: Tensor, gallery: Tensor) -> None:
             raise ValueError(f"{law}, got row {int(bad.nonzero()[0])}: {rows[bad][0].tolist()}")
 
 
-def _checked_index(query_index: Tensor, queries: int, gallery: int) -> Tensor:
+def checked_index(query_index: Tensor, queries: int, gallery: int) -> Tensor:
     """`query_index` as int64, once it is known to be one gallery row for each query."""
     kind = f"{query_index.dtype} {tuple(query_index.shape)}"
-    if query_index.shape != (queries,) or query_index.is_floating_point():
+    if query_index.shape != (queries,) or query_index.dtype not in INTEGERS:
         raise ValueError(f"query_index must be ({queries},) integers, got {kind}")
-    outside = query_index[(query_index < 0) | (query_index >= gallery)]
+    rows = query_index.long()
+    outside = rows[(rows < 0) | (rows >= gallery)]
     if len(outside):
         law = f"query_index must be gallery rows, 0 to {gallery - 1}"
         raise ValueError(f"{law}, got {int(outside[0])}")
-    return query_index.long()
+    return rows

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trainables.batches import change, draw_changes, draw_order
-from trainables.config import TrialConfig
+from trainables.batches import change, check_room, draw_changes, draw_order
+from trainables.config import SOFTMAX_LOSSES, TrialConfig
 from trainables.data import LabelledImages, Split, scale
 from trainables.losses import smooth_ap_loss, triplet_loss
 from trainables.metrics import evaluate_retrieval
@@ -33,7 +34,8 @@ EMBEDDING_BATCH = 1_000  # images at a time where no gradient is needed
 
 
 class DivergedError(RuntimeError):
-    """A loss that is not finite; the message has the step, the configuration, the last finite."""
+    """A loss that is not finite, or features whose length is not; the message has the step, the
+    configuration and the last finite loss."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,18 @@ class TrainingRun:
 
     Args:
         config: the trial.
-        split: training and validation images.
+        split: training and validation images; the classifier has an output for each class of it.
         device: `cpu` or `cuda`; the images are resident on it.
 
     Raises:
-        ValueError: a batch is larger than the training or the validation part, or cannot have the
-            classes that it is to have.
-        DivergedError: while iterating, when a loss is not finite.
+        ValueError: the data does not hold what the configuration takes of it.
+        DivergedError: while iterating, when a loss or the length of an image's features is not
+            finite.
     """
 
     def __init__(self, config: TrialConfig, split: Split, device: str = "cpu") -> None:
-        for name, part in (("training", split.train), ("validation", split.validation)):
-            if config.batch_size > len(part):
-                raise ValueError(
-                    f"batch_size may not exceed the {len(part)} {name} images; "
-                    f"got {config.batch_size}"
-                )
+        check_room(config, split)
+        split = split.renumbered()
         self.config = config
         self.epoch = 0
         self.device = torch.device(device)
@@ -90,15 +88,14 @@ class TrainingRun:
         self.precision = resolve_precision(config.precision, self.device)
         self.images, self.labels = split.train.tensors(self.device)
         self.val_images, self.val_labels = split.validation.tensors(self.device)
-        self.network = build(config.network, config.seed).to(self.device)
+        network = build(config.network, config.seed, len(split.classes))
+        self.network = network.to(self.device)
         self.optimizer = _optimizer(config, self.network)
         self.steps_per_epoch = len(split.train) // config.batch_size
         self.schedule = _schedule(config, self.optimizer, config.epochs * self.steps_per_epoch)
         self.average = _average(config, self.network)
         self.order = torch.Generator().manual_seed(config.seed)  # of the images, on the CPU
-        self.changes = torch.Generator().manual_seed(config.seed)
-        if config.batch_classes is not None:  # what it cannot hold is said at the door
-            draw_order(torch.from_numpy(split.train.labels), config, torch.Generator())
+        self.changes = torch.Generator().manual_seed(_stream(config.seed, 1))
         self.last_finite: float | None = None
 
     def __iter__(self) -> Iterator[EpochMetrics]:
@@ -148,6 +145,9 @@ class TrainingRun:
         state = read_checkpoint(path)
         if state["config"] != self.config.to_dict():
             raise ValueError(f"checkpoint {path} belongs to {state['config']}, not to this trial")
+        mine, theirs = len(self.network.classifier.bias), len(state["trained"]["classifier.bias"])
+        if mine != theirs:
+            raise ValueError(f"checkpoint {path} must be of {mine} classes; it is of {theirs}")
         self.epoch = state["epoch"]
         self.last_finite = state["last_finite"]
         self.network.load_state_dict(state["trained"])
@@ -194,7 +194,7 @@ class TrainingRun:
             return network(scale(images))
 
     def _loss(self, network: SeedCNN, features: Tensor, labels: Tensor) -> Tensor:
-        if self.config.loss == "cross_entropy":
+        if self.config.loss in SOFTMAX_LOSSES:
             logits = network.logits(features, self.config.temperature)
             smoothing = self.config.label_smoothing or 0.0
             return F.cross_entropy(logits, labels, label_smoothing=smoothing)
@@ -213,6 +213,9 @@ class TrainingRun:
             for i in starts
         ]
         val_loss = self._finite_mean(torch.stack(losses), "validation")
+        lengths = features.square().sum(1)
+        if not lengths.isfinite().all():  # which unit length would hide, as a vector of zeros
+            raise self._diverged("an image's features became too long for float32", "at its end")
         embeddings = unit_length(features)
         itself = torch.arange(len(embeddings), device=self.device)
         result = evaluate_retrieval(
@@ -228,10 +231,13 @@ class TrainingRun:
         step = int(finite.int().argmin())
         if step > 0:
             self.last_finite = float(losses[step - 1])
-        raise DivergedError(
-            f"the {part} loss became {float(losses[step])} in epoch {self.epoch + 1}, "
-            f"step {step + 1} of {len(losses)}; the last finite value was {self.last_finite}; "
-            f"configuration: {self.config.describe()}"
+        what = f"the {part} loss became {float(losses[step])}"
+        raise self._diverged(what, f"step {step + 1} of {len(losses)}")
+
+    def _diverged(self, what: str, where: str) -> DivergedError:
+        return DivergedError(
+            f"{what} in epoch {self.epoch + 1}, {where}; the last finite value was "
+            f"{self.last_finite}; configuration: {self.config.describe()}"
         )
 
 
@@ -295,9 +301,18 @@ def load_network(path: Path) -> tuple[TrialConfig, SeedCNN]:
     """The configuration and the trained network of a checkpoint."""
     state = read_checkpoint(path)
     config = TrialConfig.from_dict(state["config"])
-    network = build(config.network, config.seed)
+    classes = len(state["network"]["classifier.bias"])
+    network = build(config.network, config.seed, classes)
     network.load_state_dict(state["network"])
     return config, network.eval()
+
+
+def _stream(seed: int, number: int) -> int:
+    """The seed of one of several streams of random numbers, independent of `seed`'s own.
+
+    That one draws the initial weights and, anew from its beginning, the order of the images.
+    """
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def _optimizer(config: TrialConfig, network: nn.Module) -> torch.optim.Optimizer:
@@ -319,7 +334,7 @@ def _average(config: TrialConfig, network: nn.Module) -> AveragedModel | None:
 def _schedule(
     config: TrialConfig, optimizer: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    rising = round(config.warmup * steps)
+    rising = min(round(config.warmup * steps), steps - 1)
 
     def factor(step: int) -> float:
         if step < rising:

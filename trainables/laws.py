@@ -1,0 +1,46 @@
+"""The laws that arguments are held to, one at a time; an error states the law and the value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any
+
+#: The least and the largest normal number of float32, in which weights and losses are computed.
+LEAST, MOST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+
+
+def number(name: str, value: Any, law: str, holds: Callable[[Any], bool]) -> float:
+    """`value` as a float, once it is a real number that `holds`, and 0 or normal in float32."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not (real and abs(value) < float("inf") and holds(value)):
+        raise ValueError(f"{name} must be a finite number {law}; got {value!r}")
+    if value != 0 and not LEAST <= abs(value) <= MOST:
+        law = f"a normal number of float32 ({LEAST:.2g} to {MOST:.2g})"
+        raise ValueError(f"{name} must be {law}; got {value!r}")
+    return float(value)
+
+
+def integer(
+    name: str, value: Any, least: int, alternative: str = "", *, most: int = 2**31 - 1
+) -> int:
+    """`value` as an int, once it is an integer from `least` to `most`."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (whole and value >= least):
+        law = f"an integer >= {least} {alternative}".rstrip()
+        raise ValueError(f"{name} must be {law}; got {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}; got {value!r}")
+    return int(value)
+
+
+def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuses what is not one of the allowed words."""
+    if not (isinstance(value, str) and value in allowed):
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+
+
+def truth(name: str, value: Any) -> None:
+    """Refuses what is not True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}")
