@@ -23,6 +23,14 @@ MAY_CHANGE = (
 )
 
 
+LEAST_SHARE = 1e-4  # of a CPU or GPU: Ray counts them in whole steps of this
+
+
+def steps(amount: float) -> int:
+    """An amount of CPUs or GPUs in Ray's steps, rounded down as Ray does."""
+    return int(amount * 10_000)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a study is asked for.
@@ -80,17 +88,19 @@ class Plan:
         for name, least in (("num_samples", 1), ("max_epochs", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise StudyError(f"{name} must be >= {least}; got {getattr(self, name)}")
-        if self.seed + self.confirm_seeds >= 2**63:
-            raise StudyError(f"seed must be below 2**63; got {self.seed}")
+        if self.seed + self.confirm_seeds >= 2**32:  # torch's generators use no more of a seed
+            raise StudyError(f"seed must be below 2**32; got {self.seed}")
         if self.confirm_seeds < 0 or self.confirm_seeds == 1:
             raise StudyError(f"confirm_seeds must be >= 2, or 0; got {self.confirm_seeds}")
         if self.confirm_epochs is not None and self.confirm_epochs < 1:
             raise StudyError(f"confirm_epochs must be >= 1; got {self.confirm_epochs}")
-        if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial > 0):
-            raise StudyError(f"cpus_per_trial must be > 0; got {self.cpus_per_trial}")
+        if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial >= LEAST_SHARE):
+            law = f"cpus_per_trial must be >= {LEAST_SHARE}, the least that Ray counts"
+            raise StudyError(f"{law}; got {self.cpus_per_trial}")
         share = self.gpus_per_trial
-        if share is not None and not (0 <= share <= 1 or (share > 1 and share % 1 == 0)):
-            raise StudyError(f"gpus_per_trial must be in [0, 1] or a whole number; got {share}")
+        if share and not (LEAST_SHARE <= share <= 1 or (share > 1 and share % 1 == 0)):
+            law = f"gpus_per_trial must be 0, in [{LEAST_SHARE}, 1] or a whole number"
+            raise StudyError(f"{law}; got {share}")
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
 

@@ -17,7 +17,15 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from study.results import UNFINISHED, TrialRecord
-from study.search_space import distributions, params, reference, sample, starts
+from study.search_space import (
+    SPACE,
+    Space,
+    default,
+    distributions,
+    params,
+    sample,
+    starts,
+)
 
 SEARCHES = ("tpe", "random")
 STARTUP_TRIALS = 6  # before TPE models what it has seen: few, as a study of an evening is small
@@ -68,6 +76,7 @@ class Searches:
     that is continued goes on as if it had not been interrupted.
 
     Args:
+        space: what is searched; of the data in use, by `search_space.fitted`.
         records: the trials of a study that is continued, in order; none for a new one. The
             storage must be empty: it is filled from these.
     """
@@ -81,13 +90,14 @@ class Searches:
         seed: int,
         precision: str = "auto",
         kind: str = "tpe",
+        space: Space = SPACE,
         storage: BaseStorage | None = None,
         records: Sequence[TrialRecord] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.seed, self.kind = seed, kind
+        self.seed, self.kind, self.space = seed, kind, space
         self.base = {
-            loss: reference(loss, epochs=epochs, seed=seed, precision=precision) for loss in losses
+            loss: default(loss, epochs=epochs, seed=seed, precision=precision) for loss in losses
         }
         self.turns = [loss for _ in range(num_samples) for loss in losses]
         self.studies = {loss: _new_study(loss, storage) for loss in losses}
@@ -101,11 +111,11 @@ class Searches:
             return None
         loss = self.turns[len(self.asked)]
         study, number = self.studies[loss], len(self.studies[loss].get_trials(deepcopy=False))
-        for start in starts(self.base[loss])[number : number + 1]:
-            study.enqueue_trial(params(start))
+        for start in starts(self.base[loss], self.space)[number : number + 1]:
+            study.enqueue_trial(params(start, self.space))
         study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
         trial = study.ask()
-        record = TrialRecord(f"{loss}-{number:03d}", sample(trial, self.base[loss]))
+        record = TrialRecord(f"{loss}-{number:03d}", sample(trial, self.base[loss], self.space))
         record.search_state = study.get_trials(deepcopy=False)[number].system_attrs
         self.asked[record.trial_id] = trial
         return record
@@ -136,8 +146,8 @@ class Searches:
             optuna.trial.create_trial(
                 state=state,
                 value=max(values.values()) if state is TrialState.COMPLETE else None,
-                params=params(record.config),
-                distributions=distributions(record.config),
+                params=params(record.config, self.space),
+                distributions=distributions(record.config, self.space),
                 intermediate_values=values,
                 system_attrs=record.search_state,
             )

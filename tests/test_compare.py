@@ -15,13 +15,15 @@ import pytest
 from filelock import FileLock
 
 from study import compare_losses, runner
+from study.images import SMOKE_VALIDATION
 from study.results import Study
-from study.runner import SMOKE_VALIDATION
-from tests.test_resume import epochs_done, wait_for
+from tests.conftest import PATIENCE
+from tests.test_resume import epochs_done
 from tests.test_study import ROOT
 from trainables.config import LOSSES, REFERENCES
 from trainables.data import load_split, slice_of
-from trainables.train import TrainingRun
+from trainables.ledger import LEDGER, entries
+from trainables.train import TrainingRun, load_network
 
 OPTIONS = ("--smoke-test", "--num-samples", "2", "--max-epochs", "2", "--confirm-seeds", "2")
 SMALL = SMOKE_VALIDATION  # training images
@@ -38,8 +40,8 @@ sys.addaudithook(spy)
 """
 COMPARE = f"""
 import os, signal, sys
-from study import compare_losses, final_test, results, runner
-runner.SMOKE_TRAIN = {SMALL}
+from study import compare_losses, final_test, images, results
+images.SMOKE_TRAIN = {SMALL}
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -54,6 +56,14 @@ def replace_or_die(source, target):
         die()
     replace(source, target)
 results.os.replace = replace_or_die
+"""
+DIE_AFTER_AN_EPOCH = """
+replace = os.replace
+def replace_and_die(source, target):
+    replace(source, target)
+    if "{part}/trials/" in str(target) and "val_map" in open(target).read():
+        die()
+results.os.replace = replace_and_die
 """
 DIE_WHEN_TESTING = """
 evaluate, left = final_test.evaluate, [2]
@@ -93,7 +103,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Holds a finished comparison, its output, and what its processes read."""
     storage = tmp_path_factory.mktemp("compare")
     process = start(storage, *OPTIONS)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     (storage / "output").write_text(output)
     return storage
@@ -116,7 +126,7 @@ def test_all_four_steps(folder: Path, storage: Path) -> None:
     ]
     assert frozen["seeds"] == [1, 2]
     runs = {trial.trial_id: trial for trial in confirmation.trials}
-    assert len(runs) == 12
+    assert len(runs) == 2 * (len(LOSSES) + len(REFERENCES))
     for loss in LOSSES:
         trials = [trial for trial in sweep.trials if trial.loss == loss and trial.best]
         best = max(trials, key=lambda trial: trial.best["val_map"])  # type: ignore[index]
@@ -125,8 +135,9 @@ def test_all_four_steps(folder: Path, storage: Path) -> None:
         assert (row["trial_id"], row["val_map"]) == (best.trial_id, best.best["val_map"])
         for n, seed in enumerate(frozen["seeds"]):
             assert runs[f"{loss}-{n:03d}"].config == best.config.replace(seed=seed)
-            reference = REFERENCES[loss].replace(seed=seed, epochs=2)
-            assert runs[f"{loss}-{n + 2:03d}"].config == reference
+            if loss in REFERENCES:
+                reference = REFERENCES[loss].replace(seed=seed, epochs=2)
+                assert runs[f"{loss}-{n + 2:03d}"].config == reference
     assert all(run.status == "finished" and len(run.epochs) == 2 for run in runs.values())
     assert not any(trial.config.seed for trial in sweep.trials)
     table = pd.read_csv(folder / "finals" / "runs.csv").set_index("trial_id")
@@ -136,7 +147,7 @@ def test_all_four_steps(folder: Path, storage: Path) -> None:
         assert table.loc[trial_id, "best_epoch"] == run.best["epoch"]
     output = (storage / "output").read_text()
     assert output.index(frozen["rule"]) < output.index("test mAP") < output.index("corrected")
-    assert f"python analysis/report.py {folder}" in output
+    assert f"analysis/report.py {folder}" in output
 
 
 def test_only_the_driver_reads_the_test_files_and_only_for_frozen_choices(
@@ -169,7 +180,7 @@ def test_a_finished_comparison_is_shown_again_and_not_read_again(
     folder: Path, storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (runner, compare_losses):  # nothing that could train or read is reached
-        monkeypatch.setattr(module, "load_split", None, raising=False)
+        monkeypatch.setattr(module, "trained_on", None, raising=False)
     assert resume(folder) == 0
     out = capsys.readouterr().out
     table = (storage / "output").read_text().split("Test images")[1].split("The comparison")[0]
@@ -237,38 +248,37 @@ def test_killed_in_each_step_it_ends_with_the_same_choices_and_results(
     storage: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "c"
-    process = start(tmp_path, *OPTIONS)
-    wait_for(lambda: epochs_done(folder) >= 1, process)
-    process.kill()
-    process.communicate()
+    process = start(tmp_path, *OPTIONS, fault=DIE_AFTER_AN_EPOCH.format(part="c"))
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == -9, output
+    assert epochs_done(folder) >= 1
 
     process = start(tmp_path, "--resume", fault=DIE_WHEN_CHOOSING)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == -9, output
     assert not (folder / "choices.json").exists()
     assert Study.load(folder).info["status"] == "finished"
 
-    process = start(tmp_path, "--resume")
-    wait_for(lambda: epochs_done(folder / "confirmation") >= 1, process)
-    process.kill()
-    output, _ = process.communicate()
+    process = start(tmp_path, "--resume", fault=DIE_AFTER_AN_EPOCH.format(part="confirmation"))
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == -9, output
+    assert epochs_done(folder / "confirmation") >= 1
     frozen = (folder / "choices.json").read_bytes()
     assert "Best trials" not in output and not (folder / "finals").exists()
 
     process = start(tmp_path, "--resume", fault=DIE_WHEN_TESTING)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == -9, output
-    assert (folder / "finals" / "readings.jsonl").exists()
+    assert len(entries(tmp_path / LEDGER)) == 1
     assert not (folder / "finals" / "summary.csv").exists()
 
     process = start(tmp_path, "--resume")
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     assert (folder / "choices.json").read_bytes() == frozen
     undisturbed = json.loads((storage / "c" / "choices.json").read_text())
     assert json.loads(frozen)["choices"] == undisturbed["choices"]
-    log = (folder / "finals" / "readings.jsonl").read_text().splitlines()
-    reasons = [json.loads(line)["why"] for line in log]
+    reasons = [line["why"] for line in entries(tmp_path / LEDGER)]
     assert reasons == ["first reading", "the reading before was interrupted"]
     for name in ("runs", "summary", "differences"):
         pd.testing.assert_frame_equal(finals(folder, name), finals(storage / "c", name))
@@ -277,3 +287,26 @@ def test_killed_in_each_step_it_ends_with_the_same_choices_and_results(
     for name in mine.files:
         np.testing.assert_array_equal(mine[name], theirs[name])
     assert all(line.endswith("True") for line in (tmp_path / "reads").read_text().splitlines())
+
+
+def test_a_search_among_fewer_classes_asks_for_nothing_that_they_cannot_give(
+    tmp_path: Path,
+) -> None:
+    """More trials than starts, so that some are sampled; seven classes are left to train on."""
+    options = ("--smoke-test", "--num-samples", "7", "--max-epochs", "1", "--confirm-seeds", "2")
+    process = start(tmp_path, *options, "--holdout-classes", "5,7,9")
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    sweep, confirmation = Study.load(tmp_path / "c"), Study.load(tmp_path / "c" / "confirmation")
+    assert len(sweep.trials) == 7 * len(LOSSES)
+    assert {trial.status for trial in [*sweep.trials, *confirmation.trials]} == {"finished"}
+    sizes = {trial.config.batch_size for trial in sweep.trials}
+    assert {trial.config.batch_classes for trial in sweep.trials} == {None} and len(sizes) > 2
+    law = "left out of the search: batch_classes 8 (batch_classes may not exceed the 7 classes"
+    assert output.count(law) == 1
+    ranges = {row["knob"]: row["range"] for row in sweep.info["space"]}
+    assert ranges["batch_classes"] == "None"
+    for choice in sweep.best().values():
+        assert choice.checkpoint is not None
+        _, network = load_network(choice.checkpoint)
+        assert network.classifier.out_features == 7

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from study import search_space, tune_smoothap
 from study.results import Study, TrialRecord
 from study.runner import MAX_FAILURES
 from study.search import STATES
+from tests.conftest import PATIENCE
 from tests.test_study import ROOT, run
 from trainables.config import REFERENCES
 
@@ -54,12 +56,66 @@ def to_disk(path):
 exchange.to_disk = to_disk
 sys.exit(tune_smoothap.main())
 """
+# Every trial waits after so many epochs until a file is there: the test has all the time it needs.
+HOLDING = """
+import os, sys, time
+from study import runner, tune_smoothap
+from trainables.trainable import RetrievalTrial
+
+after, release = {after}, {release!r}
+
+class Held(RetrievalTrial):
+    def step(self):
+        while self.training.epoch == after and not os.path.exists(release):
+            time.sleep(0.05)
+        return super().step()
+
+runner.RetrievalTrial = Held
+"""
+RUN = """
+sys.exit(tune_smoothap.main())
+"""
+# The worker of one trial dies whenever it has had an epoch, and leaves its name.
+DYING = """
+import os, signal, sys
+from study import runner, tune_smoothap
+from trainables.trainable import RetrievalTrial
+
+left = {left!r}
+
+class Dying(RetrievalTrial):
+    def step(self):
+        if self.trial == "smooth_ap-001" and self.training.epoch == 1:
+            with open(left, "a") as file:
+                print(os.getpid(), file=file)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step()
+
+runner.RetrievalTrial = Dying
+"""
+# The driver dies at its n-th change of what lies in the study's folder.
+CRASHING = """
+import os, signal, sys
+left = [{changes}]
+
+def spy(event, arguments):
+    changes = event in ("os.rename", "os.remove", "os.mkdir", "os.link")
+    if event == "open" and isinstance(arguments[2], int):
+        changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+    if changes and {folder!r} in str(arguments[0]):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+from study import tune_smoothap
+sys.addaudithook(spy)
+"""
 LOSING_A_NODE = """
-import signal, sys, threading, time
+import signal, threading
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from study.results import Study
-from study import search_space, tune_smoothap
+from study import search_space
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 node = cluster.add_node(num_cpus=1)
@@ -75,11 +131,13 @@ def lose_the_node():
         if len(trials) > 1 and all(t.last_checkpoint_epoch >= 1 for t in trials[:2]):
             cluster.remove_node(node, allow_graceful=False)
             print("LOST A NODE", flush=True)
+            Path(release).touch()
             return
 
 threading.Thread(target=lose_the_node, daemon=True).start()
+before = signal.getsignal(signal.SIGINT)  # ignored in what a shell starts in the background
 code = tune_smoothap.main([*sys.argv[2:], "--address", cluster.address])
-assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # Ctrl-C still works
+assert signal.getsignal(signal.SIGINT) is before  # Ctrl-C still works
 sys.exit(code)
 """
 
@@ -87,8 +145,10 @@ sys.exit(code)
 TUNE = ROOT / "study/tune_smoothap.py"
 
 
-def start(*arguments: str) -> subprocess.Popen:
-    command = [sys.executable, str(TUNE), *arguments]
+def start(*arguments: str, code: str | None = None) -> subprocess.Popen:
+    """The main job in a process of its own, after this code if there is some."""
+    program = (str(TUNE),) if code is None else ("-c", code + RUN)
+    command = [sys.executable, *program, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -102,12 +162,12 @@ def epochs_done(folder: Path) -> int:
     return sum(len(record["epochs"]) for record in records(folder).values())
 
 
-def wait_for(condition: Any, process: subprocess.Popen | None = None, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Returns when the condition holds of what the process does."""
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        if process is not None and process.poll() is not None:
-            return
+        assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
 
 
@@ -152,13 +212,10 @@ def test_a_driver_killed_five_times_loses_nothing_and_runs_nothing_twice(tmp_pat
     kills = 0
     before: dict[str, dict[str, Any]] = {}
     while kills < 5:
-        process = start(*arguments)
-        target = epochs_done(folder) + dice.randint(1, 6)
-        wait_for(lambda target=target: epochs_done(folder) >= target, process)
-        time.sleep(dice.random())
-        assert process.poll() is None, process.communicate()[0]
-        process.kill()
-        process.communicate()
+        changes = dice.randint(30, 100)
+        process = start(*arguments, code=CRASHING.format(changes=changes, folder=str(folder)))
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == -9, output
         kills += 1
         assert_continued(before, records(folder))
         before = records(folder)
@@ -186,17 +243,20 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     def checkpoints() -> int:
         return sum(record["last_checkpoint_epoch"] for record in records(folder).values())
 
-    process = start("--smoke-test", "--num-samples", "1", "--max-epochs", "8", *where)
-    wait_for(lambda: checkpoints() >= 2, process)
+    release = tmp_path / "release"
+    options = ("--smoke-test", "--num-samples", "1", "--max-epochs", "8", *where)
+    process = start(*options, code=HOLDING.format(after=2, release=str(release)))
+    wait_for(lambda: checkpoints() == 2, process)
     process.kill()
     process.communicate()
-    (first,) = (Path(record["last_checkpoint"]) for record in records(folder).values())
-    process = start("--resume", *where)
-    wait_for(lambda: checkpoints() >= 4 and not first.exists(), process)
+    (first,) = (folder / record["last_checkpoint"] for record in records(folder).values())
+    process = start("--resume", *where, code=HOLDING.format(after=4, release=str(release)))
+    wait_for(lambda: checkpoints() == 4 and not first.exists(), process)
     killed = records(folder)["smooth_ap-000"]
     pid = int(killed["worker"].rsplit(":", 1)[1])
     os.kill(pid, signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
+    release.touch()
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     assert_continued({"smooth_ap-000": {**killed, "status": "running"}}, records(folder))
     (trial,) = Study.load(folder).trials
@@ -208,23 +268,13 @@ def test_a_worker_that_keeps_dying_costs_its_trial_and_no_other(tmp_path: Path) 
     """As the out-of-memory killer of the system does it, whenever the trial is tried again."""
     folder = tmp_path / "s"
     process = start(
-        *("--smoke-test", "--num-samples", "2", "--max-epochs", "9"),
+        *("--smoke-test", "--num-samples", "2", "--max-epochs", "3"),
         *("--name", "s", "--storage-path", str(tmp_path)),
+        code=DYING.format(left=str(tmp_path / "left")),
     )
-    killed: set[str] = set()
-
-    def ended() -> bool:
-        trial = records(folder).get("smooth_ap-001", {})
-        worker = trial.get("worker") or ""
-        if trial.get("status") == "running" and worker and worker not in killed:
-            killed.add(worker)
-            os.kill(int(worker.rsplit(":", 1)[1]), signal.SIGKILL)
-        return process.poll() is not None
-
-    wait_for(ended, seconds=240)
-    output, _ = process.communicate()
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
-    assert len(killed) == 1 + MAX_FAILURES
+    assert len(set((tmp_path / "left").read_text().split())) == 1 + MAX_FAILURES
     first, second = Study.load(folder).trials
     assert first.status in ("finished", "stopped_early")
     assert second.status == "failed"
@@ -242,7 +292,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     done = run("--smoke-test", "--num-samples", "3", "--max-epochs", "2", *where)
     assert done.returncode == 1, done.stdout + done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: [Errno 28] No space left on device; mend it, then: python ")
+    assert last.startswith("error: [Errno 28] No space left on device; mend it, then: ")
     assert last.endswith(f"--resume {' '.join(where)}")
     before = records(folder)
     assert list(before) == ["smooth_ap-000"]
@@ -260,7 +310,7 @@ def test_a_checkpoint_that_cannot_be_kept_stops_the_study_in_one_line(tmp_path: 
     where = ("--name", "s", "--storage-path", str(tmp_path))
     options = ("--smoke-test", "--num-samples", "1", "--max-epochs", "2", *where)
     command = [sys.executable, "-c", LOSING_A_CHECKPOINT, *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: OSError: [Errno 28] No space")
     (before,) = records(tmp_path / "s").values()
@@ -280,7 +330,8 @@ def test_checkpoints_in_a_store_are_resumed_from_without_it(tmp_path: Path) -> N
     folder, store = tmp_path / "s", tmp_path / "store"
     where = ("--name", "s", "--storage-path", str(tmp_path))
     uri = ("--checkpoint-uri", store.as_uri())
-    process = start("--smoke-test", "--num-samples", "2", "--max-epochs", "6", *uri, *where)
+    options = ("--smoke-test", "--num-samples", "2", "--max-epochs", "6", *uri, *where)
+    process = start(*options, code=HOLDING.format(after=3, release=str(tmp_path / "never")))
 
     def kept() -> list[int]:
         return [record["last_checkpoint_epoch"] for record in records(folder).values()]
@@ -322,15 +373,16 @@ def test_a_store_that_cannot_be_used_is_refused_at_the_door(
 
 
 def test_a_lost_node_costs_no_trial(tmp_path: Path) -> None:
+    code = HOLDING.format(after=1, release=str(tmp_path / "release")) + LOSING_A_NODE
     done = subprocess.run(
         [
-            *(sys.executable, "-c", LOSING_A_NODE, str(tmp_path / "s"), "--smoke-test"),
+            *(sys.executable, "-c", code, str(tmp_path / "s"), "--smoke-test"),
             *("--num-samples", "3", "--max-epochs", "6", "--name", "s"),
             *("--storage-path", str(tmp_path)),
         ],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "LOST A NODE" in done.stdout
@@ -343,18 +395,19 @@ def test_a_lost_node_costs_no_trial(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 130), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_study_in_order(stop: signal.Signals, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "s"
-    process = start(*OPTIONS, "--name", "s", "--storage-path", str(tmp_path))
+    options = (*OPTIONS, "--num-samples", "99")  # none that will have ended by then
+    process = start(*options, "--name", "s", "--storage-path", str(tmp_path))
     wait_for(lambda: epochs_done(folder) >= 2, process)
     process.send_signal(stop)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, output
     study = Study.load(folder)
     assert study.info["status"] == "interrupted"
     assert "running" not in study.counts()
     assert set(study.counts()) <= {"interrupted", "finished", "stopped_early"}
     assert_optuna_agrees(study)
-    assert f"interrupted; go on with: python {TUNE} --resume --name s" in output
-    assert f"--storage-path {tmp_path}" in output
+    line = next(line for line in output.splitlines() if line.startswith("interrupted; go on with"))
+    assert line.endswith(f" {TUNE} --resume --name s --storage-path {tmp_path}")
 
 
 def diverge(tmp_path: Path, samples: str) -> subprocess.CompletedProcess:

@@ -4,16 +4,16 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
 
+from study.images import SMOKE_TRAIN, SMOKE_VALIDATION
 from study.results import TrialRecord
-from study.runner import SMOKE_TRAIN, SMOKE_VALIDATION
 from study.search import Searches
-from study.search_space import SPACE, default, describe, params, reference, sample
-from trainables.config import LOSSES, TrialConfig
+from study.search_space import SPACE, default, describe, params, reference, sample, starts
+from trainables.config import LOSSES, REFERENCES, TrialConfig
 
 
 def trials_of(loss: str, count: int) -> list[tuple[TrialConfig, optuna.trial.FrozenTrial]]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    base = reference(loss, epochs=7, seed=3)
+    base = default(loss, epochs=7, seed=3)
     asked = [study.ask() for _ in range(count)]
     configs = [sample(trial, base) for trial in asked]
     return list(zip(configs, study.get_trials(), strict=True))
@@ -43,15 +43,21 @@ def test_every_choice_and_both_ends_of_a_range_are_reached(loss: str) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_the_reference_lies_in_the_space(loss: str) -> None:
-    config = reference(loss, epochs=5, seed=1)
-    study = optuna.create_study()
-    study.enqueue_trial(params(config))
-    assert sample(study.ask(), config) == config
+def test_what_a_search_begins_with_lies_in_the_space(loss: str) -> None:
+    for config in starts(default(loss, epochs=5, seed=1)):
+        study = optuna.create_study()
+        study.enqueue_trial(params(config))
+        assert sample(study.ask(), config) == config
+
+
+def test_only_the_seed_studys_losses_have_a_reference() -> None:
+    assert set(LOSSES) - set(REFERENCES) == {"normalized_softmax"}
+    assert reference("normalized_softmax", epochs=5, seed=1) is None
+    assert reference("triplet", epochs=5, seed=1) == REFERENCES["triplet"].replace(epochs=5, seed=1)
 
 
 def test_a_value_outside_the_space_is_named() -> None:
-    config = reference("smooth_ap", epochs=5, seed=0).replace(tau=9.0)
+    config = default("smooth_ap", epochs=5, seed=0).replace(tau=9.0)
     with pytest.raises(ValueError, match=r"tau must be in .*; got 9.0"):
         params(config)
 
@@ -68,13 +74,15 @@ def test_defaults_lie_in_their_ranges_and_the_description_has_every_knob() -> No
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_a_search_begins_with_the_reference_and_the_defaults(loss: str) -> None:
-    searches = Searches([loss], num_samples=3, epochs=5, seed=1)
-    records = [searches.ask(), searches.ask(), searches.ask()]
-    base = reference(loss, epochs=5, seed=1)
-    assert [record and record.config for record in records[:2]] == [base, default(base)]
-    assert records[2] is not None
-    assert records[2].config not in (base, default(base))
+def test_a_search_begins_with_the_reference_if_there_is_one_and_the_defaults(loss: str) -> None:
+    first = [REFERENCES[loss].replace(epochs=5, seed=1)] if loss in REFERENCES else []
+    usual = default(loss, epochs=5, seed=1)
+    begun = [*first, usual, usual.replace(batch_size=64, lr=7e-3)]
+    searches = Searches([loss], num_samples=len(begun) + 1, epochs=5, seed=1)
+    *records, sampled = [record for record in iter(searches.ask, None) if record]
+    assert [record.config for record in records] == begun
+    assert all(record.hand_set for record in records)
+    assert sampled.config not in begun and not sampled.hand_set
     assert searches.ask() is None
 
 

@@ -21,10 +21,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study import train_references, tune_smoothap
+from study.images import SMOKE_TRAIN, SMOKE_VALIDATION
 from study.results import Study
-from study.runner import SMOKE_TRAIN, SMOKE_VALIDATION
 from study.search_space import starts
-from trainables import data
+from trainables import fashion_mnist
 from trainables.config import REFERENCES
 from trainables.data import load_split, slice_of
 from trainables.train import TrainingRun
@@ -47,15 +47,15 @@ class Finished:
 def training_data_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real training files beside test files that no one can read."""
     folder = tmp_path_factory.mktemp("data")
-    source = data.find_fashion_mnist()
-    for file in data._FILES.values():
+    source = fashion_mnist.find_fashion_mnist()
+    for file in fashion_mnist.FILES.values():
         path = next(p for p in source.iterdir() if p.name.removesuffix(".gz") == file.name)
         if file.name.startswith("t10k"):
             (folder / path.name).write_bytes(gzip.compress(b"not for a study"))
         else:
             shutil.copy(path, folder)
-    with pytest.raises(data.DataError, match="t10k"):
-        data.load_test(folder, frozen=Path(__file__))
+    with pytest.raises(fashion_mnist.DataError, match="t10k"):
+        fashion_mnist.read("test", folder)
     return folder
 
 
@@ -89,8 +89,7 @@ def test_no_process_of_a_study_opens_the_test_files(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("READ_THE_TEST_SPLIT", str(tmp_path / "read"))
     if leaks:  # the spy would see it
-        code = f"""from pathlib import Path; from trainables.data import load_test
-load_test(frozen=Path({__file__!r}))"""
+        code = "from trainables.fashion_mnist import read; read('test')"
         subprocess.run([sys.executable, "-c", code], check=True)
     else:
         arguments = ("--num-samples", "1", "--max-epochs", "1", "--storage-path", str(tmp_path))
@@ -164,7 +163,7 @@ def test_the_terminal_tells_what_a_user_wants_to_know(finished: Finished) -> Non
     assert re.search(r"about .* left", output)
     assert "Best trials, by validation mAP" in output
     assert f"Everything lies in {finished.study.folder}" in output
-    assert f"python analysis/report.py {finished.study.folder}" in output
+    assert f"{ROOT}/analysis/report.py {finished.study.folder} --data-dir " in output
 
 
 def test_a_name_that_exists_is_refused_and_nothing_is_lost(
@@ -184,14 +183,14 @@ def test_a_name_that_exists_is_refused_and_nothing_is_lost(
         (["--num-samples", "0"], "error: num_samples must be >= 1; got 0"),
         (["--max-epochs", "-3"], "error: max_epochs must be >= 1; got -3"),
         (["--seed", "-1"], "error: seed must be >= 0; got -1"),
-        (["--cpus-per-trial", "0"], "error: cpus_per_trial must be > 0; got 0.0"),
+        (["--cpus-per-trial", "0"], "error: cpus_per_trial must be >= 0.0001, the least"),
         (
             ["--gpus-per-trial", "-1"],
-            "error: gpus_per_trial must be in [0, 1] or a whole",
+            "error: gpus_per_trial must be 0, in [0.0001, 1] or a whole",
         ),
-        (["--gpus-per-trial", "1.5"], "error: gpus_per_trial must be in [0, 1] or a whole number"),
-        (["--cpus-per-trial", "nan"], "error: cpus_per_trial must be > 0; got nan"),
-        (["--seed", str(2**64)], "error: seed must be below 2**63"),
+        (["--gpus-per-trial", "1.5"], "error: gpus_per_trial must be 0, in [0.0001, 1] or a whole"),
+        (["--cpus-per-trial", "nan"], "error: cpus_per_trial must be >= 0.0001, the least"),
+        (["--seed", str(2**32)], "error: seed must be below 2**32"),
         (["--name", ".."], "error: --name must be a folder's name without a path; got '..'"),
         (["--max-concurrent", "0"], "error: max_concurrent must be >= 1; got 0"),
         (["--name", "a/b"], "error: --name must be a folder's name without a path; got 'a/b'"),

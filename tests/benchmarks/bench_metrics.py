@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from trainables.metrics import evaluate_retrieval
 from trainables.retrieval import distance_chunks
+from trainables.terminal import Parser
 
 CLASSES, DIMENSIONS = 10, 256
 
@@ -119,7 +120,7 @@ def child(method: str, queries: int, gallery: int, threads: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--gallery", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

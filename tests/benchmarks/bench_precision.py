@@ -8,7 +8,6 @@ run a core. The bar: the means over seeds differ by less than 0.005.
 
 from __future__ import annotations
 
-import argparse
 import os
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
@@ -19,6 +18,7 @@ import torch
 from study.search_space import default, reference
 from trainables.config import LOSSES
 from trainables.data import load_split
+from trainables.terminal import Parser
 from trainables.train import TrainingRun
 
 PRECISIONS = ("float32", "bfloat16")
@@ -33,7 +33,7 @@ def final_map(loss: str, seed: int, epochs: int, precision: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What bfloat16 costs in validation mAP.")
+    parser = Parser(description="What bfloat16 costs in validation mAP.")
     parser.add_argument("--loss", action="append", choices=LOSSES, dest="losses")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)

@@ -10,7 +10,6 @@ CPUs: trials a second and the driver's memory over time.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import statistics
@@ -29,6 +28,7 @@ from study.plan import Plan
 from study.progress import Progress
 from study.results import TrialRecord
 from study.runner import run_study
+from trainables.terminal import Parser
 
 REUSE = tune.TuneConfig
 START = cluster.ray.init
@@ -100,8 +100,7 @@ def many_trials(folder: Path, trials: int, concurrent: int) -> pd.DataFrame:
     runner.tune.TuneConfig = REUSE
     runner.RetrievalTrial = NoTraining  # type: ignore[misc, assignment]
     # Without images: their class would bring torch into every worker, 20 GB for 64 of them.
-    runner.load_split = lambda _: ()  # type: ignore[assignment]
-    runner.hold_out = runner.slice_of = lambda *_: ()  # type: ignore[assignment]
+    runner.trained_on = lambda *_: ()  # type: ignore[assignment]
     cluster.ray.init = functools.partial(START, num_cpus=concurrent)
     plan = Plan(losses=["smooth_ap"], num_samples=trials, max_epochs=3, smoke_test=True)
     run_study(plan, folder)
@@ -112,7 +111,7 @@ def many_trials(folder: Path, trials: int, concurrent: int) -> pd.DataFrame:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a study costs besides training.")
+    parser = Parser(description="What a study costs besides training.")
     parser.add_argument("--trials", type=int, default=1_000)
     parser.add_argument("--concurrent", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2, help="of the start-up part")

@@ -14,7 +14,6 @@ differ by their last bit.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
@@ -26,6 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from trainables.config import REFERENCES, TrialConfig
 from trainables.data import Split, load_split, slice_of
 from trainables.model import build
+from trainables.terminal import Parser
 from trainables.train import TrainingRun
 
 
@@ -129,7 +129,7 @@ def largest_differences(config: TrialConfig, split: Split) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Images per second of the training step.")
+    parser = Parser(description="Images per second of the training step.")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=30)
     given = parser.parse_args()

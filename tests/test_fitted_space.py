@@ -1,0 +1,137 @@
+"""The search space of data that does not hold all of it, against what can be drawn of that data."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.distributions import CategoricalDistribution
+
+from study import fitted_space
+from study.fitted_space import fitted
+from study.results import StudyError
+from study.search import Searches
+from study.search_space import SPACE, Space, default, describe, starts
+from tests.conftest import synthetic
+from trainables.batches import draw_order
+from trainables.config import LOSSES
+from trainables.data import LabelledImages, Split, hold_out
+
+WHOLE = Split(synthetic(4_000, seed=0), synthetic(2_000, seed=1))
+
+
+def choices(space: Space, name: str) -> tuple:
+    (knob,) = [knob for knob in space if knob.name == name]
+    assert isinstance(knob.range, CategoricalDistribution)
+    return knob.range.choices
+
+
+def with_a_rare_class(images: int) -> Split:
+    """Ten classes, of whose last there are so many training images."""
+    rows = np.flatnonzero(WHOLE.train.labels == 9)[images:]
+    return Split(WHOLE.train.take(np.delete(np.arange(4_000), rows)), WHOLE.validation)
+
+
+def test_data_that_holds_it_leaves_the_space_as_it_is() -> None:
+    assert fitted(WHOLE, LOSSES) == (SPACE, [])
+
+
+@pytest.mark.parametrize(
+    ("split", "left"),
+    [
+        (hold_out(WHOLE, [5, 7, 9]), {"batch_classes": (None,)}),
+        (hold_out(WHOLE, [5, 7]), {}),  # eight classes are enough
+        (with_a_rare_class(127), {"batch_classes": (None,)}),  # 1,024 images of 8 classes: 128
+        (with_a_rare_class(128), {}),
+        (Split(WHOLE.train, WHOLE.validation.take(slice(511))), {"batch_size": (64, 128, 256)}),
+        (Split(WHOLE.train, WHOLE.validation.take(slice(64))), {"batch_size": (64,)}),
+        (
+            Split(WHOLE.train.take(slice(1_023)), WHOLE.validation),
+            {"batch_size": (64, 128, 256, 512)},
+        ),
+    ],
+)
+def test_what_the_data_cannot_hold_is_left_out(split: Split, left: dict[str, tuple]) -> None:
+    space, lines = fitted(split, LOSSES)
+    gone = 0
+    for knob, whole in zip(space, SPACE, strict=True):
+        if knob.name in left:
+            assert choices(space, knob.name) == left[knob.name]
+            assert knob.allows(knob.default)
+            gone += len(choices(SPACE, knob.name)) - len(left[knob.name])
+        else:
+            assert knob == whole
+    assert len(lines) == gone
+
+
+def test_the_line_states_the_law_and_the_value_and_the_description_follows() -> None:
+    space, lines = fitted(hold_out(WHOLE, [5, 7, 9]), LOSSES)
+    law = "batch_classes may not exceed the 7 classes; got 8"
+    assert lines == [f"left out of the search: batch_classes 8 ({law})"]
+    row, whole = (
+        next(row for row in describe(knobs) if row["knob"] == "batch_classes")
+        for knobs in (space, SPACE)
+    )
+    assert (whole["range"], row["range"]) == ("None, 8", "None")
+    assert describe(fitted(WHOLE, LOSSES)[0]) == describe()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_a_search_asks_for_nothing_that_the_data_cannot_hold(loss: str, kind: str) -> None:
+    split = hold_out(with_a_rare_class(100), [5, 7])
+    split = Split(split.train, split.validation.take(slice(300)))
+    space, _ = fitted(split, LOSSES)
+    plan = {"num_samples": 40, "epochs": 1, "seed": 0, "kind": kind, "space": space}
+    searches, configs = Searches([loss], **plan), []
+    while (record := searches.ask()) is not None:
+        record.add_epoch({"epoch": 1, "val_map": 0.5, "seconds": 1.0})
+        record.status = "finished"
+        searches.report(record)
+        searches.tell(record)
+        configs.append(record.config)
+    begun = starts(default(loss, epochs=1, seed=0), space)
+    assert len(configs) == 40 and tuple(configs[: len(begun)]) == begun
+    assert {config.batch_classes for config in configs[len(begun) :]} == {None, 8}
+    labels = torch.from_numpy(split.train.labels)
+    for config in configs:
+        assert config.batch_size <= len(split.validation)
+        assert len(draw_order(labels, config, torch.Generator())) > 0
+
+
+def test_a_knob_without_a_choice_is_refused_with_its_law() -> None:
+    with pytest.raises(
+        StudyError, match="no choice of batch_size: batch_size may not exceed the 63"
+    ):
+        fitted(Split(WHOLE.train, WHOLE.validation.take(slice(63))), LOSSES)
+
+
+def test_images_smaller_than_what_is_blanked_of_them() -> None:
+    small = [LabelledImages(p.images[:, :4], p.labels) for p in (WHOLE.train, WHOLE.validation)]
+    space, lines = fitted(Split(*small), LOSSES)
+    assert choices(space, "erase") == (0,)
+    assert lines == [
+        "left out of the search: erase 4 (erase must be below the images' 4 pixels; got 4)"
+    ]
+
+
+def test_the_law_that_a_given_trial_breaks_is_told() -> None:
+    config = default("triplet", epochs=1, seed=0).replace(batch_size=64, batch_classes=8)
+    assert fitted_space.broken_law([config], WHOLE) is None
+    law = fitted_space.broken_law([config], hold_out(WHOLE, [0, 1, 2]))
+    assert law == "batch_classes may not exceed the 7 classes; got 8"
+
+
+def test_searches_that_differ_in_space_differ_in_what_they_ask() -> None:
+    """The same place in a search, its seed and its history: only the range is another."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space, _ = fitted(hold_out(WHOLE, [5, 7, 9]), LOSSES)
+    asked = [
+        [record.config.batch_classes for record in iter(search.ask, None) if record]
+        for search in (
+            Searches(["smooth_ap"], num_samples=20, epochs=1, seed=0, kind="random", space=knobs)
+            for knobs in (SPACE, space)
+        )
+    ]
+    assert 8 in asked[0] and set(asked[1]) == {None}
