@@ -21,13 +21,13 @@ if __name__ == "__main__":  # run by its path: the packages are in the folder ab
 
 from collections.abc import Sequence
 
-from analysis.answer import answer
-from analysis.page import Page
-from analysis.sections import sections
-from analysis.side_by_side import side_by_side
-from analysis.sources import Source, may_test
-from analysis.style import listed, loss_name, plural
-from study.results import Study, write_atomically
+from analysis.figures.style import listed, loss_name, plural
+from analysis.found.sources import Source, may_test
+from analysis.page.answer import answer
+from analysis.page.page import Page
+from analysis.page.sections import sections
+from analysis.page.side_by_side import side_by_side
+from study.run.results import Study, write_atomically
 from trainables.terminal import Parser, patient_streams
 
 

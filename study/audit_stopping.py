@@ -18,12 +18,12 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import binomtest
 
-from study.cli import add_machine_options, exit_code
-from study.commands import going_on
-from study.plan import Plan
-from study.progress import INTERRUPTED
-from study.results import Study, StudyError, TrialRecord
-from study.runner import run_study
+from study.run.cli import add_machine_options, exit_code
+from study.run.commands import going_on
+from study.run.plan import Plan
+from study.run.progress import INTERRUPTED
+from study.run.results import Study, StudyError, TrialRecord
+from study.run.runner import run_study
 from trainables.terminal import Parser, patient_streams
 
 

@@ -19,17 +19,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.cli import add_run_options, run
-from study.commands import report_command
-from study.comparison import compare
-from study.final_test import FINALS
-from study.plan import Plan
-from study.progress import duration
-from study.results import Study
-from trainables.config import LOSSES
+from study.judge.comparison import compare
+from study.judge.final_test import FINALS
+from study.run.cli import add_run_options, run
+from study.run.commands import report_command
+from study.run.plan import Plan
+from study.run.progress import duration
+from study.run.results import Study
 from trainables.data import CLASSES
+from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
 
+COMPARED = ("cross_entropy", "normalized_softmax", "triplet", "smooth_ap")
 NUM_SAMPLES, MAX_EPOCHS, CONFIRM_SEEDS = 24, 30, 5
 SMOKE_SAMPLES, SMOKE_EPOCHS, SMOKE_SEEDS = 3, 2, 2
 
@@ -45,8 +46,8 @@ def parser() -> Parser:
         "--loss",
         action="append",
         dest="losses",
-        choices=LOSSES,
-        help="a loss to compare; repeat it for several (default: all of these)",
+        help=f"a loss to compare: {', '.join(names())}, or pml:NAME; repeat it for several "
+        f"(default: {', '.join(COMPARED)})",
     )
     add("--num-samples", type=int, help=f"trials for each loss (default: {NUM_SAMPLES})")
     add("--max-epochs", type=int, help=f"epochs of a trial at most (default: {MAX_EPOCHS})")
@@ -77,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         job=partial(compare, reread=options.pop("reread_test", None)),
         tell=tell,
         title="compare",
-        losses=list(LOSSES),
+        losses=list(COMPARED),
         num_samples=SMOKE_SAMPLES if smoke else NUM_SAMPLES,
         max_epochs=SMOKE_EPOCHS if smoke else MAX_EPOCHS,
         confirm_seeds=SMOKE_SEEDS if smoke else CONFIRM_SEEDS,

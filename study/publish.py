@@ -21,16 +21,17 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from study.choices import CHOICES, Frozen
-from study.cluster import ROOT
-from study.comparison import CONFIRMATION
-from study.final_test import FILES, FINALS, is_complete, readings
-from study.plan import Plan
-from study.results import Study, StudyError, TrialRecord, write_atomically
-from study.significance import MARGIN, POWER
-from trainables.config import LOSS_NAMES, REFERENCES
+from study.judge.choices import CHOICES, Frozen
+from study.judge.comparison import CONFIRMATION
+from study.judge.final_test import FILES, FINALS, is_complete, readings
+from study.judge.significance import MARGIN, POWER
+from study.run.cluster import ROOT
+from study.run.plan import Plan
+from study.run.results import Study, StudyError, TrialRecord, write_atomically
+from trainables.config import reference
 from trainables.data import CLASSES, DataError
 from trainables.ledger import append, ledger_of
+from trainables.losses import resolve
 from trainables.terminal import Parser, patient_streams
 
 PAGES = (ROOT / "README.md", ROOT / "study" / "records" / "README.md")
@@ -216,7 +217,7 @@ def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool])
     full, seed = mine.loc["full"], mine.loc["seed"]
     tuned = role == "chosen"
     origin = ("found by the search" if found[loss] else "hand-set start") if tuned else "reference"
-    asked = "" if tuned else f" of its {REFERENCES[loss].epochs}"
+    asked = "" if tuned else f" of its {_asked(loss)}"
     search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
     return {
         "name": f"{_name(loss)}, {origin}",
@@ -245,9 +246,17 @@ def _difference(row: pd.Series) -> dict[str, str]:
     }
 
 
+def _asked(loss: str) -> int:
+    """For how many epochs the seed study trained a loss."""
+    found = reference(loss)
+    assert found is not None
+    return found.epochs
+
+
 def _name(loss: str) -> str:
     """As it stands at the beginning of a cell."""
-    return LOSS_NAMES[loss][0].upper() + LOSS_NAMES[loss][1:]
+    title = resolve(loss).title
+    return title[0].upper() + title[1:]
 
 
 if __name__ == "__main__":

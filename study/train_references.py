@@ -11,8 +11,8 @@ from __future__ import annotations
 import sys
 from argparse import SUPPRESS
 
-from study.cli import add_run_options, run
-from trainables.config import LOSSES
+from study.run.cli import add_run_options, run
+from trainables.losses import names, resolve
 from trainables.terminal import Parser, patient_streams
 
 SMOKE_EPOCHS = 2
@@ -29,7 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     add_run_options(text)
     options = vars(text.parse_args(arguments))
     epochs = SMOKE_EPOCHS if options.get("smoke_test") else 100
-    return run(options, losses=list(LOSSES), num_samples=1, max_epochs=epochs, early_stopping=False)
+    return run(
+        options,
+        losses=[name for name in names() if resolve(name).reference is not None],
+        num_samples=1,
+        max_epochs=epochs,
+        early_stopping=False,
+    )
 
 
 if __name__ == "__main__":

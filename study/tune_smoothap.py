@@ -13,8 +13,8 @@ from __future__ import annotations
 import sys
 from argparse import SUPPRESS
 
-from study.cli import add_run_options, run
-from trainables.config import LOSSES
+from study.run.cli import add_run_options, run
+from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
 
 # The defaults take 5 to 10 minutes on two cores.
@@ -33,8 +33,8 @@ def parser() -> Parser:
         "--loss",
         action="append",
         dest="losses",
-        choices=LOSSES,
-        help="a loss to tune; repeat it for several (default: smooth_ap)",
+        help=f"a loss to tune: {', '.join(names())}, or pml:NAME; repeat it for several "
+        "(default: smooth_ap)",
     )
     text.add_argument(
         "--num-samples",

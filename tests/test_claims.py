@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from study import publish
-from study.choices import Frozen
-from study.comparison import CONFIRMATION
-from study.final_tables import class_table, differences_table, summary_table
-from study.results import Study, TrialRecord
+from study.judge.choices import Frozen
+from study.judge.comparison import CONFIRMATION
+from study.judge.final_tables import class_table, differences_table, summary_table
+from study.run.results import Study, TrialRecord
 from tests.test_study import ROOT
 from trainables.data import CLASSES
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from study import tune_smoothap
-from study.cli import exit_code
-from study.results import StudyError
+from study.run.cli import exit_code
+from study.run.results import StudyError
 from tests.test_study import run
 
 EARLY = """
 import sys, time
-from study import runner, tune_smoothap
+from study import tune_smoothap
+from study.run import runner
 
 def start_ray(address):
     print("HERE", flush=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from study import cluster
-from study.cluster import check_address, have_token, places
-from study.plan import Plan
-from study.results import StudyError
+from study.run import cluster
+from study.run.cluster import check_address, have_token, places
+from study.run.plan import Plan
+from study.run.results import StudyError
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[1]
@@ -82,8 +82,8 @@ GRANTED = """
 import ray
 from ray.cluster_utils import Cluster
 from ray.util import placement_group
-from study.cluster import fit_to_cluster, start_ray
-from study.plan import Plan
+from study.run.cluster import fit_to_cluster, start_ray
+from study.run.plan import Plan
 
 nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 20, "num_gpus": 2})
 nodes.add_node(num_cpus=3, num_gpus=1)
@@ -181,7 +181,7 @@ def test_a_signal_is_heard_while_an_address_is_waited_for(
     stop: signal.Signals, taken: socket.socket, tmp_path: Path
 ) -> None:
     taken.listen()
-    code = "import sys; from study import cluster, tune_smoothap; "
+    code = "import sys; from study.run import cluster; from study import tune_smoothap; "
     code += f"cluster.ANSWER_SECONDS = {PATIENCE}; sys.exit(tune_smoothap.main())"
     process = subprocess.Popen(
         [

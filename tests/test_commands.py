@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from study import commands
-from study.commands import command, going_on, report_command, viewer
+from study.run import commands
+from study.run.commands import command, going_on, report_command, viewer
 
 ECHO = "import json, sys; print(json.dumps(sys.argv[1:]))"
 
@@ -49,12 +49,12 @@ def test_going_on_is_the_program_as_it_was_called(
 
 def test_the_reports_command_works_from_another_folder(here: Path) -> None:
     line = report_command(here / "a b", "/data")
-    root = Path(commands.__file__).parents[1]
+    root = Path(commands.__file__).parents[2]
     assert line == f"python {root}/analysis/report.py '{here}/a b' --data-dir /data"
 
 
 def test_it_is_short_in_the_projects_own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(commands.__file__).parents[1])
+    monkeypatch.chdir(Path(commands.__file__).parents[2])
     assert report_command(Path("/s"), None) == "python analysis/report.py /s"
 
 

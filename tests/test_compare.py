@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from study import compare_losses, runner
-from study.images import SMOKE_VALIDATION
-from study.results import Study
+from study import compare_losses
+from study.judge.images import SMOKE_VALIDATION
+from study.run import runner
+from study.run.results import Study
 from tests.conftest import PATIENCE
 from tests.test_resume import epochs_done
 from tests.test_study import ROOT
@@ -40,7 +41,10 @@ sys.addaudithook(spy)
 """
 COMPARE = f"""
 import os, signal, sys
-from study import compare_losses, final_test, images, results
+from study import compare_losses
+from study.judge import final_test
+from study.judge import images
+from study.run import results
 images.SMOKE_TRAIN = {SMALL}
 def die():
     os.kill(os.getpid(), signal.SIGKILL)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from study.exchange import below
+from study.run.exchange import below
 
 
 @pytest.mark.parametrize("name", ["s-1", "étude-1", "a b", "50 %", "x#y?z"])

@@ -13,16 +13,13 @@ from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.figure import Figure
 from scipy import stats
 
-from analysis import style
-from analysis.answer import gap_between, query_differences
-from analysis.class_figures import class_ap_table, confusion_table, draw_confusion
-from analysis.histories import chosen_history, draw_history
-from analysis.importance import importance
-from analysis.knob_figures import knob_figures
-from analysis.knobs import heights, knob_table, varied
-from analysis.parallel_coordinates import draw_parallel, parallel_figures, parallel_heights
-from analysis.pr_curves import draw_all, pr_figures, pr_table
-from analysis.retrieval_figures import (
+from analysis.figures import style
+from analysis.figures.class_figures import class_ap_table, confusion_table, draw_confusion
+from analysis.figures.histories import chosen_history, draw_history
+from analysis.figures.knob_figures import knob_figures
+from analysis.figures.parallel_coordinates import draw_parallel, parallel_figures, parallel_heights
+from analysis.figures.pr_curves import draw_all, pr_figures, pr_table
+from analysis.figures.retrieval_figures import (
     chosen_queries,
     many_figures,
     retrieval,
@@ -30,26 +27,29 @@ from analysis.retrieval_figures import (
     retrievals,
     side_by_side_figure,
 )
-from analysis.retrieval_grid import GAP, Grid, Retrieval, compose, draw_retrieval
-from analysis.runs import Results, map_table, of_study, over_seeds
-from analysis.search_figures import (
+from analysis.figures.retrieval_grid import GAP, Grid, Retrieval, compose, draw_retrieval
+from analysis.figures.search_figures import (
     draw_search,
     search_figure,
     search_table,
     seconds_figure,
     seconds_table,
 )
-from analysis.stopping_figures import (
+from analysis.figures.stopping_figures import (
     draw_survival,
     survival_table,
     timeline_figure,
     timeline_table,
 )
-from analysis.style import ReportFigure
-from study.evaluation import Evaluation, difference, judge
-from study.images import Images
-from study.results import STATUSES, Choice, Study, TrialRecord
-from study.significance import mean_interval
+from analysis.figures.style import ReportFigure
+from analysis.found.importance import importance
+from analysis.found.knobs import heights, knob_table, varied
+from analysis.found.runs import Results, map_table, of_study, over_seeds
+from analysis.page.answer import gap_between, query_differences
+from study.judge.evaluation import Evaluation, difference, judge
+from study.judge.images import Images
+from study.judge.significance import mean_interval
+from study.run.results import STATUSES, Choice, Study, TrialRecord
 from tests.conftest import synthetic
 from trainables.config import LOSSES, REFERENCES
 from trainables.data import CLASSES, Protocol

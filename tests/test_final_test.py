@@ -18,12 +18,12 @@ import pytest
 import torch
 from scipy import stats
 
-from study import final_test
-from study.choices import CHOICES, Frozen, confirming_trials, freeze
-from study.final_test import INTERRUPTED, is_complete, narrow, read_test, readings
-from study.plan import Plan
-from study.results import Study, StudyError, TrialRecord
-from study.search_space import default, reference
+from study.judge import final_test
+from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze
+from study.judge.final_test import INTERRUPTED, is_complete, narrow, read_test, readings
+from study.run.plan import Plan
+from study.run.results import Study, StudyError, TrialRecord
+from study.search.space import default, reference
 from tests.oracles import slow_average_precision, slow_ranking
 from trainables.config import LOSSES, REFERENCES
 from trainables.data import CLASSES, DATASETS, DataError, Dataset, LabelledImages, Split

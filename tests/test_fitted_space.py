@@ -8,11 +8,11 @@ import pytest
 import torch
 from optuna.distributions import CategoricalDistribution
 
-from study import fitted_space
-from study.fitted_space import fitted
-from study.results import StudyError
-from study.search import Searches
-from study.search_space import SPACE, Space, default, describe, starts
+from study.run.results import StudyError
+from study.search import fitted as fitted_space
+from study.search.fitted import fitted
+from study.search.searches import Searches
+from study.search.space import SPACE, Space, default, describe, starts
 from tests.conftest import synthetic
 from trainables.batches import draw_order
 from trainables.config import LOSSES

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study import images
-from study.images import read_test_images, show_test_images, trained_on, validation_images
-from study.results import Study, StudyError, TrialRecord
+from study.judge import images
+from study.judge.images import read_test_images, show_test_images, trained_on, validation_images
+from study.run.results import Study, StudyError, TrialRecord
 from trainables.config import REFERENCES
 from trainables.data import load_split
 from trainables.ledger import LEDGER, Reading, entries

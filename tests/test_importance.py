@@ -8,10 +8,10 @@ import numpy as np
 import optuna
 import pytest
 
-from analysis.importance import LEAST_TRIALS, chance_levels, importance
-from analysis.knob_figures import knob_figures
-from study.results import Study
-from study.search_space import SPACE
+from analysis.figures.knob_figures import knob_figures
+from analysis.found.importance import LEAST_TRIALS, chance_levels, importance
+from study.run.results import Study
+from study.search.space import SPACE
 from tests.test_figures import INFO, searched, trial
 
 

@@ -12,7 +12,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.journal import Journal
+from study.run.journal import Journal
 
 
 def search(path: Path) -> optuna.Study:

@@ -7,13 +7,22 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.importance import importance
-from analysis.knob_figures import knob_figures
-from analysis.knobs import NONE, UNUSED, choices, knob_table, round_numbers, settings, ticks, varied
-from analysis.parallel_coordinates import parallel_heights
-from analysis.tables import trials_table
-from study.progress import best_table
-from study.results import Study
+from analysis.figures.knob_figures import knob_figures
+from analysis.figures.parallel_coordinates import parallel_heights
+from analysis.found.importance import importance
+from analysis.found.knobs import (
+    NONE,
+    UNUSED,
+    choices,
+    knob_table,
+    round_numbers,
+    settings,
+    ticks,
+    varied,
+)
+from analysis.page.tables import trials_table
+from study.run.progress import best_table
+from study.run.results import Study
 from tests.test_figures import INFO, trial
 from trainables.config import REFERENCES
 

@@ -14,8 +14,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from tests import oracles
-from trainables import losses, losses_by_block, losses_by_row
+from trainables import losses
 from trainables.losses import smooth_ap_loss, triplet_loss
+from trainables.losses.kernels import by_block as losses_by_block
+from trainables.losses.kernels import by_row as losses_by_row
 from trainables.retrieval import squared_distances
 
 LABELS = {

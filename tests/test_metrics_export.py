@@ -31,9 +31,9 @@ EXPORT = """
 import contextlib, re, sys, time, urllib.request
 from pathlib import Path
 import ray
-from study import metrics
-from study.metrics import Gauges
-from study.results import Study, TrialRecord
+from study.run import gauges as metrics
+from study.run.gauges import Gauges
+from study.run.results import Study, TrialRecord
 from trainables.config import REFERENCES
 
 metrics.STUDY_EVERY = float("inf")  # the same calls set the same gauges, however slow they are

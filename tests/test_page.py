@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from analysis import report
-from study.cluster import ROOT
+from study.run.cluster import ROOT
 from tests.conftest import PATIENCE
 
 RECORD = max((ROOT / "study/records").glob("*-fashion-mnist"))

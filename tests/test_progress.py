@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from study import progress
-from study.progress import Progress, best_table, summarize
-from study.results import Study, TrialRecord
+from study.run import progress
+from study.run.progress import Progress, best_table, summarize
+from study.run.results import Study, TrialRecord
 from trainables.config import REFERENCES
 
 

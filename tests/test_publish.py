@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from study import publish
-from study.final_test import read_test, readings
-from study.results import Study
+from study.judge.final_test import read_test, readings
+from study.run.results import Study
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
 from trainables.config import LOSSES, REFERENCES

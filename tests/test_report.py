@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import report, tables
-from analysis.answer import answer
-from analysis.sources import Source
-from study.evaluation import evaluate_study
-from study.images import validation_images
-from study.results import Study, TrialRecord
-from study.search_space import SPACE, describe
+from analysis import report
+from analysis.found.sources import Source
+from analysis.page import tables
+from analysis.page.answer import answer
+from study.judge.evaluation import evaluate_study
+from study.judge.images import validation_images
+from study.run.results import Study, TrialRecord
+from study.search.space import SPACE, describe
 from tests.test_figures import INFO, trial
 from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split
 from trainables.ledger import LEDGER, Reading, entries

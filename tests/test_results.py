@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from study import results
-from study.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord
+from study.run import results
+from study.run.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord
 from trainables.config import REFERENCES
 
 INFO = {"plan": {"losses": ["smooth_ap", "triplet"]}, "status": "finished"}

@@ -20,10 +20,11 @@ from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study import search_space, tune_smoothap
-from study.results import Study, TrialRecord
-from study.runner import MAX_FAILURES
-from study.search import STATES
+from study import tune_smoothap
+from study.run.results import Study, TrialRecord
+from study.run.runner import MAX_FAILURES
+from study.search import space as search_space
+from study.search.searches import STATES
 from tests.conftest import PATIENCE
 from tests.test_study import ROOT, run
 from trainables.config import REFERENCES
@@ -32,8 +33,9 @@ OPTIONS = ("--smoke-test", "--loss", "smooth_ap", "--loss", "triplet", "--max-ep
 DIVERGING = """
 import sys
 from optuna.distributions import FloatDistribution
-import study.search_space as space
-from study import search_space, tune_smoothap
+import study.search.space as space
+from study import tune_smoothap
+from study.search import space as search_space
 from trainables.config import REFERENCES
 REFERENCES["cross_entropy"] = REFERENCES["cross_entropy"].replace(lr=1e6)
 space.SPACE = tuple(
@@ -44,7 +46,7 @@ sys.exit(tune_smoothap.main())
 """
 LOSING_A_CHECKPOINT = """
 import errno, os, sys
-import study.exchange as exchange
+import study.run.exchange as exchange
 from study import tune_smoothap
 
 kept = []
@@ -59,7 +61,8 @@ sys.exit(tune_smoothap.main())
 # Every trial waits after so many epochs until a file is there: the test has all the time it needs.
 HOLDING = """
 import os, sys, time
-from study import runner, tune_smoothap
+from study import tune_smoothap
+from study.run import runner
 from trainables.trainable import RetrievalTrial
 
 after, release = {after}, {release!r}
@@ -78,7 +81,8 @@ sys.exit(tune_smoothap.main())
 # The worker of one trial dies whenever it has had an epoch, and leaves its name.
 DYING = """
 import os, signal, sys
-from study import runner, tune_smoothap
+from study import tune_smoothap
+from study.run import runner
 from trainables.trainable import RetrievalTrial
 
 left = {left!r}
@@ -114,8 +118,8 @@ LOSING_A_NODE = """
 import signal, threading
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from study.results import Study
-from study import search_space
+from study.run.results import Study
+from study.search import space as search_space
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 node = cluster.add_node(num_cpus=1)

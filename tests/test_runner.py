@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study.results import Study, TrialRecord
-from study.runner import _end
-from study.search import Listed
+from study.run.results import Study, TrialRecord
+from study.run.runner import _end
+from study.search.searches import Listed
 from trainables.config import REFERENCES
 
 

@@ -4,10 +4,10 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from study.images import SMOKE_TRAIN, SMOKE_VALIDATION
-from study.results import TrialRecord
-from study.search import Searches
-from study.search_space import SPACE, default, describe, params, reference, sample, starts
+from study.judge.images import SMOKE_TRAIN, SMOKE_VALIDATION
+from study.run.results import TrialRecord
+from study.search.searches import Searches
+from study.search.space import SPACE, default, describe, params, reference, sample, starts
 from trainables.config import LOSSES, REFERENCES, TrialConfig
 
 

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from study.results import Study
+from study.run.results import Study
 from tests.test_study import ROOT
 
 SHOWN_FAILS = """
 import sys
 from optuna.storages.journal import JournalFileBackend
 from ray.tune.logger import TBXLoggerCallback
-from study import metrics, tune_smoothap
-from study.progress import Progress
+from study import tune_smoothap
+from study.run import gauges as metrics
+from study.run.progress import Progress
 
 def fail(*_, **__):
     raise RuntimeError("no")
@@ -32,8 +33,9 @@ TAKEN = """
 import sys
 import ray
 from ray.cluster_utils import Cluster
-from study import progress, tune_smoothap
-from study.tune_adapters import Clock
+from study import tune_smoothap
+from study.run import progress
+from study.run.tune_adapters import Clock
 
 @ray.remote(num_cpus=1)
 class Taker:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from study.significance import (
+from study.judge.significance import (
     ALPHA,
     GAPS,
     MARGIN,

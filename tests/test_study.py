@@ -21,9 +21,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study import train_references, tune_smoothap
-from study.images import SMOKE_TRAIN, SMOKE_VALIDATION
-from study.results import Study
-from study.search_space import starts
+from study.judge.images import SMOKE_TRAIN, SMOKE_VALIDATION
+from study.run.results import Study
+from study.search.space import starts
 from trainables import fashion_mnist
 from trainables.config import REFERENCES
 from trainables.data import load_split, slice_of

@@ -8,10 +8,10 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from study.exchange import Exchange
-from study.results import Study, TrialRecord
-from study.search import Listed
-from study.tune_adapters import Clock, HalvingByLoss, Recorder, View, loggers
+from study.run.exchange import Exchange
+from study.run.results import Study, TrialRecord
+from study.run.tune_adapters import Clock, HalvingByLoss, Recorder, View, loggers
+from study.search.searches import Listed
 from trainables.config import REFERENCES
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.config import METRIC_LOSSES, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data import Split
 
 BLANK = 0  # the pixel of an empty background, before scaling
@@ -53,50 +53,44 @@ def check_room(config: TrialConfig, split: Split) -> None:
         if pixels >= side:  # nothing would be left of an image
             raise ValueError(f"{name} must be below the images' {side} pixels; got {pixels}")
     counts = np.unique(split.train.labels, return_counts=True)[1]
-    if config.batch_classes is not None:
-        _check_classes(config, config.batch_classes, len(counts), int(counts.min()))
-    if config.loss in METRIC_LOSSES and counts.max() < 2:
+    if config.per_class is not None:
+        check_classes(config.batch_size, config.per_class, len(counts))
+    if config.entry.needs_positives and counts.max() < 2:
         raise ValueError(f"{config.loss} needs 2 training images of one class; got 1 of each")
     if np.unique(split.validation.labels, return_counts=True)[1].max() < 2:
         raise ValueError("validation needs 2 images of one class; got 1 of each")
 
 
-def _check_classes(config: TrialConfig, wanted: int, classes: int, smallest: int) -> None:
-    """ValueError unless batches of so many classes can be had of these, whose smallest has so
-    many images."""
+def check_classes(batch_size: int, per_class: int, classes: int) -> None:
+    """ValueError unless there are as many classes as such a batch has."""
+    wanted = batch_size // per_class
     if wanted > classes:
-        raise ValueError(f"batch_classes may not exceed the {classes} classes; got {wanted}")
-    each = config.batch_size // wanted
-    if each > smallest:
-        raise ValueError(
-            f"batch_size / batch_classes may not exceed the {smallest} images of the "
-            f"smallest class; got {each}"
-        )
+        law = f"batch_size / per_class may not exceed the {classes} classes"
+        raise ValueError(f"{law}; got {batch_size} / {per_class}")
 
 
 def draw_order(labels: Tensor, config: TrialConfig, generator: torch.Generator) -> Tensor:
     """The rows that each step of an epoch takes, (steps, batch_size) int64 on the CPU.
 
-    Without `batch_classes` each image comes at most once. With it each batch has that many
-    classes, chosen evenly, of each equally many images and no image twice, in mixed order.
+    Without `per_class` each image comes at most once. With it each batch has that many images of
+    each of its classes, which are chosen evenly, and no image twice, in mixed order.
 
     Args:
         labels: (N,) on the CPU.
 
     Raises:
-        ValueError: there are fewer classes than `batch_classes`, or a class has fewer images than
-            a batch takes of one.
+        ValueError: there are fewer classes than a batch has.
     """
     size = config.batch_size
     steps = len(labels) // size
-    if config.batch_classes is None:
+    if config.per_class is None:
         return torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size)
-    classes, counts = labels.unique(return_counts=True)
-    each = size // config.batch_classes
-    _check_classes(config, config.batch_classes, len(classes), int(counts.min()))
+    classes = labels.unique()
+    each, wanted = config.per_class, size // config.per_class
+    check_classes(size, each, len(classes))
     chosen = torch.rand(steps, len(classes), generator=generator).argsort(dim=1)
-    chosen = chosen[:, : config.batch_classes]
-    rows = torch.empty(steps, config.batch_classes, each, dtype=torch.int64)
+    chosen = chosen[:, :wanted]
+    rows = torch.empty(steps, wanted, each, dtype=torch.int64)
     for index, label in enumerate(classes):
         used = chosen == index
         members = (labels == label).nonzero().squeeze(1)

@@ -62,6 +62,11 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return (1, *self.images.shape[1:])
+
     def take(self, rows: slice | np.ndarray) -> LabelledImages:
         """The images and labels at these rows."""
         return LabelledImages(self.images[rows], self.labels[rows])
@@ -94,15 +99,23 @@ class Split:
                 )
 
     @property
-    def classes(self) -> np.ndarray:
-        """(C,) int64: the labels that occur in either part, ascending."""
-        return np.union1d(self.train.labels, self.validation.labels)
+    def trained(self) -> int:
+        """How many classes there are in training."""
+        return len(np.unique(self.train.labels))
+
+    @property
+    def same_classes(self) -> bool:
+        """Whether each validation image is of a class of training."""
+        return bool(np.isin(self.validation.labels, self.train.labels).all())
 
     def renumbered(self) -> Split:
-        """The same images with their classes numbered 0 to C - 1, in the order of `classes`."""
-        classes = self.classes
+        """The same images with the classes of training numbered from 0, in ascending order; those
+        of validation alone come after them."""
+        known = np.unique(self.train.labels)
+        classes = np.concatenate([known, np.setdiff1d(self.validation.labels, known)])
+        order = np.argsort(classes)
         train, validation = (
-            LabelledImages(part.images, np.searchsorted(classes, part.labels))
+            LabelledImages(part.images, order[np.searchsorted(classes[order], part.labels)])
             for part in (self.train, self.validation)
         )
         return Split(train, validation)
@@ -210,11 +223,6 @@ def hold_out(split: Split, classes: Sequence[int]) -> Split:
         split.train.take(~np.isin(split.train.labels, classes)),
         split.validation.take(~np.isin(split.validation.labels, classes)),
     )
-
-
-def scale(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(B, H, W) uint8 in 0..255 to (B, 1, H, W) in [-1, 1]."""
-    return images.unsqueeze(1).to(dtype).div_(127.5).sub_(1.0)
 
 
 def _load(part: str, folder: Path | str | None) -> LabelledImages:

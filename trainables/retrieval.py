@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,6 +19,11 @@ INTEGERS = frozenset(
 
 #: Distances held at once, in elements of (queries, gallery): 64 MiB of float32.
 CHUNK_ELEMENTS = 1 << 24
+
+
+def unit_length(features: Tensor) -> Tensor:
+    """(B, D) → the embeddings (B, D), each of Euclidean length 1."""
+    return F.normalize(features, dim=1)
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -43,29 +49,38 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def distance_chunks(
-    queries: Tensor, gallery: Tensor, query_index: Tensor | None = None
+    queries: Tensor,
+    gallery: Tensor,
+    query_index: Tensor | None = None,
+    query_groups: Tensor | None = None,
+    gallery_groups: Tensor | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield successive rows of queries and their squared distances (rows, G) to the gallery.
 
-    A query's own row of the gallery is at distance infinity, so that it ranks last. A chunk holds
-    about `CHUNK_ELEMENTS` distances.
+    What is left out of a query's ranking, its own row and the rows of its own group, is at distance
+    infinity, so that it ranks last; all else is finite. A chunk holds about `CHUNK_ELEMENTS`.
 
     Args:
         queries, gallery: (Q, D) and (G, D), floating, of one dtype and device, finite.
-        query_index: (Q,) integers, each query's own row of the gallery; None: it has none.
+        query_index: (Q,) integers, each query's own row of the gallery, -1 for a query that is not
+            there; None: none is.
+        query_groups, gallery_groups: (Q,) and (G,) integers, the group of each row, such as a
+            camera's sequence, -1 for none; None, both: there are no groups.
 
     Raises:
         ValueError: an argument is not as described, or a squared distance could overflow.
     """
     _check_embeddings(queries, gallery)
-    if query_index is not None:
-        query_index = checked_index(query_index, len(queries), len(gallery)).to(gallery.device)
+    own, mine, theirs = _left_out(query_index, query_groups, gallery_groups, queries, gallery)
     step = max(1, CHUNK_ELEMENTS // max(1, len(gallery)))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         distances = squared_distances(queries[rows], gallery)
-        if query_index is not None:
-            distances.scatter_(1, query_index[rows, None], torch.inf)
+        if own is not None:
+            there = (own[rows] >= 0).nonzero()[:, 0]
+            distances[there, own[rows][there]] = torch.inf
+        if mine is not None and theirs is not None:
+            distances.masked_fill_(mine[rows, None] == theirs, torch.inf)
         yield rows, distances
 
 
@@ -91,7 +106,13 @@ def rank(distances: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def nearest(
-    queries: Tensor, gallery: Tensor, *, k: int, query_index: Tensor | None = None
+    queries: Tensor,
+    gallery: Tensor,
+    *,
+    k: int,
+    query_index: Tensor | None = None,
+    query_groups: Tensor | None = None,
+    gallery_groups: Tensor | None = None,
 ) -> Tensor:
     """The k nearest gallery rows of each query, nearest first: (Q, k) int64, on the CPU.
 
@@ -99,21 +120,25 @@ def nearest(
 
     Args:
         queries, gallery: (Q, D) and (G, D), floating, of one dtype and device, finite.
-        k: an integer from 1 to the number of gallery rows, the query's own not counted.
-        query_index: (Q,) integers, each query's own row of the gallery, left out of its
-            neighbours; None: no query is in the gallery.
+        k: an integer from 1 to the number of gallery rows that every query ranks.
+        query_index, query_groups, gallery_groups: what is left out, as in `distance_chunks`.
 
     Raises:
         ValueError: an argument is not as described.
     """
-    k, most = integer("k", k, 1), len(gallery) - (query_index is not None)
-    if k > most:
-        raise ValueError(f"k may not exceed the {max(most, 0)} gallery rows to rank, got {k}")
+    k, left_out = integer("k", k, 1), (query_index, query_groups, gallery_groups)
+    _check_k(k, len(gallery))
     neighbours = np.empty((len(queries), k), dtype=np.int64)
     with torch.no_grad():
-        for rows, distances in distance_chunks(queries, gallery, query_index):
+        for rows, distances in distance_chunks(queries, gallery, *left_out):
+            _check_k(k, int(distances.isfinite().sum(1).min()))
             neighbours[rows] = _first(distances.cpu(), k)
     return torch.from_numpy(neighbours)
+
+
+def _check_k(k: int, ranked: int) -> None:
+    if k > ranked:
+        raise ValueError(f"k may not exceed the {ranked} gallery rows to rank, got {k}")
 
 
 def _first(distances: Tensor, k: int) -> NDArray[np.int64]:
@@ -150,14 +175,38 @@ def _check_embeddings(queries: Tensor, gallery: Tensor) -> None:
             raise ValueError(f"{law}, got row {int(bad.nonzero()[0])}: {rows[bad][0].tolist()}")
 
 
-def checked_index(query_index: Tensor, queries: int, gallery: int) -> Tensor:
-    """`query_index` as int64, once it is known to be one gallery row for each query."""
-    kind = f"{query_index.dtype} {tuple(query_index.shape)}"
-    if query_index.shape != (queries,) or query_index.dtype not in INTEGERS:
-        raise ValueError(f"query_index must be ({queries},) integers, got {kind}")
-    rows = query_index.long()
-    outside = rows[(rows < 0) | (rows >= gallery)]
+def _left_out(
+    index: Tensor | None,
+    mine: Tensor | None,
+    theirs: Tensor | None,
+    queries: Tensor,
+    gallery: Tensor,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The same as int64 on the gallery's device, -2 for a query of no group, once they are known
+    to be what `distance_chunks` says."""
+    if (mine is None) != (theirs is None):
+        one = "query_groups" if theirs is None else "gallery_groups"
+        raise ValueError(f"query_groups and gallery_groups belong together, got {one} alone")
+    if index is not None:
+        most = len(gallery) - 1
+        law = f"-1 or gallery rows, 0 to {most}"
+        index = _numbers("query_index", index, len(queries), law, most).to(gallery.device)
+    if mine is not None and theirs is not None:
+        most = torch.iinfo(torch.int64).max
+        law = f"-1 or groups, 0 to {most}"
+        mine = _numbers("query_groups", mine, len(queries), law, most).to(gallery.device)
+        mine = mine.masked_fill(mine < 0, -2)  # the group of no gallery row
+        theirs = _numbers("gallery_groups", theirs, len(gallery), law, most).to(gallery.device)
+    return index, mine, theirs
+
+
+def _numbers(name: str, values: Tensor, rows: int, law: str, most: int) -> Tensor:
+    """`values` as int64 on the CPU, once they are known to be one for each row, -1 to `most`."""
+    if values.shape != (rows,) or values.dtype not in INTEGERS:
+        kind = f"{values.dtype} {tuple(values.shape)}"
+        raise ValueError(f"{name} must be ({rows},) integers, got {kind}")
+    numbers = values.cpu().numpy()
+    outside = numbers[(numbers < -1) | (numbers > most)]
     if len(outside):
-        law = f"query_index must be gallery rows, 0 to {gallery - 1}"
-        raise ValueError(f"{law}, got {int(outside[0])}")
-    return rows
+        raise ValueError(f"{name} must be {law}, got {outside[0]}")
+    return torch.from_numpy(numbers.astype(np.int64))

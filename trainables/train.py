@@ -19,16 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
 
 from trainables.batches import change, check_room, draw_changes, draw_order
-from trainables.config import SOFTMAX_LOSSES, TrialConfig
-from trainables.data import LabelledImages, Split, scale
-from trainables.losses import smooth_ap_loss, triplet_loss
+from trainables.config import TrialConfig
+from trainables.data import LabelledImages, Split
+from trainables.learner import Learner, average_of, network_of, optimizer_of
 from trainables.metrics import evaluate_retrieval
-from trainables.model import SeedCNN, build, unit_length
+from trainables.networks import Embedder, seeded
+from trainables.retrieval import unit_length
 
 EMBEDDING_BATCH = 1_000  # images at a time where no gradient is needed
 
@@ -40,13 +39,13 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch. Losses are means over batches; `val_map` is mAP with the validation images as
-    queries and gallery; `images_per_second` is of the training part alone; `precision` is the one
-    that `auto` came to."""
+    """One epoch. Losses are means over batches, `val_loss` None where the loss is not defined on
+    the validation images; `val_map` is mAP with these as queries and gallery; `images_per_second`
+    is of the training part alone; `precision` is the one that `auto` came to."""
 
     epoch: int
     train_loss: float
-    val_loss: float
+    val_loss: float | None
     val_map: float
     seconds: float
     evaluation_seconds: float
@@ -55,9 +54,10 @@ class EpochMetrics:
 
     def describe(self) -> str:
         """One line for a log."""
+        loss = "" if self.val_loss is None else f"validation loss {self.val_loss:.5f}  "
         return (
             f"epoch {self.epoch}  training loss {self.train_loss:.5f}  "
-            f"validation loss {self.val_loss:.5f}  validation mAP {self.val_map:.4f}  "
+            f"{loss}validation mAP {self.val_map:.4f}  "
             f"{self.seconds:.1f} s  {self.images_per_second:.0f} images/s"
         )
 
@@ -67,18 +67,18 @@ class TrainingRun:
 
     Args:
         config: the trial.
-        split: training and validation images; the classifier has an output for each class of it.
+        split: training and validation images; a loss that knows classes learns those of training.
         device: `cpu` or `cuda`; the images are resident on it.
 
     Raises:
-        ValueError: the data does not hold what the configuration takes of it.
+        ValueError: the data does not hold what the configuration takes of it, or there is no such
+            network.
         DivergedError: while iterating, when a loss or the length of an image's features is not
             finite.
     """
 
     def __init__(self, config: TrialConfig, split: Split, device: str = "cpu") -> None:
         check_room(config, split)
-        split = split.renumbered()
         self.config = config
         self.epoch = 0
         self.device = torch.device(device)
@@ -86,16 +86,19 @@ class TrainingRun:
             torch.backends.cudnn.deterministic = True
             torch.backends.cudnn.allow_tf32 = False
         self.precision = resolve_precision(config.precision, self.device)
-        self.images, self.labels = split.train.tensors(self.device)
-        self.val_images, self.val_labels = split.validation.tensors(self.device)
-        network = build(config.network, config.seed, len(split.classes))
-        self.network = network.to(self.device)
-        self.optimizer = _optimizer(config, self.network)
+        self.split = split.renumbered()
+        self.images, self.labels = self.split.train.tensors(self.device)
+        self.val_images, self.val_labels = self.split.validation.tensors(self.device)
+        self.shape = split.train.shape
+        entry = network_of(config, channels=self.shape[0], size=self.shape[1:])
+        self.learner = Learner(config, entry, self.split.trained).to(self.device)
+        self.optimizer = optimizer_of(config, self.learner)
         self.steps_per_epoch = len(split.train) // config.batch_size
         self.schedule = _schedule(config, self.optimizer, config.epochs * self.steps_per_epoch)
-        self.average = _average(config, self.network)
+        self.average = average_of(config, self.learner)
         self.order = torch.Generator().manual_seed(config.seed)  # of the images, on the CPU
         self.changes = torch.Generator().manual_seed(_stream(config.seed, 1))
+        self.noise = torch.Generator().manual_seed(_stream(config.seed, 2))  # drop-out, say
         self.last_finite: float | None = None
 
     def __iter__(self) -> Iterator[EpochMetrics]:
@@ -124,17 +127,22 @@ class TrainingRun:
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint: whole, or not at all."""
+        judged = self.judged
         state = {
             "config": self.config.to_dict(),
+            "shape": self.shape,
+            "classes": self.split.trained,
             "epoch": self.epoch,
             "last_finite": self.last_finite,
-            "network": self.judged.state_dict(),
-            "trained": self.network.state_dict(),
+            "network": judged.network.state_dict(),
+            "loss": judged.loss.state_dict(),
+            "trained": None if self.average is None else self.learner.state_dict(),
             "averaged": None if self.average is None else self.average.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "order": self.order.get_state(),
             "changes": self.changes.get_state(),
+            "noise": self.noise.get_state(),
         }
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
@@ -145,28 +153,30 @@ class TrainingRun:
         state = read_checkpoint(path)
         if state["config"] != self.config.to_dict():
             raise ValueError(f"checkpoint {path} belongs to {state['config']}, not to this trial")
-        mine, theirs = len(self.network.classifier.bias), len(state["trained"]["classifier.bias"])
+        mine, theirs = self.split.trained, state["classes"]
         if mine != theirs:
             raise ValueError(f"checkpoint {path} must be of {mine} classes; it is of {theirs}")
         self.epoch = state["epoch"]
         self.last_finite = state["last_finite"]
-        self.network.load_state_dict(state["trained"])
+        self.judged.network.load_state_dict(state["network"])
+        self.judged.loss.load_state_dict(state["loss"])
         if self.average is not None:
-            self.average.module.load_state_dict(state["network"])
+            self.learner.load_state_dict(state["trained"])
             self.average.n_averaged.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.order.set_state(state["order"])
         self.changes.set_state(state["changes"])
+        self.noise.set_state(state["noise"])
 
     @property
-    def judged(self) -> SeedCNN:
-        """The network that is evaluated and kept: that of the averaged weights, if there are."""
-        return self.network if self.average is None else self.average.module  # type: ignore[return-value]
+    def judged(self) -> Learner:
+        """What is evaluated and kept: of the averaged weights, if there are."""
+        return self.learner if self.average is None else self.average.module  # type: ignore[return-value]
 
     def _train_steps(self) -> Tensor:
         """All steps of an epoch; their losses (steps,), still on the device."""
-        self.network.train()
+        self.learner.train()
         size = self.config.batch_size
         order = draw_order(self.labels.cpu(), self.config, self.order).to(self.device)
         height, width = self.images.shape[1:]
@@ -177,42 +187,31 @@ class TrainingRun:
             images = self.images.index_select(0, rows)
             if changes is not None:
                 images = change(images, changes.take(slice(step * size, (step + 1) * size)))
-            features = self._features(self.network, images)
-            loss = self._loss(self.network, features, self.labels.index_select(0, rows))
+            with seeded(self.noise, self.device):
+                features = self._features(self.learner.network, images)
+            loss = self.learner(features, self.labels.index_select(0, rows))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
             self.schedule.step()
             if self.average is not None:
-                self.average.update_parameters(self.network)
+                self.average.update_parameters(self.learner)
             losses[step] = loss.detach()
         return losses
 
-    def _features(self, network: SeedCNN, images: Tensor) -> Tensor:
+    def _features(self, network: Embedder, images: Tensor) -> Tensor:
         low = self.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            return network(scale(images))
-
-    def _loss(self, network: SeedCNN, features: Tensor, labels: Tensor) -> Tensor:
-        if self.config.loss in SOFTMAX_LOSSES:
-            logits = network.logits(features, self.config.temperature)
-            smoothing = self.config.label_smoothing or 0.0
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        return embedding_loss(self.config, unit_length(features), labels)
+            return network(network.input.scale(images.unsqueeze(1)))
 
     @torch.no_grad()
-    def _validate(self) -> tuple[float, float]:
-        """The same loss over batches of the validation images, and their mAP."""
-        network = self.judged.eval()
+    def _validate(self) -> tuple[float | None, float]:
+        """The same loss over batches of the validation images, None where it is not defined on
+        their classes; and their mAP."""
+        learner = self.judged.eval()
         images = self.val_images.split(EMBEDDING_BATCH)
-        features = torch.cat([self._features(network, batch) for batch in images])
-        size = self.config.batch_size
-        starts = range(0, len(features) - size + 1, size)
-        losses = [
-            self._loss(network, features[i : i + size], self.val_labels[i : i + size])
-            for i in starts
-        ]
-        val_loss = self._finite_mean(torch.stack(losses), "validation")
+        features = torch.cat([self._features(learner.network, batch) for batch in images])
+        val_loss = self._validation_loss(learner, features)
         lengths = features.square().sum(1)
         if not lengths.isfinite().all():  # which unit length would hide, as a vector of zeros
             raise self._diverged("an image's features became too long for float32", "at its end")
@@ -222,6 +221,16 @@ class TrainingRun:
             embeddings, self.val_labels, embeddings, self.val_labels, query_index=itself
         )
         return val_loss, result.mean_average_precision
+
+    def _validation_loss(self, learner: Learner, features: Tensor) -> float | None:
+        if self.config.entry.knows_classes and not self.split.same_classes:
+            return None
+        size = self.config.batch_size
+        losses = [
+            learner(features[i : i + size], self.val_labels[i : i + size])
+            for i in range(0, len(features) - size + 1, size)
+        ]
+        return self._finite_mean(torch.stack(losses), "validation")
 
     def _finite_mean(self, losses: Tensor, part: str) -> float:
         finite = torch.isfinite(losses)
@@ -241,30 +250,6 @@ class TrainingRun:
         )
 
 
-def embedding_loss(config: TrialConfig, embeddings: Tensor, labels: Tensor) -> Tensor:
-    """The configured metric loss of unit embeddings (B, D) and labels (B,)."""
-    anchors = config.anchors if isinstance(config.anchors, int) else None
-    if config.loss == "triplet":
-        assert config.margin is not None
-        assert config.reduction is not None
-        return triplet_loss(
-            embeddings,
-            labels,
-            margin=config.margin,
-            anchors=anchors,
-            reduction=config.reduction,
-        )
-    assert config.tau is not None
-    assert config.numerator is not None
-    return smooth_ap_loss(
-        embeddings,
-        labels,
-        tau=config.tau,
-        anchors=anchors,
-        numerator=config.numerator,
-    )
-
-
 def resolve_precision(precision: str, device: torch.device) -> str:
     """`float32` or `bfloat16`: `auto` is bfloat16 where it is faster on the device."""
     if precision != "auto":
@@ -281,11 +266,11 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 @torch.no_grad()
-def embed(network: SeedCNN, data: LabelledImages) -> Tensor:
-    """The unit embeddings (N, 256) of images, on the CPU in float32."""
+def embed(network: Embedder, data: LabelledImages) -> Tensor:
+    """The unit embeddings (N, D) of images, on the CPU in float32."""
     network.eval()
-    images = data.tensors()[0].split(EMBEDDING_BATCH)
-    return unit_length(torch.cat([network(scale(batch)) for batch in images]))
+    batches = data.tensors()[0].unsqueeze(1).split(EMBEDDING_BATCH)
+    return unit_length(torch.cat([network(network.input.scale(batch)) for batch in batches]))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -297,12 +282,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
 
 
-def load_network(path: Path) -> tuple[TrialConfig, SeedCNN]:
+def load_network(path: Path) -> tuple[TrialConfig, Embedder]:
     """The configuration and the trained network of a checkpoint."""
     state = read_checkpoint(path)
     config = TrialConfig.from_dict(state["config"])
-    classes = len(state["network"]["classifier.bias"])
-    network = build(config.network, config.seed, classes)
+    channels, *size = state["shape"]
+    bare = config.replace(weights="none", freeze="none")  # its weights come from the checkpoint
+    network = network_of(bare, channels=channels, size=tuple(size)).build(config.embedding_dim)
     network.load_state_dict(state["network"])
     return config, network.eval()
 
@@ -313,22 +299,6 @@ def _stream(seed: int, number: int) -> int:
     That one draws the initial weights and, anew from its beginning, the order of the images.
     """
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-def _optimizer(config: TrialConfig, network: nn.Module) -> torch.optim.Optimizer:
-    # Fused: one pass over all weights.
-    common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
-    weights = network.parameters()
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(weights, momentum=config.momentum or 0.0, **common)
-    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return kind(weights, **common)
-
-
-def _average(config: TrialConfig, network: nn.Module) -> AveragedModel | None:
-    if not config.averaging:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.averaging))
 
 
 def _schedule(

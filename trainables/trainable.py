@@ -12,7 +12,7 @@ import ray
 import torch
 from ray import tune
 
-from trainables.config import KNOB_NAMES, TrialConfig
+from trainables.config import FIELDS, TrialConfig
 from trainables.data import Split
 from trainables.train import DivergedError, TrainingRun
 
@@ -52,7 +52,7 @@ class RetrievalTrial(tune.Trainable):
             given = self.trial_resources
             share = given.required_resources.get("GPU", 1.0) if given else 1.0
             torch.cuda.set_per_process_memory_fraction(min(1.0, share))
-        knobs = {name: self.asked[name] for name in KNOB_NAMES}
+        knobs = {name: self.asked[name] for name in FIELDS}
         training = TrainingRun(TrialConfig.from_dict(knobs), self.split, device)
         if self.asked["checkpoint"] is not None:
             with tune.Checkpoint(self.asked["checkpoint"]).as_directory() as folder:

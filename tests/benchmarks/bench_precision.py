@@ -15,7 +15,7 @@ from itertools import product
 import pandas as pd
 import torch
 
-from study.search_space import default, reference
+from study.search.space import default, reference
 from trainables.config import LOSSES
 from trainables.data import load_split
 from trainables.terminal import Parser

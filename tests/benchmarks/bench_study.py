@@ -23,11 +23,11 @@ import psutil
 import ray
 from ray import tune
 
-from study import cluster, runner
-from study.plan import Plan
-from study.progress import Progress
-from study.results import TrialRecord
-from study.runner import run_study
+from study.run import cluster, runner
+from study.run.plan import Plan
+from study.run.progress import Progress
+from study.run.results import TrialRecord
+from study.run.runner import run_study
 from trainables.terminal import Parser
 
 REUSE = tune.TuneConfig

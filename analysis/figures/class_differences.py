@@ -1,0 +1,67 @@
+"""On which classes two losses differ: the pattern behind a difference of their means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures.style import COLOURS, ReportFigure, loss_name, render
+
+WIDE = 3  # panels side by side
+NAMED = 4  # classes that the caption names for a pair
+
+
+def class_differences_figure(table: pd.DataFrame, names: Sequence[str]) -> ReportFigure | None:
+    """From the table `classes` of `finals/`; None where there is no pair of losses."""
+    if table.empty:
+        return None
+    named = table.assign(**{"class": [names[label] for label in table["label"]]})
+    pairs = named.groupby(["first", "second"], sort=False)
+    rows = -(-pairs.ngroups // WIDE)
+    said = "; ".join(sentence for _, pair in pairs if (sentence := pair_sentence(pair)))
+    classes = named["class"].nunique()
+    return render(
+        "class_differences",
+        partial(draw_class_differences, table=named),
+        size=(2.2 + 2.6 * min(WIDE, pairs.ngroups), rows * (1.1 + 0.26 * classes)),
+        data=named,
+        caption=f"{said or 'No class'}: where the 95 % interval over seeds leaves out 0. It is not "
+        f"corrected for {pairs.ngroups * classes} comparisons, of which one in twenty would leave "
+        "it out by chance.",
+        alt="For each pair of losses, the difference in AP by class with its interval.",
+    )
+
+
+def pair_sentence(pair: pd.DataFrame) -> str:
+    """On which classes the first of a pair is above and below, the largest first; or nothing."""
+    sure = pair[(pair["seed_low"] > 0) | (pair["seed_high"] < 0)]
+    sure = sure.reindex(sure["difference"].abs().sort_values(ascending=False).index).head(NAMED)
+    if sure.empty:
+        return ""
+    first, second = (loss_name(pair[column].iloc[0]) for column in ("first", "second"))
+    parts = [f"{row['difference']:+.3f} on {row['class']}" for _, row in sure.iterrows()]
+    return f"{first} less {second} is {', '.join(parts)}"
+
+
+def draw_class_differences(figure: Figure, table: pd.DataFrame) -> None:
+    """A panel a pair, a line a class; right of 0 the first is above."""
+    pairs = list(table.groupby(["first", "second"], sort=False))
+    columns = min(WIDE, len(pairs))
+    panels = figure.subplots(
+        -(-len(pairs) // columns), columns, sharey=True, sharex=True, squeeze=False
+    )
+    for axes, ((first, second), pair) in zip(panels.flat, pairs, strict=False):
+        for line, row in enumerate(pair.itertuples()):
+            colour = COLOURS[first if row.difference > 0 else second]
+            axes.plot([row.seed_low, row.seed_high], [line, line], color=colour, lw=2)
+            axes.plot(row.difference, line, "o", color=colour, ms=6)
+        axes.axvline(0, color="0.3", lw=0.8)
+        axes.set_yticks(range(len(pair)), list(pair["class"]))
+        axes.set_ylim(len(pair) - 0.5, -0.5)
+        axes.set(title=f"{loss_name(first)}\nless {loss_name(second)}", xlabel="difference in AP")
+        axes.grid(axis="y", visible=False)
+    for axes in list(panels.flat)[len(pairs) :]:
+        axes.set_visible(False)

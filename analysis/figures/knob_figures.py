@@ -1,0 +1,187 @@
+"""What each knob did to validation mAP: its importance, and a slice of the search along it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from plotly.subplots import make_subplots
+
+from analysis.figures.parallel_coordinates import parallel_figures
+from analysis.figures.style import (
+    COLOURS,
+    MARKERS,
+    SYMBOLS,
+    ReportFigure,
+    add_loss_keys,
+    add_status_keys,
+    listed,
+    loss_keys,
+    loss_name,
+    plural,
+    render,
+    status_keys,
+    words,
+)
+from analysis.found.importance import SHUFFLES, Importance
+from analysis.found.knobs import is_choice, is_log, knob_table, places, short, ticks, varied
+from study.run.results import Study
+
+WIDE = 4  # panels side by side
+
+
+def knob_figures(study: Study, found: Importance) -> list[ReportFigure]:
+    """Importance, slices and parallel coordinates: those for which there are trials enough."""
+    table = knob_table(study)
+    figures = [_importance(found)] if len(found.table) else []
+    if varied(table):
+        figures += [_slices(table), *parallel_figures(table)]
+    return figures
+
+
+def draw_importance(figure: Figure, table: pd.DataFrame) -> None:
+    """A panel a loss, the most important knob on top, a mark where chance ends."""
+    shown = list(table["loss"].unique())
+    panels = figure.subplots(1, len(shown), squeeze=False)[0]
+    mark = Line2D([], [], color="black", marker="|", ls="", ms=9, mew=2, label="chance level")
+    for axes, loss in zip(panels, shown, strict=True):
+        part = table[table["loss"] == loss].sort_values("importance")
+        names = part["knob"].map(words)
+        axes.barh(names, part["importance"], color=COLOURS[loss])
+        axes.plot(part["chance"], names, "|", color="black", ms=9, mew=2)
+        axes.set(title=loss_name(loss), xlabel="importance", xlim=(0, None))
+        axes.grid(axis="y", visible=False)
+    figure.legend(handles=[mark], loc="outside upper right")
+
+
+def draw_slices(figure: Figure, table: pd.DataFrame) -> None:
+    """A panel a knob, a colour a loss, a marker a status."""
+    knobs, losses = varied(table), list(table["loss"].unique())
+    panels = figure.subplots(
+        -(-len(knobs) // WIDE), min(WIDE, len(knobs)), squeeze=False, sharey=True
+    )
+    for axes, knob in zip(panels.flat, knobs, strict=False):
+        part = table[table[knob].notna()]
+        at = places(part[knob], knob)
+        for (loss, status), mine in part.groupby(["loss", "status"], sort=False):
+            x = at[mine.index] + _shift(loss, losses, part[knob], knob)
+            style: dict[str, Any] = {"color": COLOURS[loss], "marker": MARKERS[status]}
+            axes.scatter(x, mine["best_val_map"], s=24, alpha=0.8, ec="white", lw=0.4, **style)
+        _label_axis(axes, part[knob], knob)
+    for axes in panels.flat[len(knobs) :]:
+        axes.set_visible(False)
+    for row in panels:
+        row[0].set_ylabel("best validation mAP")
+    keys = [*loss_keys(losses), *status_keys(table["status"])]
+    figure.legend(handles=keys, loc="outside upper left", ncols=len(keys))
+
+
+def _importance(found: Importance) -> ReportFigure:
+    table = found.table
+    parts, none = [], []
+    for loss in table["loss"].unique():
+        above = found.shown(loss)
+        said = [f"{words(row.knob)} ({row.share:.0%})" for row in above.itertuples()]
+        if said:
+            parts.append(f"{listed(said)} for {loss_name(loss)}")
+        else:
+            none.append(loss_name(loss))
+    start = "More importance than shuffled scores give (in brackets, its share of all) has"
+    sentences = [f"{start} {listed(parts)}."] if parts else []
+    if none:
+        start = f"Of {listed(none)} no" if parts else "No"
+        sentences.append(f"{start} knob has more importance than shuffled scores give.")
+    most = int(table.groupby("loss").size().max())
+    return render(
+        "importance",
+        partial(draw_importance, table=table),
+        size=(1.6 + 2.9 * table["loss"].nunique(), 1.4 + 0.26 * most),
+        data=table,
+        caption=f"{' '.join(sentences)} Marks: in 95 % of {SHUFFLES} shuffles of the scores, no "
+        "bar of the loss is longer than its mark.",
+        alt="The importance of each knob for each loss, and how much of it chance gives.",
+    )
+
+
+def _slices(table: pd.DataFrame) -> ReportFigure:
+    knobs = varied(table)
+    rows = -(-len(knobs) // WIDE)
+    best = table.sort_values("best_val_map").groupby("loss", sort=False).tail(1)
+    numbers = [knob for knob in knobs if is_log(table[knob], knob)][:1]
+    at = [
+        f"{words(knob)} {row[knob]:.3g} for {loss_name(row['loss'])}"
+        for knob in numbers
+        for _, row in best.iterrows()
+    ]
+    said = f"the best trial has {listed(at)}" if at else "a point a trial"
+    return render(
+        "slices",
+        partial(draw_slices, table=table),
+        size=(max(2.3 + 2.4 * min(WIDE, len(knobs)), 8.0), 0.9 + 2.3 * rows),
+        data=table,
+        caption=f"Validation mAP by each of {plural(len(knobs), 'knob')}, "
+        f"{plural(len(table), 'trial')}: {said}.",
+        alt="Validation mAP of every trial against the value of each knob.",
+        interactive=_interactive_slices(table, knobs),
+    )
+
+
+def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
+    """As `draw_slices`; not for a window too narrow for panels side by side."""
+    columns = min(3, len(knobs))
+    rows, losses = -(-len(knobs) // columns), list(table["loss"].unique())
+    titles = [words(knob) for knob in knobs]
+    figure = make_subplots(
+        rows, columns, subplot_titles=titles, shared_yaxes=True, vertical_spacing=0.3 / rows
+    )
+    for place, knob in enumerate(knobs):
+        where = {"row": place // columns + 1, "col": place % columns + 1}
+        part = table[table[knob].notna()]
+        at = places(part[knob], knob)
+        for (loss, status), mine in part.groupby(["loss", "status"], sort=False):
+            said = f", {words(status)}<br>{words(knob)} " + mine[knob].map(short)
+            scores = "<br>best validation mAP " + mine["best_val_map"].map("{:.3f}".format)
+            figure.add_scatter(
+                x=at[mine.index] + _shift(loss, losses, part[knob], knob),
+                y=mine["best_val_map"],
+                mode="markers",
+                marker={"color": COLOURS[loss], "symbol": SYMBOLS[status], "size": 7},
+                text=mine["trial_id"] + said + scores,
+                hoverinfo="text",
+                showlegend=False,
+                **where,
+            )
+        few = is_choice(part[knob], knob)
+        if few or is_log(part[knob], knob):
+            values, names = zip(*ticks(part[knob], knob), strict=True)
+            lines = [name.replace(" ", "<br>") for name in names]
+            figure.update_xaxes(tickvals=values, ticktext=lines, tickangle=0, **where)
+        if few:
+            figure.update_xaxes(range=[-0.5, len(values) - 0.5], zeroline=False, **where)
+    figure.update_yaxes(title="best validation mAP", col=1)
+    add_loss_keys(figure, losses)
+    add_status_keys(figure, table["status"])
+    return figure.update_layout(height=150 + 230 * rows, meta={"least_width": 600})
+
+
+def _shift(loss: str, losses: list[str], values: pd.Series, knob: str) -> float:
+    """Choices are few: beside each other the losses do not hide one another."""
+    few = is_choice(values, knob)
+    return 0.16 * (losses.index(loss) - (len(losses) - 1) / 2) if few else 0.0
+
+
+def _label_axis(axes: Axes, values: pd.Series, knob: str) -> None:
+    axes.set_title(words(knob))
+    few = is_choice(values, knob)
+    if few or is_log(values, knob):
+        found, names = zip(*ticks(values, knob), strict=True)
+        axes.set_xticks(found, [name.replace(" ", "\n") for name in names])
+    if few:
+        axes.set_xlim(-0.5, len(found) - 0.5)
+    else:
+        axes.margins(x=0.08)

@@ -1,0 +1,132 @@
+"""Precision over recall: all losses in one plot, and each loss under both protocols."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.style import COLOURS, ReportFigure, listed, loss_name, plural, render
+from analysis.found.runs import Results, over_seeds
+
+RULE = (
+    "Precision is interpolated at 101 recall levels (the highest precision at this recall or "
+    "beyond, query by query) and averaged over queries"
+)
+DASHES = {"full": "-", "seed": "--"}
+REFERENCE_DASH = (0, (1, 1.2))
+
+
+def pr_table(results: Results) -> pd.DataFrame:
+    """A row a point of the mean curve over a loss's runs of one role.
+
+    Columns loss, role, protocol, recall (ascending from 0 to 1), precision, low and high (95 %
+    over seeds; NaN for one run), map (the mean over the runs) and runs.
+    """
+    parts = []
+    keys = dict.fromkeys((run.loss, run.role) for run in results.runs)
+    for loss, role in keys:
+        for protocol in results.protocols:
+            judged = [run.protocols[protocol] for run in results.of(loss, role)]
+            curve = over_seeds(np.stack([one.precision for one in judged]))
+            curve = curve.rename(columns={"mean": "precision"})
+            score = float(np.mean([one.mean_average_precision for one in judged]))
+            curve = curve.assign(recall=np.arange(len(curve)) / (len(curve) - 1))
+            curve = curve.assign(loss=loss, role=role, protocol=protocol, map=score)
+            parts.append(curve.assign(runs=len(judged)))
+    columns = ["loss", "role", "protocol", "recall", "precision", "low", "high", "map", "runs"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def pr_figures(results: Results) -> list[ReportFigure]:
+    """All losses in one plot, then a plot a loss."""
+    table = pr_table(results)
+    full = table[table["protocol"] == "full"]
+    each = [_one_loss(part, results) for _, part in table.groupby("loss", sort=False)]
+    return [_all_losses(full, results), *each]
+
+
+def draw_all(figure: Figure, table: pd.DataFrame, results: Results) -> None:
+    """A curve a loss and role; `table` holds one protocol."""
+    axes = figure.subplots()
+    several = table["role"].nunique() > 1
+    for (loss, role), curve in table.groupby(["loss", "role"], sort=False):
+        name = f"{loss_name(loss)}{', ' + role if several else ''}"
+        _curve(axes, curve, "-" if role == "chosen" else REFERENCE_DASH, name)
+    _finish(axes, f"Retrieval among {len(results.labels):,}\n{results.described}")
+
+
+def draw_one(figure: Figure, table: pd.DataFrame, results: Results) -> None:
+    """A curve a protocol and role; `table` holds one loss."""
+    axes = figure.subplots()
+    for (protocol, role), curve in table.groupby(["protocol", "role"], sort=False):
+        if role == "chosen":
+            _curve(axes, curve, DASHES.get(protocol, ":"), f"{protocol} protocol")
+        elif protocol == "full":
+            _curve(axes, curve, REFERENCE_DASH, "reference, full")
+    _finish(axes, f"{loss_name(table['loss'].iloc[0])}\n{results.described}")
+
+
+def precision_at(table: pd.DataFrame, recall: float) -> float:
+    """The precision of one curve at a recall that is on its grid."""
+    return float(table["precision"].iloc[np.abs(table["recall"].to_numpy() - recall).argmin()])
+
+
+def _curve(axes: Axes, curve: pd.DataFrame, dash: Any, name: str) -> None:
+    colour, label = COLOURS[curve["loss"].iloc[0]], f"{name}, mAP {curve['map'].iloc[0]:.3f}"
+    axes.plot(curve["recall"], curve["precision"], ls=dash, color=colour, lw=2, label=label)
+    if curve["low"].notna().any():
+        low, high = curve["low"].clip(0, 1), curve["high"].clip(0, 1)
+        axes.fill_between(curve["recall"], low, high, color=colour, alpha=0.2, lw=0)
+
+
+def _all_losses(table: pd.DataFrame, results: Results) -> ReportFigure:
+    chosen = table[table["role"] == "chosen"]
+    at_half = [
+        f"{precision_at(curve, 0.5):.2f} for {loss_name(loss)}"
+        for loss, curve in chosen.groupby("loss", sort=False)
+    ]
+    caption = (
+        f"With half of the relevant images found, precision is {listed(at_half)} "
+        f"(full protocol, {results.described}{_band(chosen)}). {RULE}."
+    )
+    return render(
+        "pr_curves",
+        partial(draw_all, table=table, results=results),
+        size=(6.4, 6.0),
+        data=table,
+        caption=caption,
+        alt=f"Precision-recall curves of all losses on the {results.name}.",
+    )
+
+
+def _one_loss(table: pd.DataFrame, results: Results) -> ReportFigure:
+    loss, chosen = table["loss"].iloc[0], table[table["role"] == "chosen"]
+    scores = [
+        f"{curve['map'].iloc[0]:.3f} under the {protocol} protocol"
+        for protocol, curve in chosen.groupby("protocol", sort=False)
+    ]
+    return render(
+        f"pr_curve_{loss}",
+        partial(draw_one, table=table, results=results),
+        size=(4.0, 4.0),
+        data=table,
+        caption=f"{loss_name(loss)}: mAP {listed(scores)}, {results.described}.",
+        alt=f"Precision-recall curve of {loss_name(loss)} under both protocols.",
+    )
+
+
+def _band(table: pd.DataFrame) -> str:
+    runs = int(table["runs"].max())
+    return f"; mean and 95 % band over {plural(runs, 'seed')}" if runs > 1 else ""
+
+
+def _finish(axes: Axes, title: str) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
+    axes.set_title(title.replace("; ", ";\n"))  # each part fits the narrowest plot
+    axes.set_aspect("equal")
+    axes.legend(loc="lower left")

@@ -1,0 +1,222 @@
+"""The search: what every trial reached, and the best of each loss so far, by trials and by time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import plotly.express as px
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures.style import (
+    COLOURS,
+    MARKERS,
+    SYMBOLS,
+    ReportFigure,
+    add_status_keys,
+    listed,
+    loss_name,
+    plural,
+    render,
+    status_keys,
+    words,
+)
+from study.run.results import SOUND, Study
+
+
+def search_table(study: Study) -> pd.DataFrame:
+    """A row a trial: loss, number, status, best_val_map (NaN without an epoch), best_so_far.
+
+    `best_so_far` is over the trials of the loss up to this number that may be chosen, NaN before.
+    """
+    rows = [
+        {
+            "loss": trial.loss,
+            "number": trial.number,
+            "trial_id": trial.trial_id,
+            "status": trial.status,
+            "epochs": len(trial.epochs),
+            "best_val_map": trial.best["val_map"] if trial.best else np.nan,
+        }
+        for trial in study.trials
+    ]
+    table = pd.DataFrame(rows).sort_values(["loss", "number"], ignore_index=True)
+    eligible = table["best_val_map"].where(table["status"].isin(SOUND))
+    so_far = eligible.groupby(table["loss"]).cummax()
+    return table.assign(best_so_far=so_far.groupby(table["loss"]).ffill())
+
+
+def seconds_table(study: Study) -> pd.DataFrame:
+    """A row an epoch in the order in which they ended: what was spent on the loss, and its best.
+
+    Columns loss, trial_id, epoch, seconds (of training and evaluation, summed over the trials of
+    the loss so far, those that failed included), best_so_far.
+    """
+    sound = {trial.trial_id: trial.status in SOUND for trial in study.trials}
+    numbers = {trial.trial_id: trial.number for trial in study.trials}
+    table = study.epochs_table().astype({"time": float})
+    table["number"] = table["trial_id"].map(numbers)
+    table = table.sort_values(["time", "number", "epoch"], ignore_index=True, na_position="last")
+    eligible = table["val_map"].astype(float).where(table["trial_id"].map(sound).astype(bool))
+    so_far = eligible.groupby(table["loss"]).cummax()
+    return pd.DataFrame(
+        {
+            "loss": table["loss"],
+            "trial_id": table["trial_id"],
+            "epoch": table["epoch"],
+            "seconds": table["seconds"].astype(float).groupby(table["loss"]).cumsum(),
+            "best_so_far": so_far.groupby(table["loss"]).ffill(),
+        }
+    )
+
+
+def search_figure(study: Study) -> ReportFigure:
+    """All trials of the study, which has at least one."""
+    table = search_table(study)
+    return render(
+        "search",
+        partial(draw_search, table=table, losses=study.losses),
+        size=(8.6, 4.4),
+        data=table,
+        caption=_caption(table),
+        alt="The best validation mAP of each trial in order, with the best so far of each loss.",
+        interactive=_interactive_search(table),
+    )
+
+
+def seconds_figure(study: Study) -> ReportFigure:
+    """The best so far by the time that was spent on the loss; at least one trial has an epoch."""
+    table = seconds_table(study)
+    spent = table.groupby("loss", sort=False)["seconds"].max()
+    parts = []
+    for loss, part in table.groupby("loss", sort=False):
+        best = part["best_so_far"].max()
+        if np.isnan(best):
+            continue
+        first = part[part["best_so_far"] >= 0.99 * best]["seconds"].iloc[0]
+        parts.append(f"{loss_name(loss)} after {first:,.0f} of {spent[loss]:,.0f} s")
+    said = f"99 % of the best was reached by {listed(parts)} of its training" if parts else ""
+    lines = px.line(
+        table.assign(loss=table["loss"].map(loss_name)),
+        x="seconds",
+        y="best_so_far",
+        color="loss",
+        line_shape="hv",
+        hover_data=["trial_id", "epoch"],
+        color_discrete_map={loss_name(loss): COLOURS[loss] for loss in study.losses},
+        labels={
+            "seconds": "seconds, all trials of the loss",
+            "best_so_far": "best validation mAP so far",
+        },
+    )
+    return render(
+        "search_seconds",
+        partial(draw_seconds, table=table, losses=study.losses),
+        size=(8.6, 3.6),
+        data=table,
+        caption=f"{said or 'No epoch could be chosen'} (seconds summed over its trials).",
+        alt="The best validation mAP so far of each loss by the seconds that were spent on it.",
+        interactive=lines,
+    )
+
+
+def draw_search(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
+    """A colour a loss, a marker a status; trials without any mAP lie on the lower edge."""
+    axes = figure.subplots()
+    # Losses have trials of the same numbers: beside each other they do not hide one another.
+    shift = dict(zip(losses, np.linspace(-0.16, 0.16, len(losses)), strict=True))
+    floor = _floor(table["best_val_map"])
+    for (loss, status), part in table.groupby(["loss", "status"]):
+        axes.scatter(
+            part["number"] + shift[loss],
+            part["best_val_map"].fillna(floor),
+            color=COLOURS[loss],
+            marker=MARKERS[status],
+            s=42,
+            edgecolor="white",
+            linewidth=0.6,
+            zorder=3,
+            clip_on=False,
+        )
+    for loss, part in table.groupby("loss"):
+        numbers = part["number"] + shift[loss]
+        axes.step(numbers, part["best_so_far"], where="post", color=COLOURS[loss], lw=1.5)
+    axes.set(xlabel="trial number within its loss", ylabel="best validation mAP of the trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_ylim(bottom=floor)
+    _legend(axes, table, losses)
+
+
+def draw_seconds(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
+    """A step a loss."""
+    axes = figure.subplots()
+    for loss in losses:
+        part = table[table["loss"] == loss]
+        if len(part):
+            x, y = part["seconds"], part["best_so_far"]
+            axes.step(x, y, where="post", color=COLOURS[loss], lw=2, label=loss_name(loss))
+    axes.set(xlabel="seconds of training, all trials of the loss", ylabel="best validation mAP")
+    axes.set_xlim(left=0)
+    axes.legend(loc="lower right")
+
+
+def _interactive_search(table: pd.DataFrame) -> go.Figure:
+    """As `draw_search`: a colour a loss, a shape a status."""
+    figure, floor = go.Figure(), _floor(table["best_val_map"])
+    for loss, part in table.groupby("loss", sort=False):
+        line = {"color": COLOURS[loss], "shape": "hv"}
+        name = f"{loss_name(loss)}, best so far"
+        figure.add_scatter(
+            x=part["number"], y=part["best_so_far"], mode="lines", line=line, name=name,
+            hoverinfo="skip",
+        )  # fmt: skip
+    for (loss, status), part in table.groupby(["loss", "status"], sort=False):
+        scores = part["best_val_map"].map(
+            lambda score: "none" if np.isnan(score) else f"{score:.3f}"
+        )
+        ends = f", {words(status)} after " + part["epochs"].map(lambda n: plural(n, "epoch"))
+        figure.add_scatter(
+            x=part["number"],
+            y=part["best_val_map"].fillna(floor),
+            mode="markers",
+            marker={"color": COLOURS[loss], "symbol": SYMBOLS[status], "size": 9},
+            text=part["trial_id"] + ends + "<br>best validation mAP " + scores,
+            hoverinfo="text",
+            showlegend=False,
+        )
+    add_status_keys(figure, table["status"])
+    figure.update_xaxes(title="trial number within its loss")
+    return figure.update_yaxes(title="best validation mAP of the trial")
+
+
+def _floor(reached: pd.Series) -> float:
+    """The lower edge: a little below the lowest mAP, and 0 if there is none."""
+    if reached.notna().any():
+        spread = float(reached.max() - reached.min())
+        return float(max(0.0, reached.min() - max(0.1 * spread, 0.02)))
+    return 0.0
+
+
+def _legend(axes: Axes, table: pd.DataFrame, losses: list[str]) -> None:
+    shown = [loss for loss in losses if loss in set(table["loss"])]
+    lines = [
+        Line2D([], [], color=COLOURS[loss], lw=2, label=f"{loss_name(loss)}, best so far")
+        for loss in shown
+    ]
+    marks = status_keys(table["status"])
+    axes.legend(handles=[*lines, *marks], loc="upper left", bbox_to_anchor=(1.01, 1.0))
+
+
+def _caption(table: pd.DataFrame) -> str:
+    without = int(table["best_val_map"].isna().sum())
+    edge = f" {plural(without, 'trial')} without any mAP on the lower edge." if without else ""
+    bests = table.groupby("loss")["best_so_far"].max().dropna().sort_values(ascending=False)
+    if bests.empty:
+        return f"None of {plural(len(table), 'trial')} has a mAP that could be chosen.{edge}"
+    best = listed([f"{value:.3f} for {loss_name(loss)}" for loss, value in bests.items()])
+    return f"The best validation mAP among {plural(len(table), 'trial')} is {best}.{edge}"

@@ -1,0 +1,227 @@
+"""How every figure looks: names, one colour a loss, and figures as values that can be saved."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import plotly.graph_objects as go
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from trainables.losses import names, resolve
+
+# From Okabe and Ito's palette, which readers of every colour vision tell apart.
+PALETTE = ("#009E73", "#D55E00", "#8B6F00", "#666666", "#6A3D9A", "#B15928", "#17BECF")
+
+
+class Colours(dict[str, str]):
+    """By loss, the colour of its entry; one without gets the next of the palette."""
+
+    def __missing__(self, loss: str) -> str:
+        self[loss] = PALETTE[(len(self) - OWN) % len(PALETTE)]
+        return self[loss]
+
+
+COLOURS = Colours({name: resolve(name).colour for name in names() if resolve(name).colour})
+OWN = len(COLOURS)
+RIGHT, WRONG = "#009E73", "#D55E00"
+MARKERS = {
+    "finished": "o",
+    "stopped_early": "v",
+    "running": "D",
+    "interrupted": "s",
+    "diverged": "X",
+    "failed": "P",
+}
+SYMBOLS = {  # the same in Plotly
+    "finished": "circle",
+    "stopped_early": "triangle-down",
+    "running": "diamond",
+    "interrupted": "square",
+    "diverged": "x",
+    "failed": "cross",
+}
+WORDS = {  # where the name that the code has says too little
+    "anchors": "anchors a batch",
+    "averaging": "weight averaging",
+    "batch_classes": "classes a batch",
+    "batch_size": "images a batch",
+    "erase": "erased square",
+    "flip": "mirrored",
+    "lr": "learning rate",
+    "lr_adam": "learning rate, Adam",
+    "lr_sgd": "learning rate, SGD",
+    "max_epochs": "epochs asked for",
+    "objective": "loss trained",
+    "schedule": "learning rate schedule",
+    "shift": "shifted",
+    "tau": "τ",
+    "warmup": "warm-up",
+}
+DPI = 150
+HEIGHT = 420  # px of a figure that moves, unless it asks for another
+_RC: Any = {  # the names of its keys are typed by some versions of matplotlib only
+    **sns.axes_style("whitegrid"),
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same figure everywhere
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "legend.fontsize": 9,
+    "legend.framealpha": 0.95,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "report",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ReportFigure:
+    """A figure that is drawn but not yet written.
+
+    Attributes:
+        name: of its files, without a suffix.
+        caption: one sentence on what the figure says, with numbers from the data.
+        alt: what it shows, for those who cannot see it.
+        data: what was drawn, a row a point.
+        png, svg: the files' contents.
+        width: in CSS pixels, at which its text has the size of the page's.
+        interactive: the same as Plotly's JSON, to zoom and to show values under the pointer; empty
+            where that would not help.
+    """
+
+    name: str
+    caption: str
+    alt: str
+    data: pd.DataFrame
+    png: bytes
+    svg: bytes
+    width: int
+    interactive: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Writes `name`.png, .svg and .csv."""
+        (folder / f"{self.name}.png").write_bytes(self.png)
+        (folder / f"{self.name}.svg").write_bytes(self.svg)
+        self.data.to_csv(folder / f"{self.name}.csv", index=False)
+
+
+def render(
+    name: str,
+    draw: Callable[[Figure], None],
+    *,
+    size: tuple[float, float],
+    data: pd.DataFrame,
+    caption: str,
+    alt: str,
+    interactive: go.Figure | None = None,
+) -> ReportFigure:
+    """Lets `draw` fill a matplotlib figure of `size` (width, height) inches.
+
+    The same data gives the same bytes: no dates and no random identifiers are stored.
+    """
+    with mpl.rc_context(_RC):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        png, svg = io.BytesIO(), io.BytesIO()
+        figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+        figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
+    return ReportFigure(
+        name,
+        caption,
+        alt,
+        data,
+        png.getvalue(),
+        svg.getvalue(),
+        width=round(size[0] * 96),
+        interactive="" if interactive is None else _plain(interactive),
+    )
+
+
+def loss_keys(losses: Iterable[str]) -> list[Artist]:
+    """The lines of a legend that say which colour is which loss."""
+    shown = [loss for loss in COLOURS if loss in set(losses)]
+    return [Patch(color=COLOURS[loss], label=loss_name(loss)) for loss in shown]
+
+
+def status_keys(statuses: Iterable[str]) -> list[Artist]:
+    """The lines of a legend that say which marker is which status."""
+    grey: dict[str, Any] = {"color": "0.4", "ls": "", "ms": 7, "mec": "white"}
+    shown = [status for status in MARKERS if status in set(statuses)]
+    return [Line2D([], [], marker=MARKERS[s], label=f"trial {words(s)}", **grey) for s in shown]
+
+
+def add_loss_keys(figure: go.Figure, losses: Iterable[str]) -> None:
+    """`loss_keys` of a figure that moves."""
+    for loss in [loss for loss in COLOURS if loss in set(losses)]:
+        _add_key(figure, loss_name(loss), {"color": COLOURS[loss], "symbol": "square", "size": 11})
+
+
+def add_status_keys(figure: go.Figure, statuses: Iterable[str]) -> None:
+    """`status_keys` of a figure that moves."""
+    for status in [status for status in SYMBOLS if status in set(statuses)]:
+        marker = {"color": "#808080", "symbol": SYMBOLS[status], "size": 9}
+        _add_key(figure, f"trial {words(status)}", marker)
+
+
+def _add_key(figure: go.Figure, name: str, marker: dict[str, Any]) -> None:
+    """A line of the legend that belongs to no trace alone."""
+    figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
+
+
+def _plain(figure: go.Figure) -> str:
+    """Without Plotly's own look: the page gives it the colours of its theme.
+
+    The legend lies above the plot, and above the titles of its panels, in a margin that grows with
+    it. It explains and does not switch: what it shows may be a part of each of several traces.
+    """
+    titles = 26 if figure.layout.annotations else 4  # px, of the panels
+    top, bottom = 10 + titles, 50
+    inside = (figure.layout.height or HEIGHT) - top - bottom
+    legend = {"orientation": "h", "x": 0, "y": 1 + titles / inside, "yanchor": "bottom"}
+    figure.update_layout(
+        template="none",
+        margin={"l": 60, "r": 10, "t": top, "b": bottom},
+        legend=legend | {"title": "", "itemclick": False, "itemdoubleclick": False},
+        font={"family": "system-ui, sans-serif", "size": 13},
+        hovermode="closest",
+        height=figure.layout.height or HEIGHT,
+    )
+    return str(figure.to_json())
+
+
+def loss_name(loss: str) -> str:
+    """The loss as readers know it."""
+    try:
+        return resolve(loss).title
+    except ValueError:  # of a record whose loss is not to be had here
+        return loss
+
+
+def words(status: str) -> str:
+    """A status or a knob's name as readable words."""
+    return WORDS.get(status, status.replace("_", " "))
+
+
+def listed(items: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 trial`, `2,000 trials`; `many` where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def text(value: object) -> str:
+    """A table's cell: numbers to four digits, nothing for what is missing."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,124 @@
+"""What a comparison found: its frozen choices and its one reading of the test images, from files.
+
+A comparison is a study's folder with `choices.json`, `confirmation/` (the confirming runs, a study
+as well) and `finals/` (what the test gave). No network and no image is needed to read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.judge.choices import CHOICES, Frozen
+from study.judge.comparison import CONFIRMATION
+from study.judge.final_test import FINALS, readings
+from study.run.results import Study, StudyError
+from trainables.config import TrialConfig
+
+# fmt: off
+TABLES = {
+    "runs": ["trial_id", "loss", "role", "seed", "best_epoch", "best_val_map", "seconds"],
+    "summary": ["protocol", "role", "loss", "map", "low", "high", "query_low", "query_high",
+                "both_low", "both_high", "runs", "trials", "epochs", "sweep_seconds",
+                "confirm_epochs", "confirm_seconds", "val_map"],
+    "differences": ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high",
+                    "query_low", "query_high", "both_low", "both_high", "equivalence_p",
+                    "superiority", "wins", "smallest", "p_corrected", "verdict", "shown"],
+    "classes": ["first", "second", "label", "difference", "seed_low", "seed_high"],
+}
+# fmt: on
+
+
+@dataclass(frozen=True, eq=False)
+class Finals:
+    """A finished comparison.
+
+    Attributes:
+        sweep: the study that searched.
+        confirmation: the study of the confirming runs.
+        rule: by which the choices were made, one sentence.
+        frozen: when, in seconds since 1970.
+        configs: by loss, the chosen configuration.
+        chosen: by loss, the trial of the sweep that was chosen.
+        seeds: of the confirming runs.
+        runs, summary, differences, classes: the tables of `finals/`.
+        readings: a mapping for each reading of the test images.
+        arrays: by `<what>/<trial_id>`: AP of queries, curves, nearest images; and `labels`.
+    """
+
+    sweep: Study
+    confirmation: Study
+    rule: str
+    frozen: float
+    configs: dict[str, TrialConfig]
+    chosen: dict[str, str]
+    seeds: list[int]
+    runs: pd.DataFrame
+    summary: pd.DataFrame
+    differences: pd.DataFrame
+    classes: pd.DataFrame
+    readings: list[dict[str, Any]]
+    arrays: Mapping[str, np.ndarray]
+
+    @classmethod
+    def load(cls, sweep: Study) -> Finals:
+        """Of the comparison in the study's folder.
+
+        Raises:
+            StudyError: a file is missing, damaged, or does not fit the others.
+        """
+        folder, frozen = sweep.folder / FINALS, Frozen.load(sweep.folder)
+        tables = {name: _read_table(folder / f"{name}.csv") for name in TABLES}
+        arrays = _read_arrays(folder / "queries.npz", tables["runs"]["trial_id"])
+        return cls(
+            sweep=sweep,
+            confirmation=Study.load(sweep.folder / CONFIRMATION),
+            readings=readings(sweep.folder),
+            arrays=arrays,
+            rule=frozen.rule,
+            frozen=frozen.frozen,
+            seeds=frozen.seeds,
+            configs={choice.config.loss: choice.config for choice in frozen.choices.values()},
+            chosen={choice.config.loss: choice.trial_id for choice in frozen.choices.values()},
+            **tables,
+        )
+
+
+def is_comparison(study: Study) -> bool:
+    """Whether the study is the sweep of a comparison, at whatever step that is."""
+    started = any((study.folder / name).exists() for name in (CHOICES, CONFIRMATION))
+    return started or bool(study.info["plan"].get("confirm_seeds"))
+
+
+def has_finals(study: Study) -> bool:
+    """Whether the comparison is finished: its summary is written last."""
+    return (study.folder / FINALS / "summary.csv").exists()
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    missing = [column for column in TABLES[path.stem] if column not in table]
+    if missing:
+        raise StudyError(f"{path} must have the columns {', '.join(missing)}")
+    return table
+
+
+def _read_arrays(path: Path, trials: pd.Series) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored}
+    except Exception as error:  # a damaged archive raises what its damage brings
+        raise StudyError(f"{path} cannot be read (truncated?): {error}") from error
+    wanted = [f"{kind}_full/{trial}" for trial in trials for kind in ("ap", "precision")]
+    for name in ["labels", *wanted]:
+        if name not in arrays:
+            raise StudyError(f"{path} must hold {name}")
+    return arrays

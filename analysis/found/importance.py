@@ -1,0 +1,160 @@
+"""How much each knob of a search decided, beside how much it seems to decide by chance alone."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import CategoricalDistribution
+from scipy import stats
+
+from analysis.figures.style import plural
+from analysis.found.knobs import OBJECTIVE, UNUSED
+from study.run.results import Study, TrialRecord
+from study.search.space import distributions, params
+from trainables.config import TrialConfig
+
+ENDED = ("finished", "stopped_early")  # soundly
+LEAST_TRIALS = 8  # of a loss, below which a ranking of knobs would be noise
+TOP = 0.25  # a knob is important that decides whether a trial is in the best quarter
+SHUFFLES = 200
+LEVEL = 0.95
+
+
+class Importance(NamedTuple):
+    """What is known of the knobs of a study.
+
+    Attributes:
+        table: a row a loss and knob: `importance`; its `share` of all importance within the loss;
+            `chance`, the level that no knob's importance exceeds in 95 % of the shuffles of the
+            scores; how many `trials` there are, and after which `epoch` they are compared.
+        lacking: by loss without a row, why.
+    """
+
+    table: pd.DataFrame
+    lacking: dict[str, str]
+
+    def shown(self, loss: str) -> pd.DataFrame:
+        """The knobs of a loss whose importance is above what chance gives, the highest first."""
+        mine = self.table[self.table["loss"] == loss]
+        return mine[mine["importance"] > mine["chance"]].sort_values("importance", ascending=False)
+
+
+def importance(study: Study) -> Importance:
+    """PED-ANOVA of Optuna over each loss's trials, with the knobs that only some trials use.
+
+    Trials are compared by the validation mAP after the last epoch that all of them reached, as a
+    trial that was stopped after 2 epochs says nothing of what it would have had after 12.
+    """
+    tables, lacking = [], {}
+    for loss in study.losses:
+        sound = [t for t in study.trials if t.loss == loss and t.epochs and t.status in ENDED]
+        inside = [trial for trial in sound if _in_space(trial.config)]
+        lack = _lack(sound, inside)
+        if lack:
+            lacking[loss] = lack
+        else:
+            tables.append(_table(loss, inside))
+    columns = ["loss", "knob", "importance", "share", "chance", "trials", "epoch"]
+    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    return Importance(whole, lacking)
+
+
+def chance_levels(shuffled: np.ndarray) -> np.ndarray:
+    """The level (knobs,) of each knob that in 95 % of the shuffles no knob exceeds.
+
+    Args:
+        shuffled: (shuffles, knobs) importances that shuffled scores gave. Each level has the same
+            rank among its knob's own importances, so that each knob has the same chance.
+    """
+    ranks = stats.rankdata(shuffled, method="min", axis=0).astype(int)
+    rank = int(np.quantile(ranks.max(axis=1), LEVEL, method="inverted_cdf"))
+    return np.asarray(np.sort(shuffled, axis=0)[rank - 1])
+
+
+def _lack(sound: list[TrialRecord], inside: list[TrialRecord]) -> str:
+    """Why no importance can be given; empty if it can."""
+    least = f"of at least {LEAST_TRIALS}"
+    if len(sound) < LEAST_TRIALS:
+        return f"{plural(len(sound), 'trial')} {least} ended soundly"
+    if len(inside) < LEAST_TRIALS:
+        rest = plural(len(sound) - len(inside), "sound trial")
+        return (
+            f"{rest} of {len(sound)} lie outside today's search space, {len(inside)} {least} in it"
+        )
+    if len(set(_scores(inside))) == 1:
+        return f"its {len(inside)} sound trials have one and the same validation mAP"
+    if not _varied(inside):
+        return f"no knob differs between its {len(inside)} sound trials"
+    return ""
+
+
+def _table(loss: str, trials: list[TrialRecord]) -> pd.DataFrame:
+    """The rows of a loss."""
+    study, scores, knobs = _study(trials), np.array(_scores(trials)), _varied(trials)
+    found = _importances(study, scores, knobs)
+    rng = np.random.default_rng(0)
+    shuffled = [_importances(study, rng.permutation(scores), knobs) for _ in range(SHUFFLES)]
+    level = chance_levels(np.array(shuffled))
+    rows: dict[str, Any] = {"loss": loss, "knob": knobs, "importance": found}
+    rows |= {"share": found / (found.sum() or 1), "chance": level}
+    return pd.DataFrame(rows | {"trials": len(trials), "epoch": _epoch(trials)})
+
+
+def _importances(study: optuna.Study, scores: np.ndarray, knobs: list[str]) -> np.ndarray:
+    """(knobs,) PED-ANOVA's divergences if the trials had these scores."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a knob that few trials use, which the text says too
+        found = optuna.importance.get_param_importances(
+            study,
+            params=knobs,
+            evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP),
+            target=lambda trial: -float(scores[trial.number]),  # of a target the lowest are best
+            normalize=False,
+        )
+    return np.array([found[knob] for knob in knobs])
+
+
+def _study(trials: list[TrialRecord]) -> optuna.Study:
+    """The trials as Optuna has them."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
+    losses = sorted({trial.config.loss for trial in trials})
+    for trial, score in zip(trials, _scores(trials), strict=True):
+        found = _params(trial.config)
+        ranges = distributions(trial.config) | {OBJECTIVE: CategoricalDistribution(losses)}
+        made = optuna.trial.create_trial(params=found, distributions=ranges, value=score)
+        study.add_trial(made)
+    return study
+
+
+def _params(config: TrialConfig) -> dict[str, Any]:
+    """The knobs as Optuna has them, and the loss: a search for one may have tried another too."""
+    return params(config) | {OBJECTIVE: config.loss}
+
+
+def _varied(trials: list[TrialRecord]) -> list[str]:
+    """The knobs that have more than one value; to be unused is one."""
+    found = [_params(trial.config) for trial in trials]
+    names = dict.fromkeys(name for one in found for name in one)
+    return [name for name in names if len({one.get(name, UNUSED) for one in found}) > 1]
+
+
+def _in_space(config: TrialConfig) -> bool:
+    try:
+        return bool(params(config))
+    except ValueError:
+        return False
+
+
+def _epoch(trials: list[TrialRecord]) -> int:
+    """The last epoch that all trials reached."""
+    return min(len(trial.epochs) for trial in trials)
+
+
+def _scores(trials: list[TrialRecord]) -> list[float]:
+    epoch = _epoch(trials)
+    return [trial.epochs[epoch - 1]["val_map"] for trial in trials]

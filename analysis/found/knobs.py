@@ -1,0 +1,175 @@
+"""What the knobs of a search were, trial by trial, and where their values lie on an axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.style import loss_name
+from study.run.results import Study
+from study.search.space import SPACE
+from trainables import losses
+from trainables.config import TrialConfig
+from trainables.knobs import Choice, Knob, Span
+
+NONE = "none"  # a value that was chosen
+UNUSED = "unused"  # stands for the missing value of a knob that a trial does not use
+OBJECTIVE = "objective"  # the loss of a trial, where a search for one loss tried another too
+ASKED = ("epochs", "seed", "precision", "dataset")  # of the plan, and no knobs
+IDENTITY = ("loss", "trial_id", "status", "best_val_map")
+
+
+@cache
+def _knob(field: str) -> Knob | None:
+    """The knob that sets a field: of all trials, or of a loss that has a file of its own."""
+    own = [knob for name in losses.names() for knob in losses.resolve(name).knobs]
+    return next((knob for knob in (*SPACE, *own) if knob.sets == field), None)
+
+
+def is_choice(values: pd.Series, field: str) -> bool:
+    """Whether the values are of a few kinds, and not numbers on a line."""
+    knob = _knob(field)
+    if knob is not None:
+        return not isinstance(knob.range, Span)
+    numbers = values.dropna().map(lambda one: isinstance(one, float) and one == one)
+    return not bool(numbers.all())
+
+
+def is_log(values: pd.Series, field: str) -> bool:
+    """Whether the values lie on a logarithmic axis."""
+    knob = _knob(field)
+    if knob is not None:
+        return isinstance(knob.range, Span) and knob.range.log
+    if is_choice(values, field):
+        return False
+    used = values.dropna().astype(float)
+    return bool(len(used) and used.min() > 0 and used.max() > 30 * used.min())
+
+
+def _known(field: str) -> list[str]:
+    """The choices that a knob has in the search space."""
+    knob = _knob(field)
+    if knob is None or not isinstance(knob.range, Choice):
+        return []
+    return [NONE if one is None else str(one) for one in knob.range.values]
+
+
+def settings(config: TrialConfig) -> dict[str, Any]:
+    """The fields that a configuration uses, by name, `NONE` where it chose none.
+
+    So a value that is missing in a table of these is of a knob that the trial does not use.
+    """
+    used = {name: NONE if value is None else value for name, value in config.used().items()}
+    return {OBJECTIVE: loss_name(used.pop("loss")), **used}
+
+
+def knobs_used(configs: Iterable[TrialConfig]) -> list[str]:
+    """The fields that any of the configurations uses, but the loss itself."""
+    return list(dict.fromkeys(name for one in configs for name in one.used() if name != "loss"))
+
+
+def settings_table(study: Study) -> pd.DataFrame:
+    """A row a trial, by its trial_id: `settings`; `OBJECTIVE` only where a loss's trials differ."""
+    rows = [settings(trial.config) for trial in study.trials]
+    columns = dict.fromkeys([OBJECTIVE, *(name for row in rows for name in row)])
+    names = [trial.trial_id for trial in study.trials]
+    table = pd.DataFrame(rows, index=names, columns=list(columns), dtype=object)
+    searches = [trial.loss for trial in study.trials]
+    several = table[OBJECTIVE].groupby(searches).transform("nunique") > 1
+    return table.assign(**{OBJECTIVE: table[OBJECTIVE].where(several)})
+
+
+def knob_table(study: Study) -> pd.DataFrame:
+    """A row a trial that has a mAP and ended soundly, or still runs: its mAP and its knobs.
+
+    Columns loss, trial_id, status, best_val_map, then the knobs that differ between the trials of
+    some loss; missing where a trial does not use one.
+    """
+    trials = [t for t in study.trials if t.best and t.status not in ("failed", "diverged")]
+    rows = [
+        {
+            "loss": trial.loss,
+            "trial_id": trial.trial_id,
+            "status": trial.status,
+            "best_val_map": trial.best["val_map"] if trial.best else np.nan,
+        }
+        for trial in trials
+    ]
+    table = pd.DataFrame(rows, columns=list(IDENTITY))
+    found = settings_table(study).drop(columns=list(ASKED), errors="ignore")
+    table = table.join(found, on="trial_id")
+    of_losses = [part for _, part in table.groupby("loss")]
+    shown = [f for f in found if any(differs(part[f]) for part in of_losses)]
+    return table[[*IDENTITY, *shown]]
+
+
+def varied(table: pd.DataFrame) -> list[str]:
+    """The knobs of a `knob_table` that differ between its trials."""
+    return [f for f in table.columns if f not in IDENTITY and differs(table[f])]
+
+
+def differs(values: pd.Series) -> bool:
+    """Whether a knob has more than one value; to be unused is one."""
+    return bool(values.map(label).nunique() > 1)
+
+
+def label(value: Any) -> str:
+    """A knob's value as a choice, or as `UNUSED`."""
+    return UNUSED if value is None or value != value else str(value)
+
+
+def short(value: Any) -> str:
+    """A knob's value to three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else label(value)
+
+
+def choices(values: pd.Series, knob: str) -> list[str]:
+    """The choices on a knob's axis: those of the search space, others that occur, `UNUSED` last."""
+    found = set(values.map(label))
+    others = sorted(found - {*_known(knob), UNUSED})
+    return [*_known(knob), *others, *([UNUSED] if UNUSED in found else [])]
+
+
+def places(values: pd.Series, knob: str) -> pd.Series:
+    """Where values lie on a knob's axis: the number of a choice, a number, or its logarithm.
+
+    `UNUSED` lies beyond the others.
+    """
+    if is_choice(values, knob):
+        known = choices(values, knob)
+        return values.map(lambda value: float(known.index(label(value))))
+    numbers = pd.to_numeric(values).astype(float)
+    logs = np.log10(numbers) if is_log(values, knob) else numbers
+    spread = logs.max() - logs.min()
+    return logs.fillna(logs.max() + 0.15 * (spread or 1.0))
+
+
+def ticks(values: pd.Series, knob: str) -> list[tuple[float, str]]:
+    """Places on the axis of a knob of choices, or a logarithmic one, and what stands there."""
+    if is_choice(values, knob):
+        return [(float(place), name) for place, name in enumerate(choices(values, knob))]
+    used = values.dropna().astype(float)
+    return [(math.log10(value), f"{value:.3g}") for value in round_numbers(used.min(), used.max())]
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """Powers of ten in a range, or 1, 2 and 5 times these; its ends if there are fewer than two."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 2, 5)):
+        numbers = [float(f"{step}e{decade}") for decade in decades for step in steps]
+        found = [number for number in numbers if low <= number <= high]
+        if len(found) > 1:
+            return found
+    return sorted({low, high})
+
+
+def heights(values: pd.Series, knob: str) -> pd.Series:
+    """The places of one knob's values between the lowest, 0, and the highest, 1; 0.5 if equal."""
+    found = places(values, knob)
+    low, high = found.min(), found.max()
+    return (found - low) / (high - low) if high > low else found * 0 + 0.5

@@ -1,0 +1,137 @@
+"""What a report is made from: a study with its networks, or a finished comparison's files."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.found.finals import Finals, has_finals, is_comparison
+from analysis.found.runs import Results, of_comparison, of_study
+from analysis.page.answer import query_differences
+from study.judge.evaluation import evaluate_study, trained_network
+from study.judge.final_test import FINALS
+from study.judge.images import (
+    Images,
+    classes_of,
+    read_test_images,
+    show_test_images,
+    validation_images,
+)
+from study.run.results import Study, StudyError
+from trainables.data import DataError
+from trainables.ledger import Reading, readings
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A study and what is known of its answer.
+
+    Attributes:
+        study: the search; of a comparison the sweep.
+        results: the judged networks; None while no trial can be chosen.
+        differences: as in `finals/differences.csv`; empty for a single loss.
+        finals: of a finished comparison, else None.
+        provisional: why the numbers are not the final ones; empty if they are.
+    """
+
+    study: Study
+    results: Results | None
+    differences: pd.DataFrame
+    finals: Finals | None = None
+    provisional: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.study.folder.resolve().name
+
+    @property
+    def readings(self) -> list[dict[str, Any]]:
+        """The ledger's lines of the test images that met these choices."""
+        if self.finals is not None:
+            return self.finals.readings
+        return readings(self.study.folder / "best.json")
+
+    @classmethod
+    def load(
+        cls, study: Study, data_dir: Path | str | None = None, *, test: str | None = None
+    ) -> Source:
+        """Evaluates the chosen networks, or reads what a finished comparison found.
+
+        A study is judged on its validation images. Test images are read for none but a study that
+        `test` asks it for; those of a finished comparison are loaded to be shown.
+
+        Args:
+            test: why the test images are to be read, which the ledger gets; None: they are not.
+
+        Raises:
+            StudyError: there is no trial at all, or a file is missing or damaged; or as `may_test`.
+            DataError: the images that a study is judged on are missing or damaged.
+        """
+        if not study.trials:
+            raise StudyError(f"{study.folder} has no trial yet: there is nothing to report")
+        if test is not None:
+            may_test(study)
+        if has_finals(study):
+            finals = Finals.load(study)
+            return cls(study, _with_pixels(finals, data_dir), finals.differences, finals)
+        status = str(study.info["status"])
+        if status == "finished" and is_comparison(study):
+            status = "a comparison under way"
+        provisional = "" if status == "finished" else status
+        if not study.best():
+            return cls(study, None, pd.DataFrame(), None, provisional)
+        judged = dataclasses.replace(study, info={**study.info, "status": status})
+        images = (
+            validation_images(judged, data_dir) if test is None else _test(study, test, data_dir)
+        )
+        evaluations = evaluate_study(study, images.data)
+        differences = query_differences(evaluations)
+        return cls(study, of_study(evaluations, images), differences, None, provisional)
+
+
+def may_test(study: Study) -> None:
+    """StudyError unless a report may read the test images for a study.
+
+    A comparison has a step of its own for that, and another study must be finished and have chosen.
+    """
+    if is_comparison(study):
+        law = "a comparison reads the test images in its last step"
+        again = "compare_losses.py --resume --reread-test WHY"
+        raise StudyError(f"{law}, and again with {again}; {study.folder} is one")
+    if study.info["status"] != "finished" or not study.best():
+        law = "the test images are read for a finished study with a choice"
+        raise StudyError(f"{law}; {study.folder} is {study.info['status']}")
+
+
+def _test(study: Study, why: str, data_dir: Path | str | None) -> Images:
+    """The test images for the choices of a study; a damaged network is missed before."""
+    choices = study.best()
+    for choice in choices.values():
+        trained_network(choice)
+    reading = Reading(
+        frozen=study.folder / "best.json",
+        why=why,
+        configurations={loss: choice.config.describe() for loss, choice in choices.items()},
+        rows=len(choices),
+        commit=study.info.get("commit"),
+    )
+    return read_test_images(study, reading, data_dir)
+
+
+def _with_pixels(finals: Finals, data_dir: Path | str | None) -> Results:
+    """The comparison's results, with the images that were tested if they can be had."""
+    results = of_comparison(finals, classes_of(finals.sweep))
+    found = finals.sweep.folder / FINALS / "summary.csv"
+    try:
+        test = show_test_images(finals.sweep, found, data_dir).data
+    except (DataError, OSError) as error:
+        return dataclasses.replace(results, no_pixels=str(error))
+    if not np.array_equal(test.labels, results.labels):
+        law = "the test images at hand must be those that were tested; their labels differ"
+        return dataclasses.replace(results, no_pixels=law)
+    return dataclasses.replace(results, pixels=test.images)

@@ -1,0 +1,1 @@
+"""The page: answer, tables, sections, and how they become one file."""

@@ -1,0 +1,246 @@
+"""The answer: which loss retrieves best, by how much and how sure, as a sentence and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.style import COLOURS, ReportFigure, listed, loss_name, plural, render
+from analysis.found.finals import TABLES
+from analysis.found.runs import Results, run_table
+from study.judge.evaluation import Evaluation, difference
+from study.judge.significance import POWER
+from trainables.config import reference
+
+ROLE_MARKS = {"chosen": "o", "reference": "s"}
+
+
+class Gap(NamedTuple):
+    """By how much one configuration's mAP is above another's, and how sure that is.
+
+    Attributes:
+        low, high: 95 %, over seeds if there are several, else over queries.
+        p: corrected for the number of pairs; NaN where no test of it was made.
+        verdict: `shown`, `equivalent` or `not resolved`.
+        smallest: the true difference that the design would have shown with 80 % power; NaN where
+            it could have shown none.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    verdict: str
+    smallest: float
+
+    @property
+    def shown(self) -> bool:
+        return self.verdict == "shown"
+
+    def __str__(self) -> str:
+        said = f"{self.difference:+.3f} ({_range(self)}"
+        return f"{said}{'' if np.isnan(self.p) else ', ' + p_text(self.p)}; {self.verdict})"
+
+
+def p_text(p: float) -> str:
+    """`p = 0.012`, as small as a reader needs it."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def query_differences(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """A row a protocol and pair of a study's losses, paired by query, as `finals` has them.
+
+    With one run a loss nothing is known over seeds, so no difference between losses is resolved.
+    """
+    rows = []
+    for first, second in combinations(evaluations, 2):
+        for protocol in evaluations[first].protocols:
+            gap, sure = difference(evaluations[first], evaluations[second], protocol)
+            row: dict[str, object] = {
+                "protocol": protocol,
+                "role": "chosen",
+                "first": first,
+                "second": second,
+            }
+            row |= {"difference": gap, "query_low": sure.low, "query_high": sure.high}
+            rows.append(row | {"verdict": "not resolved", "shown": False})
+    table = pd.DataFrame(rows, columns=TABLES["differences"])
+    return table.sort_values("protocol", kind="stable", ignore_index=True)
+
+
+def gap_between(
+    differences: pd.DataFrame, first: str, second: str, role: str = "chosen", protocol: str = "full"
+) -> Gap | None:
+    """The row of this pair, in whichever order it stands; None if there is none."""
+    mine = differences[(differences["protocol"] == protocol) & (differences["role"] == role)]
+    for one, other, sign in ((first, second, 1), (second, first, -1)):
+        for _, row in mine[(mine["first"] == one) & (mine["second"] == other)].iterrows():
+            return _gap(row, sign)
+    return None
+
+
+def answer(results: Results, differences: pd.DataFrame, searches: Sequence[str]) -> str:
+    """What could not have been shown; then which loss retrieves best, by how much, how surely.
+
+    Args:
+        searches: the losses that were asked about; those without a result are named.
+    """
+    best, *others = results.losses
+    where = f"{results.sizes('full')[1]:,} {results.name}"
+    reached = f"mAP {_with_interval(results, best)} on {where}"
+    missing = [loss_name(loss) for loss in searches if loss not in results.searches]
+    rest = f" There is no result for {listed(missing)}." if missing else ""
+    if not others:
+        return f"{_start(best)} reaches {reached}; no other loss was evaluated.{rest}"
+    gaps = {loss: gap_between(differences, best, loss) for loss in others}
+    ahead = listed([f"{gap} above {loss_name(loss)}" for loss, gap in gaps.items()])
+    nearest = gaps[others[0]]
+    said = "retrieves best" if nearest is not None and nearest.shown else "comes out highest"
+    return (
+        f"{power_sentence(results, differences)} {_start(best)} {said}: {reached}, {ahead}.{rest}"
+    )
+
+
+def power_sentence(results: Results, differences: pd.DataFrame) -> str:
+    """What the design could not have shown: said before what it showed."""
+    mine = differences[(differences["protocol"] == "full") & (differences["role"] == "chosen")]
+    smallest = mine["smallest"].dropna()
+    runs = min(len(results.of(loss)) for loss in results.losses)
+    if smallest.empty:
+        return (
+            f"With {plural(runs, 'run')} of each loss, a difference between two losses cannot be "
+            "told from the luck of a training seed."
+        )
+    low, high = f"{smallest.min():.3f}", f"{smallest.max():.3f}"
+    bound = low if low == high else f"{low} to {high}, by pair,"
+    return (
+        f"With {plural(runs, 'run')} of each loss, only true differences in mAP of at least "
+        f"{bound} would be shown with {POWER:.0%} probability."
+    )
+
+
+def tuning_sentence(results: Results, differences: pd.DataFrame) -> str:
+    """What was gained over each loss's reference; empty where there are no references."""
+    tuned = differences[(differences["protocol"] == "full") & (differences["role"] == "tuning")]
+    parts = []
+    for _, row in tuned.iterrows():
+        gap = _gap(row, 1)
+        doubt = "" if gap.shown else f", {gap.verdict}"
+        of = loss_name(row["first"])
+        beside = "" if row["second"] == row["first"] else f" beside {loss_name(row['second'])}"
+        parts.append(f"{gap.difference:+.3f} for {of}{beside} ({_range(gap)}{doubt})")
+    if not parts:
+        return ""
+    summary = results.summary[results.summary["role"] == "reference"]
+    epochs = int(summary["confirm_epochs"].max())
+    asked = max(found.epochs for loss in summary["loss"] if (found := reference(loss)))
+    trained = plural(epochs, "epoch") + (f" of its {asked}" if epochs < asked else "")
+    return (
+        f"Against the reference configuration, trained for {trained}, the chosen one changes the "
+        f"mAP by {listed(parts)}."
+    )
+
+
+def answer_figure(results: Results) -> ReportFigure:
+    """The mAP of every loss with its interval, the references beside it."""
+    table = answer_table(results)
+    full = table[table["protocol"] == "full"]
+    chosen = full[full["role"] == "chosen"].set_index("loss")["map"]
+    values = [f"{chosen[loss]:.3f} for {loss_name(loss)}" for loss in results.losses]
+    over = "seeds" if table["over"].eq("seeds").any() else "queries"
+    caption = (
+        f"mAP under the full protocol: {listed(values)} ({results.described}); "
+        f"bars are 95 % intervals over {over}"
+        f"{', small dots the single runs' if over == 'seeds' else ''}."
+    )
+    rows = len(full)
+    return render(
+        "answer",
+        partial(draw_answer, table=table, runs=run_table(results), protocols=results.protocols),
+        size=(8.6, 1.3 + 0.42 * rows),
+        data=table,
+        caption=caption,
+        alt="mAP of each loss with its 95 % interval, under each protocol.",
+    )
+
+
+def answer_table(results: Results) -> pd.DataFrame:
+    """A row a protocol, loss and role: map, low, high, and what the interval is `over`."""
+    losses = dict.fromkeys([*results.losses, *(run.loss for run in results.runs)])
+    order = {loss: number for number, loss in enumerate(losses)}
+    table = results.summary[results.summary["loss"].isin(order)].copy()
+    several = table["low"].notna()
+    table["low"] = table["low"].where(several, table["query_low"])
+    table["high"] = table["high"].where(several, table["query_high"])
+    table["over"] = np.where(several, "seeds", "queries")
+    table["place"] = table["loss"].map(order)
+    table = table.sort_values(["protocol", "place", "role"], ignore_index=True)
+    return table[["protocol", "loss", "role", "map", "low", "high", "over", "runs"]]
+
+
+def draw_answer(
+    figure: Figure, table: pd.DataFrame, runs: pd.DataFrame, protocols: Sequence[str]
+) -> None:
+    """A panel a protocol, a line a loss and role, the best on top."""
+    panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
+    for axes, protocol in zip(panels, protocols, strict=True):
+        mine = table[table["protocol"] == protocol].reset_index(drop=True)
+        for line, row in mine.iterrows():
+            _draw_line(axes, line, row, runs[runs["protocol"] == protocol])
+        several = mine["role"].nunique() > 1
+        names = [
+            loss_name(row.loss) + (f", {row.role}" if several else "") for row in mine.itertuples()
+        ]
+        axes.set_yticks(range(len(mine)), names)
+        axes.set(xlabel="mAP", title=f"{protocol} protocol", ylim=(len(mine) - 0.5, -0.5))
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.12)
+
+
+def _draw_line(axes: Axes, line: int, row: pd.Series, runs: pd.DataFrame) -> None:
+    colour = COLOURS[row["loss"]]
+    mine = runs[(runs["loss"] == row["loss"]) & (runs["role"] == row["role"])]
+    if len(mine) > 1:
+        axes.plot(mine["map"], [line + 0.22] * len(mine), ".", color=colour, ms=5, alpha=0.8)
+    face = colour if row["role"] == "chosen" else "white"
+    axes.plot([row["low"], row["high"]], [line, line], color=colour, lw=2.2)
+    axes.plot(row["map"], line, ROLE_MARKS[row["role"]], color=colour, mfc=face, ms=8)
+    label = f"{row['map']:.3f}"
+    axes.annotate(label, (row["map"], line), (0, 7), textcoords="offset points", ha="center")
+
+
+def _with_interval(results: Results, loss: str) -> str:
+    summary = results.summary
+    mine = (summary["protocol"] == "full") & (summary["role"] == "chosen")
+    row = summary[mine & (summary["loss"] == loss)].iloc[0]
+    if np.isnan(row["low"]):
+        queries = f"{row['query_low']:.3f} to {row['query_high']:.3f}"
+        return f"{row['map']:.3f} (95 % interval over queries {queries})"
+    over = plural(int(row["runs"]), "seed")
+    seeds = f"95 % interval over {over} {row['low']:.3f} to {row['high']:.3f}"
+    both = f"over seeds and classes {row['both_low']:.3f} to {row['both_high']:.3f}"
+    return f"{row['map']:.3f} ({seeds}, {both})"
+
+
+def _gap(row: pd.Series, sign: int) -> Gap:
+    over = "query" if np.isnan(row["seed_low"]) else "seed"
+    low, high = sorted(sign * row[f"{over}_{end}"] for end in ("low", "high"))
+    rest = row["p_corrected"], row["verdict"], row["smallest"]
+    return Gap(sign * row["difference"], low, high, *rest)
+
+
+def _start(loss: str) -> str:
+    """A loss's name at the beginning of a sentence; those that begin with a sign stay."""
+    name = loss_name(loss)
+    return name[0].upper() + name[1:]
+
+
+def _range(gap: Gap) -> str:
+    return f"{gap.low:+.3f} to {gap.high:+.3f}"

@@ -1,0 +1,50 @@
+"""What the words of a report mean: the heads of its tables, and the knobs."""
+
+from __future__ import annotations
+
+from analysis.figures.style import words
+
+# A head of a table that says too little by itself.
+HEADS = {
+    "trial": "the loss that was searched for, and the trial's number in that search",
+    "validation mAP": "of the trial's best epoch",
+    "best epoch": "the epoch of the highest validation mAP",
+    "epochs": "how many were trained: of the number asked for, unless the trial ended early",
+    "seconds": "of training and evaluation, summed over trials that ran side by side",
+    "configuration": "chosen by the search, or the seed study's, which is the reference",
+    "protocol": "which images are queries and which are searched, as said above",
+    "runs": "trainings of the same configuration from different seeds",
+    "confirming runs": "trainings of the chosen and the reference configuration from fresh seeds",
+    "corrected p": "of no difference, corrected for the number of pairs; small: a difference",
+    "P(first above second)": "how often a run of the first has the higher mAP, over all pairs",
+    "smallest that could be shown": "the true difference that 80 % of such designs would show",
+    "verdict": "shown, equivalent (within the margin), or not resolved by this design",
+    "default": "the value that the search begins with",
+    "used by": "the losses or optimizers that have this knob",
+}
+
+# A knob, by the field that it sets.
+KNOBS = {
+    "optimizer": "the rule by which the weights are changed",
+    "lr": "the size of a step of the optimizer",
+    "momentum": "how much of the step before is kept in the next one",
+    "weight_decay": "how strongly the weights are drawn to zero",
+    "batch_size": "training images in a step",
+    "batch_classes": "how many classes these images are of; none: images in random order",
+    "schedule": "whether the learning rate stays or falls to 0 along a cosine",
+    "warmup": "the share of all steps over which the learning rate first rises",
+    "averaging": "how much of the averaged weights is kept in a step; 0: no averaging",
+    "flip": "training images are mirrored at random",
+    "shift": "by up to how many pixels training images are moved at random",
+    "erase": "the side of a square, in pixels, that is blanked at random in training images",
+    "classifier": "linear, or cosine, which makes the loss normalised softmax",
+    "temperature": "divides the similarities to the class weights",
+    "label_smoothing": "the share of the target that is spread over all classes",
+    "anchors": "the images of a batch that the others are ranked for",
+    "margin": "by how much farther, in squared distance, another class must be",
+    "reduction": "how the triplets of a batch become one number",
+    "tau": "how soft the ranking is, in squared distance; the smaller, the closer to true AP",
+    "numerator": "of Smooth-AP's fraction: of the paper, or of the seed study",
+}
+
+MEANINGS = {words(field): meaning for field, meaning in KNOBS.items()} | HEADS

@@ -1,0 +1,181 @@
+"""The sections of a report, in the order in which a person reads them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from analysis.figures.class_differences import class_differences_figure
+from analysis.figures.class_figures import class_ap_figure, confusion_figures
+from analysis.figures.histories import chosen_history, confirmed_history, history_figures
+from analysis.figures.knob_figures import knob_figures
+from analysis.figures.pr_curves import pr_figures
+from analysis.figures.retrieval_figures import RULE, many_figures, side_by_side_figure
+from analysis.figures.search_figures import search_figure, seconds_figure
+from analysis.figures.stopping_figures import survival_figure, timeline_figure
+from analysis.figures.style import listed, loss_name, plural
+from analysis.found.finals import Finals
+from analysis.found.importance import TOP, Importance, importance
+from analysis.found.runs import Results
+from analysis.found.sources import Source
+from analysis.page import answer_tables, tables
+from analysis.page.answer import answer_figure, tuning_sentence
+from analysis.page.page import Section
+from analysis.page.tables import Table
+from study.run.results import Study
+
+
+def sections(source: Source) -> list[Section]:
+    """All sections; those that need a chosen network are left out while there is none."""
+    parts = []
+    if source.results is not None:
+        parts += [answer_section(source, source.results)]
+        parts += retrieval_sections(source.results, source.finals)
+        parts += image_sections(source.results)
+        parts.append(training_section(source))
+    return [*parts, *search_sections(source.study), repeat_section(source)]
+
+
+def answer_section(source: Source, results: Results) -> Section:
+    """mAP, differences, configurations and budget."""
+    gained = tuning_sentence(results, source.differences)
+    if source.finals is None:
+        configs = {loss: choice.config for loss, choice in source.study.best().items()}
+        budget = tables.budget_table(source.study)
+    else:
+        configs, budget = source.finals.configs, answer_tables.costs_table(source.finals)
+    configs = {loss: configs[loss] for loss in results.losses}
+    shown = [
+        answer_tables.losses_table(source, results),
+        answer_tables.differences_table(source.differences),
+        answer_tables.configurations_table(configs),
+        budget,
+    ]
+    paragraphs = [gained] * bool(gained) + answer_tables.rules(source, results)
+    found = [table for table in shown if table is not None]
+    return Section("The answer", paragraphs, found, [answer_figure(results)])
+
+
+def retrieval_sections(results: Results, finals: Finals | None) -> list[Section]:
+    """Precision over recall, then by class; of a comparison where two losses differ."""
+    together, *each = pr_figures(results)
+    figures = [together, class_ap_figure(results)]
+    if finals is not None:
+        by_class = class_differences_figure(finals.classes, results.classes)
+        if by_class is not None:
+            figures.append(by_class)
+    parts = [
+        Section("Retrieval", figures=figures),
+        Section("Each loss", figures=each, layout="grid", below=True),
+    ]
+    confusions = confusion_figures(results)
+    if confusions:
+        said = (
+            "Rows are the classes of the queries, columns the other classes that were found among "
+            "their nearest images, in per cent of all that was found for the row."
+        )
+        title = "Which class is taken for which"
+        parts.append(Section(title, [said], figures=confusions, layout="grid", below=True))
+    return parts
+
+
+def image_sections(results: Results) -> list[Section]:
+    """Queries and their nearest images; or why there are none."""
+    if results.pixels is None:
+        said = f"The images cannot be shown here: {results.no_pixels}."
+        return [Section("Retrieved images", [said])]
+    rule = (
+        f"A row is a query ({results.described}), and to its right are its nearest images. {RULE}. "
+        "A green border: the same class. A dashed red border with a cross: another class. "
+        "At the end of a row: the query's AP over the whole gallery, and how many of the images "
+        "shown are right."
+    )
+    folded = (
+        "By the same rule among the seed protocol's queries and gallery. Ranks 26 to 50 are below "
+        "ranks 1 to 25."
+    )
+    return [
+        Section("Retrieved images", [rule], figures=[side_by_side_figure(results)]),
+        Section("The 50 nearest", [folded], figures=many_figures(results), below=True),
+    ]
+
+
+def training_section(source: Source) -> Section:
+    """The histories of the chosen trial, or of the runs that confirmed the choice."""
+    finals = source.finals
+    table = chosen_history(source.study) if finals is None else confirmed_history(finals)
+    return Section("Training", figures=history_figures(table))
+
+
+def search_sections(study: Study) -> list[Section]:
+    """How the search went, its knobs, its trials and their faults."""
+    figures = [search_figure(study)]
+    if any(trial.epochs for trial in study.trials):
+        figures += [seconds_figure(study), survival_figure(study)]
+    timeline = timeline_figure(study)
+    figures += [timeline] if timeline is not None else []
+    parts = [Section("The search", figures=figures)]
+    parts.append(knobs_section(study))
+    trials, same = tables.trials_table(study)
+    parts.append(Section("Every trial", [same] * bool(same), [trials], below=True))
+    faults = tables.faults_table(study)
+    if len(faults.cells):
+        parts.append(Section("Failures", tables=[faults], below=True))
+    return parts
+
+
+def knobs_section(study: Study) -> Section:
+    """What was searched, and what each knob did."""
+    found = importance(study)
+    space = tables.space_table(study)
+    return Section(
+        "The knobs",
+        importance_text(found),
+        [space] * bool(len(space.cells)),
+        knob_figures(study, found),
+        below=True,
+    )
+
+
+def importance_text(found: Importance) -> list[str]:
+    """How importance is measured, where it is; and where it is not, why."""
+    said = []
+    if len(found.table):
+        epochs = sorted(found.table["epoch"].unique())
+        after = " or ".join(plural(int(epoch), "epoch") for epoch in epochs)
+        said.append(
+            "Importance says how much a knob decided whether a trial is among the best "
+            f"{TOP:.0%} of its loss (PED-ANOVA), by the validation mAP after {after}: the last "
+            "that all trials of the loss reached, so that those which early stopping ended are "
+            "compared as equals. It says nothing of later epochs. Trials that failed or diverged "
+            "are left out. Few trials give some knob a high share by chance: what shuffled scores "
+            "give as well says nothing."
+        )
+    lack = [f"{loss_name(loss)} ({why})" for loss, why in found.lacking.items()]
+    return said + ([f"No importance is given for {listed(lack)}."] if lack else [])
+
+
+def repeat_section(source: Source) -> Section:
+    """Command, versions, machine, seeds; and when the choices met the test images, if they did."""
+    shown = [tables.origin_table(source.study)]
+    if source.finals is None and not source.readings:
+        return Section("How to repeat it", tables=shown)
+    return Section("How to repeat it", tables=[*shown, record_table(source)])
+
+
+def record_table(source: Source) -> Table:
+    """When the choices were frozen, and each reading of the test images, as the ledger has it."""
+    rows = []
+    if source.finals is not None:
+        frozen = source.finals
+        rows.append({"what": "choices frozen", "when": _time(frozen.frozen), "why": frozen.rule})
+    for reading in source.readings:
+        digest, runs = str(reading["sha256"])[:16], plural(int(reading.get("rows", 0)), "network")
+        said = f"{reading.get('why', '')}; {runs}; choices {digest}"
+        rows.append({"what": "test read", "when": _time(reading.get("time")), "why": said})
+    return Table("The record of the test", pd.DataFrame(rows))
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,247 @@
+"""Two studies on one page: answers, budgets, best configurations, searches, differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.figures.search_figures import seconds_table
+from analysis.figures.style import (
+    COLOURS,
+    ReportFigure,
+    listed,
+    loss_name,
+    plural,
+    render,
+    text,
+    words,
+)
+from analysis.found.knobs import knobs_used, settings
+from analysis.found.sources import Source
+from analysis.page.answer import answer, answer_table
+from analysis.page.page import Page, Section
+from analysis.page.tables import Table
+from study.run.results import Study
+
+STYLES = ("-", (0, (4, 1.5)))
+
+
+def side_by_side(sources: Sequence[Source]) -> Page:
+    """The page of two studies, which are told apart as A and B."""
+    names = dict(zip("AB", sources, strict=True))
+    title = " and ".join(f"{letter}: {source.name}" for letter, source in names.items())
+    answers = [f"{letter}. {_said(source)}" for letter, source in names.items()]
+    provisional = [f"{n} is {s.provisional}" for n, s in names.items() if s.provisional]
+    warning = f"{listed(provisional)}: its numbers are provisional." if provisional else ""
+    figures = [figure for figure in (maps_figure(names), curves_figure(names)) if figure]
+    tables = [maps_table(names), configurations_table(names)]
+    parts = [
+        Section("The answers", figures=figures[:1], tables=tables),
+        Section("The searches", figures=figures[1:], tables=[budgets_table(names)]),
+        Section(
+            "What differs",
+            ["Of the plans, the search spaces, the versions and the machines, what is not equal."],
+            [differences_table(names)],
+        ),
+    ]
+    return Page(f"Two studies side by side. {title}", answers, warning, parts)
+
+
+def maps_table(names: Mapping[str, Source]) -> Table:
+    """A row a study, loss, role and protocol: its mAP, interval and validation mAP."""
+    rows = []
+    for letter, source in names.items():
+        best = source.study.best()
+        found = [] if source.results is None else answer_table(source.results).to_dict("records")
+        for row in found:
+            chosen = row["role"] == "chosen" and row["loss"] in best
+            rows.append(
+                {
+                    "study": f"{letter}: {source.name}",
+                    "loss": loss_name(row["loss"]),
+                    "configuration": row["role"],
+                    "images": source.results.described if source.results else "",
+                    "protocol": row["protocol"],
+                    "mAP": f"{row['map']:.3f}",
+                    "95 % interval": f"{row['low']:.3f} to {row['high']:.3f} ({row['over']})",
+                    "runs": str(row["runs"]),
+                    "validation mAP of the search": f"{best[row['loss']].val_map:.3f}"
+                    if chosen
+                    else "",
+                }
+            )
+    return Table("mAP", pd.DataFrame(rows))
+
+
+def budgets_table(names: Mapping[str, Source]) -> Table:
+    """A row a study and loss: trials, epochs, seconds and the best validation mAP of the search."""
+    rows = []
+    for letter, source in names.items():
+        table, best = source.study.trials_table(), source.study.best()
+        for loss in source.study.losses:
+            mine = table[table["loss"] == loss]
+            rows.append(
+                {
+                    "study": letter,
+                    "loss": loss_name(loss),
+                    "trials": f"{len(mine):,}",
+                    "epochs": f"{mine['epochs'].sum():,}",
+                    "seconds": f"{mine['seconds'].sum():,.0f}",
+                    "best validation mAP": f"{best[loss].val_map:.3f}" if loss in best else "",
+                }
+            )
+    return Table("The budgets", pd.DataFrame(rows))
+
+
+def configurations_table(names: Mapping[str, Source]) -> Table:
+    """A row a knob that any choice uses, a column a loss and study."""
+    knobs = knobs_used(c for source in names.values() for c in _configs(source).values())
+    losses = dict.fromkeys(loss for source in names.values() for loss in source.study.losses)
+    columns = {
+        f"{loss_name(loss)}, {letter}": [text(settings(config).get(knob)) for knob in knobs]
+        for loss in losses
+        for letter, source in names.items()
+        if (config := _configs(source).get(loss)) is not None
+    }
+    cells = pd.DataFrame({"knob": [words(knob) for knob in knobs], **columns})
+    used = cells.drop(columns="knob").ne("").any(axis=1)
+    return Table("The best configurations", cells[used])
+
+
+def differences_table(names: Mapping[str, Source]) -> Table:
+    """A row a fact of study.json that is not equal in both."""
+    facts = {letter: _facts(source.study) for letter, source in names.items()}
+    first, second = facts.values()
+    rows = [
+        {"what": what, **{letter: mine.get(what, "not recorded") for letter, mine in facts.items()}}
+        for what in dict.fromkeys([*first, *second])
+        if first.get(what) != second.get(what)
+    ]
+    return Table("Differences", pd.DataFrame(rows, columns=["what", *facts]))
+
+
+def maps_data(names: Mapping[str, Source]) -> pd.DataFrame:
+    """A row a study and loss: the chosen configuration's mAP under the full protocol."""
+    parts = [
+        answer_table(source.results).assign(study=letter)
+        for letter, source in names.items()
+        if source.results is not None
+    ]
+    if not parts:
+        return pd.DataFrame(columns=["study", "loss", "map"])
+    table = pd.concat(parts, ignore_index=True)
+    table = table[(table["protocol"] == "full") & (table["role"] == "chosen")]
+    return table[["study", "loss", "map", "low", "high", "over"]].reset_index(drop=True)
+
+
+def maps_figure(names: Mapping[str, Source]) -> ReportFigure | None:
+    """A line a study and loss, with its interval; None if neither study has a result."""
+    table = maps_data(names)
+    if table.empty:
+        return None
+    parts = []
+    for loss, mine in table.groupby("loss", sort=False):
+        values = mine.set_index("study")["map"]
+        said = " and ".join(f"{values[letter]:.3f} in {letter}" for letter in values.index)
+        change = f" ({values['B'] - values['A']:+.3f})" if len(values) == 2 else ""
+        parts.append(f"{loss_name(loss)} {said}{change}")
+    return render(
+        "two_maps",
+        partial(draw_maps, table=table),
+        size=(7.0, 1.2 + 0.42 * len(table)),
+        data=table,
+        caption=f"mAP under the full protocol: {'; '.join(parts)}; {images_of(names)}. "
+        "Bars are 95 % intervals.",
+        alt="mAP of each loss in both studies, with its interval.",
+    )
+
+
+def images_of(names: Mapping[str, Source]) -> str:
+    """On which images each study is judged."""
+    judged = {letter: source.results for letter, source in names.items()}
+    return "; ".join(f"{n} on {found.described}" for n, found in judged.items() if found)
+
+
+def draw_maps(figure: Figure, table: pd.DataFrame) -> None:
+    """The losses together, A above B."""
+    axes = figure.subplots()
+    table = table.sort_values(["loss", "study"], ignore_index=True)
+    for line, row in table.iterrows():
+        colour, face = COLOURS[row["loss"]], "white" if row["study"] == "B" else None
+        axes.plot([row["low"], row["high"]], [line, line], color=colour, lw=2.2)
+        axes.plot(row["map"], line, "o", color=colour, mfc=face or colour, ms=8)
+        axes.annotate(f"{row['map']:.3f}", (row["map"], line), (0, 7),
+                      textcoords="offset points", ha="center")  # fmt: skip
+    labels = [f"{loss_name(row.loss)}, {row.study}" for row in table.itertuples()]
+    axes.set_yticks(range(len(table)), labels)
+    axes.set(xlabel="mAP, full protocol", ylim=(len(table) - 0.5, -0.6))
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.12)
+
+
+def curves_data(names: Mapping[str, Source]) -> pd.DataFrame:
+    """`search_figures.seconds_table` of both studies, with the column study."""
+    parts = [seconds_table(source.study).assign(study=letter) for letter, source in names.items()]
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
+def curves_figure(names: Mapping[str, Source]) -> ReportFigure | None:
+    """The best so far by seconds, both studies in one plot; None before the first epoch."""
+    table = curves_data(names)
+    if table["best_so_far"].isna().all():
+        return None
+    spent = table.groupby("study")["seconds"].max()
+    said = listed([f"{spent[letter]:,.0f} s in {letter}" for letter in spent.index])
+    best = table.groupby("study")["best_so_far"].max()
+    reached = listed([f"{best[letter]:.3f} in {letter}" for letter in best.index])
+    return render(
+        "two_searches",
+        partial(draw_curves, table=table),
+        size=(8.6, 4.0),
+        data=table,
+        caption=f"The highest validation mAP is {reached}; the longest search of a loss took "
+        f"{said} of training.",
+        alt="Best validation mAP so far of each loss in both studies, by seconds of training.",
+    )
+
+
+def draw_curves(figure: Figure, table: pd.DataFrame) -> None:
+    """A colour a loss; A is drawn through, B dashed."""
+    axes = figure.subplots()
+    for (loss, letter), part in table.groupby(["loss", "study"], sort=False):
+        style: dict[str, Any] = {"ls": STYLES["AB".index(letter)], "color": COLOURS[loss], "lw": 2}
+        label = f"{loss_name(loss)}, {letter}"
+        axes.step(part["seconds"], part["best_so_far"], where="post", label=label, **style)
+    axes.set(xlabel="seconds of training, all trials of the loss", ylabel="best validation mAP")
+    axes.set_xlim(left=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), handlelength=3)
+
+
+def _said(source: Source) -> str:
+    if source.results is not None:
+        return answer(source.results, source.differences, source.study.losses)
+    trials = plural(len(source.study.trials), "trial")
+    return f"No loss can be judged: of {trials}, none has an epoch that could be chosen."
+
+
+def _configs(source: Source) -> dict[str, Any]:
+    if source.finals is not None:
+        return dict(source.finals.configs)
+    return {loss: choice.config for loss, choice in source.study.best().items()}
+
+
+def _facts(study: Study) -> dict[str, str]:
+    """study.json as one line a fact, the search space a line a knob."""
+    info = study.info
+    facts = {what: text(info.get(what)) for what in ("command", "status", "commit")}
+    for part in ("plan", "versions", "machine"):
+        for key, value in (info.get(part) or {}).items():
+            facts[f"{part}: {words(str(key))}"] = text(value)
+    for row in info.get("space") or []:
+        said = ", ".join(f"{key} {value}" for key, value in row.items() if key != "knob")
+        facts[f"space: {row['knob']}"] = said
+    return facts

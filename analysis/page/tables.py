@@ -1,0 +1,180 @@
+"""The tables of a report, as text that is ready to be read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pandas as pd
+
+from analysis.figures.style import listed, loss_name, text, words
+from analysis.found.knobs import NONE, settings_table
+from analysis.page.glossary import HEADS, KNOBS, MEANINGS
+from study.run.results import Study
+from study.search.space import SPACE
+
+FAULTS = ("failed", "diverged", "interrupted")
+
+
+LONG = 40  # letters, from which on a cell is text that may be broken into lines
+
+
+class Table(NamedTuple):
+    """A table of text: a title and the cells."""
+
+    title: str
+    cells: pd.DataFrame
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns whose filled cells are all numbers."""
+        return [name for name in self.cells if all(map(_is_number, self.cells[name]))]
+
+    @property
+    def long(self) -> list[str]:
+        """The columns that hold text of more than `LONG` letters."""
+        return [name for name in self.cells if self.cells[name].map(len).max() > LONG]
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What those of its heads mean that say too little by themselves, knobs included."""
+        return {head: MEANINGS[head] for head in self.cells if head in MEANINGS}
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Of the meanings those that are not of knobs, which have a table of their own."""
+        return {head: HEADS[head] for head in self.cells if head in HEADS}
+
+
+def trials_table(study: Study) -> tuple[Table, str]:
+    """All trials, the best first, with the knobs that differ; and a sentence on those that do not.
+
+    A knob that no trial uses is in neither.
+    """
+    table = study.trials_table().sort_values(
+        ["best_val_map", "trial_id"], ascending=[False, True], na_position="last"
+    )
+    knobs = settings_table(study).loc[table["trial_id"]].set_index(table.index)
+    knobs = knobs.dropna(axis="columns", how="all")
+    varied = [knob for knob in knobs if knobs[knob].nunique() > 1]
+    same = [
+        f"{_head(knob)} {text(knobs[knob].dropna().iloc[0])}"
+        for knob in knobs
+        if knob not in varied
+    ]
+    cells = pd.DataFrame(
+        {
+            "trial": table["trial_id"],
+            "status": table["status"].map(words),
+            "validation mAP": ["" if pd.isna(m) else f"{m:.3f}" for m in table["best_val_map"]],
+            "best epoch": table["best_epoch"].map(text),
+            "epochs": table["epochs"].map(text),
+            "seconds": [f"{seconds:,.0f}" for seconds in table["seconds"]],
+            **{_head(knob): knobs[knob].map(text) for knob in varied},
+        }
+    )
+    sentence = f"The same in every trial that uses it: {', '.join(same)}." if same else ""
+    return Table("All trials", cells), sentence
+
+
+def space_table(study: Study) -> Table:
+    """A row a knob of the search: what it is, its range, its default and who uses it."""
+    fields = {knob.name: knob.sets for knob in SPACE}
+    rows = [
+        {
+            "knob": words(row["knob"]),
+            "what it is": KNOBS.get(fields.get(row["knob"], row["knob"]), ""),
+            "searched over": row["range"].replace("None", NONE),
+            "default": row["default"].replace("None", NONE),
+            "used by": ", ".join(map(loss_name, row["used by"].split(", "))),
+        }
+        for row in study.info.get("space") or []
+    ]
+    columns = ["knob", "what it is", "searched over", "default", "used by"]
+    return Table("What was searched", pd.DataFrame(rows, columns=columns))
+
+
+def budget_table(study: Study) -> Table:
+    """A row a loss: what was spent on it."""
+    table = study.trials_table()
+    rows = []
+    for loss in study.losses:
+        mine = table[table["loss"] == loss]
+        statuses = mine["status"].value_counts()
+        rows.append(
+            {
+                "loss": loss_name(loss),
+                "trials": f"{len(mine):,}",
+                "epochs": f"{mine['epochs'].sum():,}",
+                "seconds": f"{mine['seconds'].sum():,.0f}",
+                "how the trials ended": ", ".join(f"{n} {words(s)}" for s, n in statuses.items()),
+            }
+        )
+    return Table("What each loss was given", pd.DataFrame(rows))
+
+
+def faults_table(study: Study) -> Table:
+    """A row a trial that ended by a fault, with its cause; perhaps none."""
+    rows = [
+        {
+            "trial": trial.trial_id,
+            "status": words(trial.status),
+            "after epochs": str(len(trial.epochs)),
+            "cause": trial.cause or "not recorded",
+        }
+        for trial in study.trials
+        if trial.status in FAULTS
+    ]
+    columns = ["trial", "status", "after epochs", "cause"]
+    return Table("Trials that ended by a fault", pd.DataFrame(rows, columns=columns))
+
+
+def origin_table(study: Study) -> Table:
+    """How the study was made: command, time, commit, versions, machine, plan."""
+    info, plan = study.info, study.info["plan"]
+    facts = {
+        "command": info.get("command"),
+        "status": info.get("status"),
+        "started": _time(info.get("started")),
+        "ended": _time(info.get("ended")),
+        "commit": info.get("commit"),
+        "versions": _pairs(info.get("versions")),
+        "machine": _pairs(info.get("machine")),
+        "plan": _pairs({key: value for key, value in plan.items() if key != "losses"}),
+        "trials": ", ".join(f"{count} {words(s)}" for s, count in study.counts().items()),
+    }
+    rows = [{"what": what, "value": text(value) or "not recorded"} for what, value in facts.items()]
+    return Table("The study", pd.DataFrame(rows))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return not cell or math.isfinite(float(cell.replace(",", "")))
+    except ValueError:
+        return False
+
+
+def _pairs(values: object) -> str:
+    if not isinstance(values, Mapping):
+        return text(values)
+    return ", ".join(f"{words(str(key))} {_said(value)}" for key, value in values.items())
+
+
+def _said(value: object) -> str:
+    """A setting as text, none and nothing at all included."""
+    if isinstance(value, list | tuple):
+        return listed([_said(item) for item in value]) or NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return text(value) or NONE
+
+
+def _head(knob: str) -> str:
+    """Of a knob's column; `epochs` is that of how many were trained."""
+    return words("max_epochs" if knob == "epochs" else knob)
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,1 @@
+"""Choices, the final test, and what its numbers say."""

@@ -1,0 +1,118 @@
+"""The steps of a comparison: sweep, choose, confirm, test. Each goes on from where it was ended."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TypedDict
+
+from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze
+from study.judge.final_test import is_complete, read_test, was_read
+from study.run.cluster import end_in_order_on_sigterm
+from study.run.plan import Plan
+from study.run.progress import trial_line
+from study.run.results import Study, StudyError
+from study.run.runner import check_folder, check_plan, only_driver, run_study
+
+CONFIRMATION = "confirmation"
+
+
+class _Where(TypedDict):
+    """What every step runs on, as `run_study` takes it."""
+
+    address: str | None
+    data_dir: str | None
+
+
+def compare(
+    plan: Plan,
+    folder: Path,
+    *,
+    resume: bool = False,
+    reread: str | None = None,
+    address: str | None = None,
+    data_dir: str | None = None,
+) -> Path:
+    """Runs a comparison into a new folder, or goes on with the one there; returns the folder.
+
+    Args:
+        reread: why a test split that was read is to be read again; None: it is not.
+
+    Raises:
+        StudyError, DataError: before any work that the plan, the folder or a frozen choice forbids.
+        KeyboardInterrupt: a step was interrupted, and has left all in order.
+    """
+    _check(plan, folder, resume, reread)
+    where = _Where(address=address, data_dir=data_dir)
+    with only_driver(folder):
+        sweep = _sweep(plan, folder, resume, where)
+        frozen = freeze(sweep, plan)
+        print(f"\nchosen: {frozen.rule}")
+        for loss, choice in frozen.choices.items():
+            print(f"  {loss}: {choice.trial_id}, {choice.val_map:.4f} at epoch {choice.epoch}")
+        print(f"frozen in {folder / CHOICES}\n", flush=True)
+        confirmation = _confirm(plan, frozen, folder / CONFIRMATION, where)
+        for run in confirmation.trials:
+            if run.status != "finished":
+                print(f"left out: {trial_line(run)}")
+        end_in_order_on_sigterm()
+        if reread is not None or not is_complete(folder):
+            read_test(sweep, confirmation, reread=reread, resume=resume, data_dir=data_dir)
+    return folder
+
+
+def _check(plan: Plan, folder: Path, resume: bool, reread: str | None) -> None:
+    check_folder(folder, resume)
+    if plan.confirm_seeds < 2:
+        raise StudyError(f"a comparison must have confirm_seeds >= 2; got {plan.confirm_seeds}")
+    if reread is None:
+        return
+    if not reread.strip():
+        raise StudyError("a second reading of the test split must say why; got an empty reason")
+    if not (resume and was_read(folder)):
+        law = "--reread-test is for a comparison (--resume) whose test split was read"
+        raise StudyError(f"{law}; {folder} has no reading")
+
+
+def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where) -> Study:
+    """The finished sweep: what is left of it is run."""
+    if resume:
+        sweep = Study.load(folder)
+        check_plan(plan, sweep)
+        if sweep.info["status"] == "finished":
+            before = sweep.info["plan"]["num_samples"]
+            if plan.num_samples != before:
+                law = "a sweep that is finished stays as it is"
+                raise StudyError(f"{law}: num_samples was {before}, is {plan.num_samples}")
+            return sweep
+    return _finished(run_study(plan, folder, resume=resume, **where))
+
+
+def _confirm(plan: Plan, frozen: Frozen, folder: Path, where: _Where) -> Study:
+    """The finished confirmation: what is left of it is run."""
+    trials = confirming_trials(plan, frozen)
+    plan = dataclasses.replace(
+        plan,
+        early_stopping=False,
+        max_epochs=plan.confirm_epochs or plan.max_epochs,
+        num_samples=max(trial.number for trial in trials) + 1,
+    )
+    resume = (folder / "study.json").exists()
+    if resume:
+        confirmation = Study.load(folder)
+        check_plan(plan, confirmation)
+        asked = {trial.trial_id: trial.config for trial in trials}
+        for run in confirmation.trials:
+            if asked.get(run.trial_id) != run.config:
+                law = f"{folder} must confirm what {CHOICES} chose"
+                raise StudyError(f"{law}; {run.trial_id} has another configuration")
+        if confirmation.info["status"] == "finished":
+            return confirmation
+    return _finished(run_study(plan, folder, resume=resume, trials=trials, **where))
+
+
+def _finished(study: Study) -> Study:
+    """The study; KeyboardInterrupt if it was interrupted, which Ray Tune took and ended by."""
+    if study.info["status"] != "finished":
+        raise KeyboardInterrupt
+    return study

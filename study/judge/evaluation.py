@@ -1,0 +1,106 @@
+"""A trained network on images that it was not trained on: embeddings, AP, intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from study.judge.significance import Interval, mean_interval
+from study.run.results import Choice, Study, StudyError
+from trainables.data import PROTOCOLS, LabelledImages, Protocol
+from trainables.metrics import RetrievalResult, evaluate_retrieval
+from trainables.networks import Embedder
+from trainables.train import embed, load_network, read_checkpoint
+
+
+class ProtocolResult(NamedTuple):
+    """One network under one protocol, with the sizes that were really used."""
+
+    protocol: Protocol
+    result: RetrievalResult
+    interval: Interval
+
+    @property
+    def mean_average_precision(self) -> float:
+        """Over the queries that have a relevant image."""
+        return self.result.mean_average_precision
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The chosen network of a loss: unit embeddings (N, D), and its results by protocol."""
+
+    choice: Choice
+    embeddings: Tensor
+    protocols: dict[str, ProtocolResult]
+
+
+def evaluate(choice: Choice, data: LabelledImages) -> Evaluation:
+    """One chosen network on N images, which it embeds once; StudyError as `trained_network`."""
+    network = trained_network(choice)
+    embeddings, labels = embed(network, data), torch.from_numpy(data.labels)
+    judged = {name: judge(embeddings, labels, protocol) for name, protocol in PROTOCOLS.items()}
+    return Evaluation(choice, embeddings, judged)
+
+
+def evaluate_study(study: Study, images: LabelledImages) -> dict[str, Evaluation]:
+    """By loss, its chosen network on these images, the best mAP under `full` first.
+
+    Raises:
+        StudyError: a checkpoint is missing, damaged, or of another configuration or epoch.
+    """
+    evaluations = {loss: evaluate(choice, images) for loss, choice in study.best().items()}
+    return dict(sorted(evaluations.items(), key=lambda item: -_full_map(item[1])))
+
+
+def difference(
+    first: Evaluation, second: Evaluation, protocol: str = "full"
+) -> tuple[float, Interval]:
+    """By how much the first has the higher mAP, paired over the same queries."""
+    pairs = (
+        first.protocols[protocol].result.average_precision
+        - second.protocols[protocol].result.average_precision
+    )
+    return float(np.nanmean(pairs)), mean_interval(pairs)
+
+
+def trained_network(choice: Choice) -> Embedder:
+    """The network of a choice, at the epoch that was chosen.
+
+    Raises:
+        StudyError: the checkpoint is missing, damaged, or of another configuration or epoch.
+    """
+    if choice.checkpoint is None or not choice.checkpoint.is_file():
+        where = choice.checkpoint or "none was recorded"
+        raise StudyError(f"the checkpoint of trial {choice.trial_id} is missing: {where}")
+    try:
+        config, network = load_network(choice.checkpoint)
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{choice.checkpoint} is not a checkpoint: {reason}") from error
+    if config != choice.config or read_checkpoint(choice.checkpoint)["epoch"] != choice.epoch:
+        wanted = f"epoch {choice.epoch} of trial {choice.trial_id}"
+        raise StudyError(f"{choice.checkpoint} is not the checkpoint of {wanted}")
+    return network
+
+
+def judge(embeddings: Tensor, labels: Tensor, protocol: Protocol) -> ProtocolResult:
+    """Embeddings (N, D) with labels (N,) under a protocol, or as much of it as N images allow."""
+    used = Protocol(min(protocol.gallery, len(labels)), min(protocol.queries, len(labels)))
+    queries, gallery = slice(used.queries), slice(used.gallery)
+    result = evaluate_retrieval(
+        embeddings[queries],
+        labels[queries],
+        embeddings[gallery],
+        labels[gallery],
+        query_index=torch.arange(used.queries),
+    )
+    return ProtocolResult(used, result, mean_interval(result.average_precision))
+
+
+def _full_map(evaluation: Evaluation) -> float:
+    return evaluation.protocols["full"].mean_average_precision

@@ -1,0 +1,201 @@
+"""The tables of a final test, from its runs and the AP of their queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.judge.choices import ROLES
+from study.judge.significance import (
+    GAPS,
+    Difference,
+    corrected,
+    difference_of_runs,
+    mean_interval,
+    mean_of_runs,
+    verdicts,
+)
+from study.run.results import Study
+
+PROTOCOL_NAMES = ("full", "seed")
+RUN_COLUMNS = [
+    "trial_id",
+    "loss",
+    "role",
+    "seed",
+    "epochs",
+    "best_epoch",
+    "best_val_map",
+    "seconds",
+    "map_full",
+    "map_seed",
+]
+Arrays = Mapping[str, np.ndarray]  # `labels` (N,), and `ap_<protocol>/<trial_id>` (Q,)
+Runs = dict[int, np.ndarray]  # by seed, the AP of each query
+
+
+def runs_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """A row a confirmed run, by loss, then role, then seed."""
+    return pd.DataFrame(rows, columns=RUN_COLUMNS).sort_values("trial_id", ignore_index=True)
+
+
+def summary_table(runs: pd.DataFrame, arrays: Arrays, sweep: Study) -> pd.DataFrame:
+    """A row a protocol, role and loss.
+
+    `map` is the mean over the runs, `low` to `high` its 95 % interval over seeds, `query_low` to
+    `query_high` over queries, `both_low` to `both_high` over seeds and classes (see
+    `significance`). `runs` is how many are in it, and `val_map` the mean of their best validation
+    mAP. `trials`, `epochs` and `sweep_seconds` are what the search for the choice trained in all (0
+    for a reference, which none was made for), `confirm_epochs` how long a run was trained and
+    `confirm_seconds` what the runs took.
+    """
+    rows = []
+    for protocol in PROTOCOL_NAMES:
+        for role in ROLES:
+            for search in sweep.losses:
+                mine = _of(runs, role, search)
+                if mine.empty:
+                    continue
+                aps = _by_seed(mine, arrays, protocol)
+                mean = mean_of_runs(aps, _classes(arrays, aps))
+                searched = [t for t in sweep.trials if t.loss == search and role == "chosen"]
+                rows.append(
+                    {
+                        "protocol": protocol,
+                        "role": role,
+                        "loss": mine["loss"].iloc[0],
+                        "map": mean.mean,
+                        "low": mean.seeds.low,
+                        "high": mean.seeds.high,
+                        "query_low": mean.queries.low,
+                        "query_high": mean.queries.high,
+                        "both_low": mean.two_way.low,
+                        "both_high": mean.two_way.high,
+                        "runs": len(mine),
+                        "trials": len(searched),
+                        "epochs": sum(len(trial.epochs) for trial in searched),
+                        "sweep_seconds": round(sum(trial.seconds for trial in searched), 3),
+                        "confirm_epochs": int(mine["epochs"].max()),
+                        "confirm_seconds": round(mine["seconds"].sum(), 3),
+                        "val_map": mine["best_val_map"].mean(),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def differences_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> pd.DataFrame:
+    """A row a protocol, role and pair of losses; role `tuning` is a loss's choice, `first`, less
+    the reference of the same search, `second`.
+
+    `p_corrected` is the largest of the p over seeds (paired, and Welch's) and over queries, each
+    corrected over the pairs of its protocol and role; `verdict` says what follows (see
+    `significance.verdicts`), and `shown` whether it is that. `wins` is on how many of the common
+    seeds the first is above.
+    """
+    rows: list[dict[str, Any]] = []
+    for protocol in PROTOCOL_NAMES:
+        for role, pairs in _families(runs, searches).items():
+            both = [[_by_seed(one, arrays, protocol) for one in pair] for pair in pairs]
+            family = [
+                difference_of_runs(a, b, _classes(arrays, a), family=len(pairs)) for a, b in both
+            ]
+            wins = [sum(np.nanmean(a[s]) > np.nanmean(b[s]) for s in a if s in b) for a, b in both]
+            named = [[one["loss"].iloc[0] for one in pair] for pair in pairs]
+            rows += _family(protocol, role, named, family, wins)
+    return pd.DataFrame(rows)
+
+
+def class_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> pd.DataFrame:
+    """A row a pair of chosen losses and a class, full protocol: by how much `first` is above in the
+    mean AP of the class's queries, with its 95 % interval over seeds, paired."""
+    rows = []
+    for pair in _families(runs, searches)["chosen"]:
+        first, second = (_by_seed(one, arrays, "full") for one in pair)
+        common = [seed for seed in first if seed in second]
+        classes = _classes(arrays, first)
+        # A class without a second image has no AP.
+        judged = classes[~np.isnan(first[common[0]])] if common else classes[:0]
+        for label in np.unique(judged):
+            gaps = np.array(
+                [np.nanmean((first[s] - second[s])[classes == label]) for s in common]
+            ).astype(np.float64)
+            low, high = mean_interval(gaps, GAPS)
+            row = {"first": pair[0]["loss"].iloc[0], "second": pair[1]["loss"].iloc[0]}
+            gap = {"difference": gaps.mean(), "seed_low": low, "seed_high": high}
+            rows.append({**row, "label": int(label), **gap})
+    columns = ["first", "second", "label", "difference", "seed_low", "seed_high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _families(
+    runs: pd.DataFrame, searches: Sequence[str]
+) -> dict[str, list[tuple[pd.DataFrame, pd.DataFrame]]]:
+    """By role, the pairs of runs that are compared and corrected together."""
+    of = {
+        role: {name: mine for name in searches if len(mine := _of(runs, role, name))}
+        for role in ROLES
+    }
+    pairs = {role: list(combinations(of[role].values(), 2)) for role in ROLES}
+    tuned = [(of["chosen"][s], of["reference"][s]) for s in of["chosen"] if s in of["reference"]]
+    return {**pairs, "tuning": tuned}
+
+
+def _family(
+    protocol: str,
+    role: str,
+    named: Sequence[Sequence[str]],
+    family: Sequence[Difference],
+    wins: Sequence[int],
+) -> list[dict[str, Any]]:
+    said = zip(named, family, wins, corrected(family), verdicts(family), strict=True)
+    return [
+        {
+            "protocol": protocol,
+            "role": role,
+            "first": first,
+            "second": second,
+            "difference": found.difference,
+            "seed_low": found.seeds.interval.low,
+            "seed_high": found.seeds.interval.high,
+            "seed_p": found.seeds.p,
+            "welch_p": found.welch.p,
+            "query_low": found.queries.interval.low,
+            "query_high": found.queries.interval.high,
+            "query_p": found.queries.p,
+            "both_low": found.two_way.interval.low,
+            "both_high": found.two_way.interval.high,
+            "both_p": found.two_way.p,
+            "equivalence_p": found.equivalence,
+            "superiority": found.superiority,
+            "superiority_low": found.superiority_interval.low,
+            "superiority_high": found.superiority_interval.high,
+            "wins": won,
+            "smallest": found.smallest,
+            "p_corrected": p,
+            "verdict": verdict,
+            "shown": verdict == "shown",
+        }
+        for (first, second), found, won, p, verdict in said
+    ]
+
+
+def _of(runs: pd.DataFrame, role: str, search: str) -> pd.DataFrame:
+    """The runs of this role that came of a search; its name is what their trial ids begin with."""
+    named = runs["trial_id"].str.rsplit("-", n=1).str[0] == search
+    return runs[named & (runs["role"] == role)]
+
+
+def _by_seed(runs: pd.DataFrame, arrays: Arrays, protocol: str) -> Runs:
+    return {
+        int(seed): arrays[f"ap_{protocol}/{trial_id}"]
+        for seed, trial_id in zip(runs["seed"], runs["trial_id"], strict=True)
+    }
+
+
+def _classes(arrays: Arrays, runs: Runs) -> np.ndarray:
+    """(Q,) of the queries, which are the first of the images."""
+    return arrays["labels"][: len(next(iter(runs.values())))]

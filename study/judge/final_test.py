@@ -1,0 +1,211 @@
+"""The one reading of the test split: the confirmed runs on the test images, with statistics.
+
+    finals/
+        runs.csv          a row a confirmed run: its seed, best epoch, validation and test mAP
+        queries.npz       by run, the AP of every query and the mean curve; the nearest images
+        summary.csv       a row a protocol, role and loss: mAP with its intervals, and what it cost
+        differences.csv   a row a protocol, role and pair: differences, tests and verdict
+        classes.csv       a row a pair and class: by how much the first is above
+
+A reading is entered in the ledger of all studies (`trainables.ledger`) before it happens.
+summary.csv is written last: a reading without it was interrupted, and can be completed, which is
+entered as a reading of its own.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import torch
+
+from study.judge.choices import CHOICES, Frozen
+from study.judge.evaluation import Evaluation, evaluate, trained_network
+from study.judge.final_tables import class_table, differences_table, runs_table, summary_table
+from study.judge.images import read_test_images
+from study.run.results import Study, StudyError, TrialRecord, write_atomically
+from trainables.ledger import Reading, entries, ledger_of, name_of
+from trainables.ledger import readings as readings_for
+from trainables.retrieval import nearest
+
+FINALS = "finals"
+FIRST = "first reading"
+INTERRUPTED = "the reading before was interrupted"
+FILES = ("runs.csv", "queries.npz", "summary.csv", "differences.csv", "classes.csv")
+NEAREST = {"full": 10, "seed": 50}
+
+
+def readings(folder: Path) -> list[dict[str, Any]]:
+    """The ledger's lines of a comparison's readings of the test split, empty before the first."""
+    return readings_for(folder / CHOICES)
+
+
+def was_read(folder: Path) -> bool:
+    """Whether a reading has begun: by the ledger or, should it lie elsewhere, by what is left."""
+    return bool(readings(folder)) or (folder / FINALS).exists()
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether the last reading has left its results."""
+    return (folder / FINALS / "summary.csv").exists()
+
+
+def read_test(
+    sweep: Study,
+    confirmation: Study,
+    *,
+    reread: str | None = None,
+    resume: bool = False,
+    data_dir: str | None = None,
+) -> None:
+    """Reads the test split, evaluates every confirmed run on it and writes finals/.
+
+    Args:
+        reread: why it is to be read again; None: it may not have been read.
+        resume: a reading that was interrupted is to be completed.
+
+    Raises:
+        StudyError: the sweep or its confirmation is not finished, the choices are not frozen or
+            were changed since a reading, a checkpoint is missing, or the test split was read.
+        DataError: the test images are missing or damaged, or the ledger cannot be written.
+    """
+    for study in (sweep, confirmation):
+        if study.info["status"] != "finished":
+            law = "the test split is read when the sweep and its confirmation are finished"
+            raise StudyError(f"{law}; {study.folder} is {study.info['status']}")
+    frozen = Frozen.load(sweep.folder)
+    why = _reason(sweep.folder, reread, resume)
+    runs = sorted(
+        (run for run in confirmation.trials if run.status == "finished"),
+        key=lambda run: run.trial_id,
+    )
+    for run in runs:
+        trained_network(confirmation.choice(run))  # whatever is missing is missed before a reading
+    reading = Reading(
+        frozen=sweep.folder / CHOICES,
+        why=why,
+        configurations=_configurations(runs, frozen),
+        rows=len(runs),
+        commit=sweep.info.get("commit"),
+    )
+    test = read_test_images(sweep, reading, data_dir).data
+    folder = sweep.folder / FINALS
+    folder.mkdir(exist_ok=True)
+    (folder / "summary.csv").unlink(missing_ok=True)
+    arrays, rows = {"labels": narrow(test.labels)}, []
+    shown: set[tuple[str, str]] = set()
+    for run in runs:
+        role = frozen.role(run)
+        evaluation = evaluate(confirmation.choice(run), test)
+        arrays |= _queries(run.trial_id, evaluation)
+        if (run.loss, role) not in shown:
+            arrays |= _nearest(run.trial_id, evaluation)
+            shown.add((run.loss, role))
+        rows.append(_row(run, role, evaluation))
+        scores = ", ".join(f"{name} {rows[-1][f'map_{name}']:.4f}" for name in NEAREST)
+        print(f"  {run.trial_id}  {role:<9}  seed {run.config.seed}  test mAP {scores}", flush=True)
+    _write(folder, sweep, runs_table(rows), arrays)
+
+
+def _reason(folder: Path, reread: str | None, resume: bool) -> str:
+    """Why the test split is read now; StudyError if it may not be."""
+    before, ledger = readings(folder), ledger_of(folder)
+    if (folder / FINALS).exists() and not before:
+        name = name_of(folder)
+        if any(line.get("study") == name for line in entries(ledger)):
+            raise StudyError(f"{folder / CHOICES} was changed after the test split was read")
+    if reread is not None:
+        return reread
+    if not was_read(folder):
+        return FIRST
+    if resume and not is_complete(folder):
+        return INTERRUPTED
+    known = f"{ledger} logs {len(before)} reading{'s' * (len(before) > 1)}"
+    left = known if before else f"{folder / FINALS} holds what a reading left"
+    raise StudyError(f'the test split is read once; {left}: say why with --reread-test "why"')
+
+
+def _configurations(runs: Sequence[TrialRecord], frozen: Frozen) -> dict[str, str]:
+    """Each configuration that was confirmed, without its seeds, by loss and role."""
+    found = {}
+    for run in runs:
+        knobs = run.config.describe().split(", ")
+        said = ", ".join(knob for knob in knobs if not knob.startswith("seed="))
+        found[f"{run.config.loss}, {frozen.role(run)}"] = said
+    return found
+
+
+def narrow(values: np.ndarray) -> np.ndarray:
+    """The same whole numbers in a small type that holds the least and the greatest of them."""
+    least, most = int(values.min(initial=0)), int(values.max(initial=0))
+    return values.astype(np.result_type(np.min_scalar_type(least), np.min_scalar_type(most)))
+
+
+def _queries(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, judged in evaluation.protocols.items():
+        arrays[f"ap_{name}/{trial_id}"] = judged.result.average_precision.astype(np.float32)
+        arrays[f"precision_{name}/{trial_id}"] = judged.result.precision.astype(np.float32)
+    return arrays
+
+
+def _nearest(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """The gallery rows that are nearest to each query, (Q, k), nearest first."""
+    arrays = {}
+    for name, most in NEAREST.items():
+        protocol = evaluation.protocols[name].protocol
+        gallery = evaluation.embeddings[: protocol.gallery]
+        rows = nearest(
+            gallery[: protocol.queries],
+            gallery,
+            k=min(most, protocol.gallery - 1),
+            query_index=torch.arange(protocol.queries),
+        )
+        arrays[f"nearest_{name}/{trial_id}"] = narrow(rows.numpy())
+    return arrays
+
+
+def _row(run: TrialRecord, role: str, evaluation: Evaluation) -> dict[str, Any]:
+    scores = {
+        f"map_{name}": judged.mean_average_precision
+        for name, judged in evaluation.protocols.items()
+    }
+    return {
+        "trial_id": run.trial_id,
+        "loss": run.config.loss,
+        "role": role,
+        "seed": run.config.seed,
+        "epochs": len(run.epochs),
+        "best_epoch": evaluation.choice.epoch,
+        "best_val_map": evaluation.choice.val_map,
+        "seconds": round(run.seconds, 3),
+        **scores,
+    }
+
+
+def _write(folder: Path, sweep: Study, runs: pd.DataFrame, arrays: dict[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    np.savez_compressed(content, **cast(dict[str, Any], arrays))
+    partial = folder / ".queries.npz.partial"
+    partial.write_bytes(content.getvalue())
+    os.replace(partial, folder / "queries.npz")
+    write_tables(folder, sweep, runs, arrays)
+
+
+def write_tables(
+    folder: Path, sweep: Study, runs: pd.DataFrame, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Writes what follows from the runs and the AP of their queries into finals/."""
+    tables = {
+        "runs": runs,
+        "differences": differences_table(runs, arrays, sweep.losses),
+        "classes": class_table(runs, arrays, sweep.losses),
+        "summary": summary_table(runs, arrays, sweep),  # last: it says that the others are there
+    }
+    for name, table in tables.items():
+        write_atomically(folder / f"{name}.csv", table.to_csv(index=False))

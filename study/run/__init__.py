@@ -1,0 +1,1 @@
+"""A plan becomes trials under Ray, and their records."""

@@ -1,0 +1,155 @@
+"""The options that every study takes, and how a program runs a study with them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune import TuneError
+
+from study.run.cluster import ROOT, end_in_order_on_sigterm
+from study.run.commands import going_on
+from study.run.plan import Plan
+from study.run.progress import INTERRUPTED, summarize
+from study.run.results import Study, StudyError
+from study.run.runner import check_folder, run_study
+from study.search.searches import SEARCHES
+from trainables.config import PRECISIONS
+from trainables.data import DataError
+from trainables.terminal import Parser
+
+URI_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")  # what stands before // in an object store's address
+
+
+def add_run_options(text: Parser) -> None:
+    """What every study takes: its name and place, its seed, and where it runs."""
+    add_machine_options(text)
+    add = text.add_argument
+    add("--storage-path", type=Path, help="where studies are kept (default: results/)")
+    add("--name", help="of the study (default: its losses and the time)")
+    add("--seed", type=int, help="of the searches and of every trial (default: 0)")
+    add("--search", choices=SEARCHES, help="how configurations are chosen (default: tpe)")
+    add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
+    add("--smoke-test", action="store_true", help="the real path on a small slice of the data")
+
+
+def add_machine_options(text: Parser) -> None:
+    """Where trials run, and on which data."""
+    add = text.add_argument
+    add("--cpus-per-trial", type=float, help="CPUs that a trial occupies (default: 1)")
+    add(
+        "--gpus-per-trial",
+        type=float,
+        help="GPUs that a trial occupies, fractions too (default: 0.25 where Ray sees a GPU)",
+    )
+    add("--max-concurrent", type=int, help="trials at a time (default: all that fit)")
+    add(
+        "--checkpoint-uri",
+        help="an object store's folder through which nodes that share none exchange checkpoints",
+    )
+    add("--address", help="of a running Ray cluster, or `auto` (default: start Ray here)")
+    add("--resume", action="store_true", help="go on with the study of this name")
+    add(
+        "--data-dir",
+        help="holds Fashion-MNIST's files (default: the system's, else downloaded)",
+    )
+
+
+def run(
+    options: dict[str, Any],
+    *,
+    job: Callable[..., Any] = run_study,
+    tell: Callable[[Any, float, str | None], int] = summarize,
+    title: str | None = None,
+    **defaults: Any,
+) -> int:
+    """Runs or resumes a study; returns the exit code.
+
+    Args:
+        options: those that were given, by name.
+        job: is called as `run_study` is.
+        tell: prints what the job returned, after so many seconds, with the data's folder or
+            None; returns the exit code.
+        title: what the default name begins with; None for the losses.
+        defaults: fields of a `Plan` where no option is given; a study that is resumed goes on
+            with its own plan instead.
+    """
+    start = time.monotonic()
+    where = {key: options.pop(key, None) for key in ("address", "data_dir")}
+    resume = options.pop("resume", False)
+    title = title or "-".join(options.get("losses", defaults["losses"]))
+    try:
+        folder = _folder(options, resume, title)
+    except StudyError as error:
+        return refuse(error)
+
+    def study() -> int:
+        check_folder(folder, resume)
+        plan = Study.load(folder).info["plan"] if resume else defaults
+        done = job(Plan(**{**plan, **options}), folder, resume=resume, **where)
+        return tell(done, time.monotonic() - start, where["data_dir"])
+
+    go_on = going_on(name=folder.name, storage_path=folder.parent, **where)
+    return exit_code(study, folder, go_on)
+
+
+def exit_code(job: Callable[[], int], folder: Path, go_on: str) -> int:
+    """A job's exit code; if it did not come to its end, a line says why.
+
+    The line says how to `go_on` if there is something to go on with: a study in the folder.
+    """
+    end_in_order_on_sigterm()
+    try:
+        code = job()
+    except (StudyError, DataError) as error:
+        return refuse(error)
+    except (OSError, TuneError) as error:  # a full disk, say: what was written before is whole
+        reason = (str(error).strip() or repr(error)).splitlines()[-1]
+        if not _begun(folder):
+            return refuse(reason)
+        print(f"error: {reason}; mend it, then: {go_on}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, SystemExit):  # the latter is Ray's at a SIGTERM while it starts
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        begun = f"; go on with: {go_on}" if _begun(folder) else " before the study began"
+        print(f"interrupted{begun}", file=sys.stderr)
+    return code
+
+
+def _begun(folder: Path) -> bool:
+    return os.path.isfile(folder / "study.json")  # unlike Path's, no error if it may not be seen
+
+
+def refuse(error: ValueError | str) -> int:
+    """Says in one line what is wrong; the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _folder(options: dict[str, Any], resume: bool, title: str) -> Path:
+    """`<storage-path>/<name>`, the name made of the title and the time if none is given."""
+    storage = options.pop("storage_path", ROOT / "results")
+    if storage.parts and URI_SCHEME.fullmatch(storage.parts[0]):
+        uri = f"{storage.parts[0]}//{'/'.join(storage.parts[1:])}"
+        law = "--storage-path must be a folder (an object store goes to --checkpoint-uri)"
+        raise StudyError(f"{law}; got the URI {uri}")
+    storage = storage.expanduser().resolve()
+    name = options.pop("name", None)
+    if resume and name is None:
+        raise StudyError("--resume needs the study's --name")
+    if name is None:
+        name = f"{title}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not name or Path(name).name != name or name == "..":
+        raise StudyError(f"--name must be a folder's name without a path; got {name!r}")
+    folder = storage / name
+    if {unicodedata.category(sign) for sign in str(folder)} & {"Cc", "Cs"}:
+        law = "--storage-path and --name must have no control characters and be valid Unicode"
+        raise StudyError(f"{law}; got {str(folder)!r}")
+    return folder

@@ -1,0 +1,131 @@
+"""What a study is asked for, and which other plan would continue it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from study.run.results import StudyError
+from study.search.searches import SEARCHES
+from trainables.config import PRECISIONS
+from trainables.data import CLASSES, class_numbers
+from trainables.losses import resolve
+
+# What a study that is continued may change: where it runs, and how many trials it is to have.
+MAY_CHANGE = (
+    "num_samples",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "max_concurrent",
+    "checkpoint_uri",
+)
+
+
+LEAST_SHARE = 1e-4  # of a CPU or GPU: Ray counts them in whole steps of this
+
+
+def steps(amount: float) -> int:
+    """An amount of CPUs or GPUs in Ray's steps, rounded down as Ray does."""
+    return int(amount * 10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study is asked for.
+
+    Attributes:
+        losses: each has a search of its own of `num_samples` trials.
+        num_samples: trials for each loss, the reference configuration being the first.
+        max_epochs: of a trial; ASHA stops the lower ones earlier if `early_stopping`.
+        cpus_per_trial, gpus_per_trial: what a trial occupies; fractions of a GPU are allowed, None
+            takes a quarter where Ray sees a GPU.
+        max_concurrent: trials at a time; None for as many as the CPUs and GPUs hold.
+        checkpoint_uri: of an object store's folder through which nodes exchange checkpoints; None
+            for the study's own folder, which all of them must see then.
+        seed: of the searches and of every trial.
+        precision: of every trial, as in `TrialConfig`.
+        search: `tpe`, or `random` to compare with.
+        smoke_test: a slice of the data.
+        confirm_seeds: of a comparison, on how many fresh seeds its choices are confirmed; 0 for a
+            study that is none.
+        confirm_epochs: of a confirming run; None for `max_epochs`.
+        holdout_classes: given by number or name, kept as ascending numbers. No image of these is
+            trained or validated on, and of the test images only theirs are retrieved. Empty: the
+            same classes for all; else at least 2, with at least 2 left.
+
+    Raises:
+        StudyError, DataError: a field breaks its law; the message states the law and the value.
+    """
+
+    losses: Sequence[str]
+    num_samples: int
+    max_epochs: int
+    cpus_per_trial: float = 1
+    gpus_per_trial: float | None = None
+    max_concurrent: int | None = None
+    checkpoint_uri: str | None = None
+    seed: int = 0
+    early_stopping: bool = True
+    precision: str = "auto"
+    search: str = "tpe"
+    smoke_test: bool = False
+    confirm_seeds: int = 0
+    confirm_epochs: int | None = None
+    holdout_classes: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        for loss in self.losses:
+            try:
+                resolve(loss)
+            except ValueError as error:
+                raise StudyError(str(error)) from error
+        if not self.losses or len(set(self.losses)) < len(self.losses):
+            raise StudyError(f"losses must be named once each; got {list(self.losses)}")
+        if self.search not in SEARCHES:
+            raise StudyError(f"search must be one of {', '.join(SEARCHES)}; got {self.search!r}")
+        if self.precision not in PRECISIONS:
+            raise StudyError(f"precision must be in {PRECISIONS}; got {self.precision!r}")
+        for name, least in (("num_samples", 1), ("max_epochs", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise StudyError(f"{name} must be >= {least}; got {getattr(self, name)}")
+        if self.seed + self.confirm_seeds >= 2**32:  # torch's generators use no more of a seed
+            raise StudyError(f"seed must be below 2**32; got {self.seed}")
+        if self.confirm_seeds < 0 or self.confirm_seeds == 1:
+            raise StudyError(f"confirm_seeds must be >= 2, or 0; got {self.confirm_seeds}")
+        if self.confirm_epochs is not None and self.confirm_epochs < 1:
+            raise StudyError(f"confirm_epochs must be >= 1; got {self.confirm_epochs}")
+        if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial >= LEAST_SHARE):
+            law = f"cpus_per_trial must be >= {LEAST_SHARE}, the least that Ray counts"
+            raise StudyError(f"{law}; got {self.cpus_per_trial}")
+        share = self.gpus_per_trial
+        if share and not (LEAST_SHARE <= share <= 1 or (share > 1 and share % 1 == 0)):
+            law = f"gpus_per_trial must be 0, in [{LEAST_SHARE}, 1] or a whole number"
+            raise StudyError(f"{law}; got {share}")
+        if self.max_concurrent is not None and self.max_concurrent < 1:
+            raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
+
+        held_out = class_numbers(self.holdout_classes)
+        if held_out and not 2 <= len(held_out) <= len(CLASSES) - 2:
+            law = f"holdout_classes must be 2 to {len(CLASSES) - 2} of the {len(CLASSES)} classes"
+            raise StudyError(f"{law}; got {len(held_out)}: {held_out}")
+        object.__setattr__(self, "holdout_classes", held_out)
+
+    def fields(self) -> dict[str, Any]:
+        """As study.json has it; `Plan(**fields)` takes it back."""
+        return {**dataclasses.asdict(self), "losses": list(self.losses)}
+
+    def differences(self, before: Mapping[str, Any]) -> list[str]:
+        """Why a study with the plan `before` is not continued by this one; empty if it is."""
+        now = self.fields()
+        before = Plan(**before).fields()  # fields that came later have their defaults
+        found = [
+            f"{name} was {before[name]!r}, is {now[name]!r}"
+            for name in now
+            if name not in MAY_CHANGE and before[name] != now[name]
+        ]
+        if self.num_samples < before["num_samples"]:
+            found.append(f"num_samples was {before['num_samples']}, is {self.num_samples}")
+        return found

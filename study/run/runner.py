@@ -1,0 +1,261 @@
+"""Runs a study: checks at the door, then Ray Tune, with every result in the study's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from filelock import FileLock, Timeout
+from optuna.storages import JournalStorage
+from ray import tune
+
+from study.judge.images import trained_on
+from study.run.cluster import (
+    describe_run,
+    ending_on_signals,
+    fit_to_cluster,
+    start_ray,
+    waits_for,
+)
+from study.run.commands import viewer
+from study.run.exchange import Exchange, check_store
+from study.run.gauges import Gauges
+from study.run.journal import Journal
+from study.run.plan import Plan
+from study.run.progress import Progress, counts_line
+from study.run.results import UNFINISHED, Study, StudyError, TrialRecord
+from study.run.tune_adapters import (
+    METRIC,
+    Clock,
+    HalvingByLoss,
+    Recorder,
+    StudySearcher,
+    View,
+    loggers,
+)
+from study.search.fitted import broken_law, fitted
+from study.search.searches import Listed, Searches, Source
+from study.search.space import Space, describe
+from trainables.data import Split
+from trainables.trainable import RetrievalTrial
+
+GRACE_EPOCHS = 2
+REDUCTION_FACTOR = 3
+JOURNAL = "search.journal"
+MAX_FAILURES = 2  # of a worker process; a divergence is a result and is not retried
+
+
+def run_study(
+    plan: Plan,
+    folder: Path,
+    *,
+    resume: bool = False,
+    address: str | None = None,
+    data_dir: str | None = None,
+    trials: Sequence[TrialRecord] | None = None,
+) -> Study:
+    """Runs a plan into a new folder, or goes on with the study there; returns the study.
+
+    With `trials` these are run instead of a search.
+
+    A study can be continued after any end: finished trials stay as they are, interrupted ones go
+    on from their last epoch's checkpoint, then the search goes on. All of that comes from the
+    trials' records; of what else a crash may have damaged only trials.csv is read, for the
+    names of records that must be there.
+
+    Raises:
+        StudyError, DataError: before any trial starts, when the plan cannot be run.
+    """
+    check_folder(folder, resume)
+    check_store(plan.checkpoint_uri)
+    split = trained_on(plan.fields(), data_dir)
+    space, left_out = fitted(split, plan.losses)
+    _check_room(trials or (), split)
+    with only_driver(folder):
+        study = _continued(plan, folder, space) if resume else None
+        start_ray(address)
+        try:
+            plan, concurrent = fit_to_cluster(plan)
+            if study is None:
+                study = Study.create(folder, describe_run(plan, space))
+            print(f"study: {folder}", flush=True)
+            if trials is None:
+                print("\n".join(left_out), end="\n" * bool(left_out))
+                print(f"search: {viewer('optuna-dashboard', str(folder / JOURNAL))}")
+            print(f"curves: {viewer('tensorboard', '--logdir', str(folder / 'tune'))}", flush=True)
+            study.info |= {"status": "running", "runs": study.info["runs"] + 1}
+            study.info |= {"plan": plan.fields(), "listed": trials is not None}
+            study.write()
+            _tune(plan, split, space, study, concurrent, trials)
+            return study
+        finally:
+            ray.shutdown()
+
+
+def check_folder(folder: Path, resume: bool) -> None:
+    """StudyError if a new study would meet an old one, or there is none to continue."""
+    exists = (folder / "study.json").exists()
+    if exists and not resume:
+        raise StudyError(f"{folder} already holds a study; go on with --resume, or choose a --name")
+    if resume and not exists:
+        raise StudyError(f"there is no study to resume in {folder}: it has no study.json")
+
+
+@contextlib.contextmanager
+def only_driver(folder: Path) -> Iterator[None]:
+    """Holds a lock of the operating system, which ends with the process however that ends.
+
+    Within a process it may be taken again; StudyError if another process holds it.
+    """
+    lock = FileLock(folder / ".lock", is_singleton=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StudyError(f"another program is running the study in {folder}") from error
+    except OSError as error:
+        raise StudyError(f"the study's folder cannot be used: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if not (folder / "study.json").exists():  # refused at the door: leave nothing behind
+            (folder / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something else lies there: it stays
+                folder.rmdir()
+
+
+def _check_room(trials: Sequence[TrialRecord], split: Split) -> None:
+    """StudyError if the data does not hold what one of the given trials takes of it."""
+    for trial in trials:
+        law = broken_law([trial.config], split)
+        if law is not None:
+            raise StudyError(f"{trial.trial_id} cannot be trained on this data: {law}")
+
+
+def _continued(plan: Plan, folder: Path, space: Space) -> Study:
+    """The study in the folder, if this plan continues it; StudyError shows what differs."""
+    study = Study.load(folder)
+    check_plan(plan, study)
+    old = {row["knob"]: row for row in study.info["space"]}
+    new = {row["knob"]: row for row in describe(plan.losses, space)}
+    knobs = sorted(name for name in old | new if old.get(name) != new.get(name))
+    if knobs and not study.info.get("listed"):
+        law = f"this does not continue the study in {folder}"
+        raise StudyError(f"{law}: the search space differs in {', '.join(knobs)}")
+    print(f"before: {counts_line(study)}", flush=True)
+    for trial in study.unfinished():
+        study.go_back(trial)
+    return study
+
+
+def check_plan(plan: Plan, study: Study) -> None:
+    """StudyError shows why a plan does not continue a study, if it does not."""
+    differences = plan.differences(study.info["plan"])
+    if differences:
+        law = f"this does not continue the study in {study.folder}"
+        raise StudyError(f"{law}: {'; '.join(differences)}")
+
+
+def _tune(
+    plan: Plan,
+    split: Split,
+    space: Space,
+    study: Study,
+    concurrent: int,
+    trials: Sequence[TrialRecord] | None,
+) -> None:
+    """Runs the trials; the study then says how it ended."""
+    source = _source(plan, study, space, trials)
+    total = plan.num_samples * len(plan.losses) if trials is None else len(trials)
+    needs = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial or 0.0}
+    progress = Progress(study, total, concurrent, lambda: waits_for(needs))
+    exchange = Exchange(study, plan.checkpoint_uri)
+    views: dict[str, View] = {
+        "the terminal's lines": progress,
+        "the gauges for Prometheus": Gauges(study),
+    }
+    recorder = Recorder(study, source, exchange, views)
+    trainable = tune.with_parameters(RetrievalTrial, split=split)
+    scheduler = HalvingByLoss(
+        plan.losses,
+        max_epochs=plan.max_epochs,
+        grace_epochs=GRACE_EPOCHS if plan.early_stopping else plan.max_epochs,
+        factor=REDUCTION_FACTOR,
+        records=study.trials,
+    )
+    for record in study.trials:
+        if record.status in UNFINISHED and len(record.epochs) == record.config.epochs:
+            record.status = "finished"
+        if record.status in ("finished", "stopped_early") and record.ended is None:
+            recorder.end(record)  # its end had been reached when the study was interrupted
+    trainable = tune.with_resources(trainable, needs)
+    trainable.__name__ = trainable.__qualname__ = "RetrievalTrial"  # what the dashboard shows
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="max",
+            search_alg=StudySearcher(source, study, exchange),
+            scheduler=scheduler,
+            num_samples=total,
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            # A folder for each run: Tune numbers checkpoints from 0, and its own state is not read.
+            name=exchange.run,
+            storage_path=exchange.storage,
+            verbose=0,
+            callbacks=[recorder, Clock(progress.look), *loggers()],
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            # The recorder deletes those that are no longer needed: Tune would write the state of
+            # the whole study with each that it deletes.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1),
+        ),
+    )
+    try:
+        with ending_on_signals():
+            tuner.fit()
+    finally:  # also if a disk is full or a second signal comes while the first is handled
+        study.info["rungs"] = scheduler.rungs()
+        _end(study, total, source)
+
+
+def _source(plan: Plan, study: Study, space: Space, trials: Sequence[TrialRecord] | None) -> Source:
+    if trials is not None:
+        known = {trial.trial_id for trial in study.trials}
+        return Listed([trial for trial in trials if trial.trial_id not in known])
+    return Searches(
+        plan.losses,
+        num_samples=plan.num_samples,
+        epochs=plan.max_epochs,
+        precision=plan.precision,
+        seed=plan.seed,
+        kind=plan.search,
+        space=space,
+        storage=JournalStorage(Journal(study.folder / JOURNAL)),
+        records=study.trials,
+    )
+
+
+def _end(study: Study, total: int, source: Source) -> None:
+    """Marks what has not ended as interrupted, and the study as finished if nothing is."""
+    stopped = [trial for trial in study.trials if trial.ended is None]
+    for trial in stopped:
+        trial.status, trial.cause = "interrupted", "the study was stopped"
+        study.write_trial(trial)
+        source.tell(trial)
+    whole = not stopped and len(study.trials) == total
+    study.info |= {"status": "finished" if whole else "interrupted", "ended": time.time()}
+    study.write()
+
+
+def _trial_name(trial: Any) -> str:
+    return trial.config["trial_id"]

@@ -1,0 +1,1 @@
+"""What is varied, and how the next trial is chosen."""

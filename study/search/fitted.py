@@ -1,0 +1,75 @@
+"""The search space as far as the data in use holds it: the same for every loss of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from study.run.results import StudyError
+from study.search import space as search_space
+from study.search.space import Space, default
+from trainables.batches import check_room
+from trainables.config import TrialConfig
+from trainables.data import Split
+from trainables.knobs import Choice, Knob
+
+BY_DATA = ("batch_size", "per_class", "shift", "erase")  # whose choices data may not hold
+
+Combinations = list[dict[str, Any]]
+
+
+def fitted(split: Split, losses: Sequence[str]) -> tuple[Space, list[str]]:
+    """The space without the choices that the data cannot hold, and a line for each of those.
+
+    A choice stays if each of the losses could be trained with it whatever is chosen of the knobs
+    above it, so that no search asks for what must fail.
+
+    Raises:
+        StudyError: a knob has no choice left; the message states the law that its first one broke.
+    """
+    whole = search_space.SPACE
+    usual = [default(loss, epochs=1, seed=0, space=whole) for loss in losses]
+    space: list[Knob] = []
+    left_out: list[str] = []
+    held: Combinations = [{}]
+    for knob in whole:
+        if knob.sets in BY_DATA:
+            knob, held, lines = _fitted(knob, held, usual, split)
+            left_out += lines
+        space.append(knob)
+    return tuple(space), left_out
+
+
+def _fitted(
+    knob: Knob, held: Combinations, usual: Sequence[TrialConfig], split: Split
+) -> tuple[Knob, Combinations, list[str]]:
+    """The knob with the choices that go with all that is held; what is held then; the others."""
+    assert isinstance(knob.range, Choice)
+    laws = {
+        choice: broken_law(
+            (config.replace(**each, **{knob.sets: choice}) for config in usual for each in held),
+            split,
+        )
+        for choice in knob.range.values
+    }
+    stay = [choice for choice, law in laws.items() if law is None]
+    if not stay:
+        raise StudyError(f"the data holds no choice of {knob.name}: {next(iter(laws.values()))}")
+    lines = [
+        f"left out of the search: {knob.name} {choice} ({law})"
+        for choice, law in laws.items()
+        if law is not None
+    ]
+    held = [{**combination, knob.sets: choice} for combination in held for choice in stay]
+    default = knob.default if knob.default in stay else stay[-1]
+    return knob._replace(default=default, range=Choice(tuple(stay))), held, lines
+
+
+def broken_law(configs: Iterable[TrialConfig], split: Split) -> str | None:
+    """The first law by which one of the configurations cannot be trained on the data."""
+    try:
+        for config in configs:
+            check_room(config, split)
+    except ValueError as error:
+        return str(error)
+    return None

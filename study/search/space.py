@@ -1,0 +1,176 @@
+"""What a study varies: the knobs that all trials share, and those of each loss from its entry.
+
+Every knob has a name of its own in Optuna (`lr_sgd`, `lr_adam`) where its range depends on another
+knob, so that each name has one distribution and the sampler can model it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+
+from trainables import config as configuration
+from trainables import losses
+from trainables.config import LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
+from trainables.knobs import Choice, Knob, Range, choice, log, share
+
+_SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
+
+Space = tuple[Knob, ...]  # the shared knobs; a loss's own follow them
+
+
+def _shared(
+    name: str, default: Any, range: Range, field: str = "", where: Mapping[str, Any] | None = None
+) -> Knob:
+    law = LAWS.get(field or name, share)
+    return Knob(name, default, range, law, field=field, where=where or {})
+
+
+# The scientific knob above all is `loss`: each loss has a search of its own.
+# fmt: off
+SPACE: Space = (
+    #       name           default   range
+    _shared("optimizer",    "adam",   choice(*OPTIMIZERS)),
+    _shared("lr_sgd",       0.1,      log(1e-4, 1.0), "lr", _SGD),
+    _shared("lr_adam",      1.5e-2,   log(1e-4, 1e-1), "lr", _ADAPTIVE),
+    _shared("momentum",     0.9,      choice(0.0, 0.9, 0.98), "", _SGD),
+    _shared("weight_decay", 4e-5,     choice(0.0, 4e-5, 4e-4, 4e-3)),
+    _shared("batch_size",   256,      choice(64, 128, 256, 512, 1024)),
+    _shared("per_class",    None,     choice(None, 2, 4, 8)),
+    _shared("schedule",     "cosine", choice(*SCHEDULES)),
+    _shared("warmup",       0.1,      choice(0.0, 0.1)),
+    _shared("averaging",    0.0,      choice(0.0, 0.995)),
+    _shared("flip",         False,    choice(False, True)),
+    _shared("shift",        0,        choice(0, 1)),
+    _shared("erase",        0,        choice(0, 4)),
+)
+# fmt: on
+SMALL_BATCH = {"batch_size": 64, "lr": 7e-3}
+# What a search leaves as its study has it; the rest are knobs.
+FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network", "weights", "embedding_dim",
+         "freeze", "head_lr", "loss_lr")  # fmt: skip
+
+
+def knobs_of(loss: str, space: Space = SPACE) -> list[Knob]:
+    """All knobs of a loss's search: the shared ones, then its own that have a range."""
+    return [*space, *(knob for knob in losses.resolve(loss).knobs if knob.range is not None)]
+
+
+def sample(trial: optuna.trial.BaseTrial, base: TrialConfig, space: Space = SPACE) -> TrialConfig:
+    """The configuration that an Optuna trial suggests; the FIXED fields are those of `base`."""
+    return _suggested(trial, {field: getattr(base, field) for field in FIXED}, space)
+
+
+def _suggested(
+    trial: optuna.trial.BaseTrial, fixed: Mapping[str, Any], space: Space
+) -> TrialConfig:
+    chosen, own = dict(fixed), dict[str, Any]()
+    for knob in knobs_of(chosen["loss"], space):
+        if knob.used(chosen):
+            value = _suggest(trial, knob)
+            (chosen if knob in space else own)[knob.sets] = value
+    return TrialConfig(**chosen, loss_args=own)
+
+
+def _suggest(trial: optuna.trial.BaseTrial, knob: Knob) -> Any:
+    if isinstance(knob.range, Choice):
+        return trial.suggest_categorical(knob.name, knob.range.values)
+    assert knob.range is not None
+    return trial.suggest_float(knob.name, knob.range.low, knob.range.high, log=knob.range.log)
+
+
+def default(
+    loss: str,
+    *,
+    epochs: int,
+    seed: int,
+    precision: str = "auto",
+    space: Space = SPACE,
+    **fixed: Any,
+) -> TrialConfig:
+    """The configuration of the knobs' defaults, for so many epochs; `fixed`: of the others."""
+    trial = optuna.trial.FixedTrial({knob.name: knob.default for knob in knobs_of(loss, space)})
+    fixed |= {"loss": loss, "epochs": epochs, "seed": seed, "precision": precision}
+    return _suggested(trial, fixed, space)
+
+
+def reference(loss: str, *, epochs: int, seed: int, precision: str = "auto") -> TrialConfig | None:
+    """The seed study's configuration of a loss, for so many epochs; None if it had none."""
+    found = configuration.reference(loss)
+    if found is None:
+        return None
+    return found.replace(epochs=epochs, seed=seed, precision=precision)
+
+
+def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
+    """What every search begins with, set by hand; the FIXED fields are those of `base`.
+
+    The seed study's configuration, so that no search can end below it, if it had one of this loss;
+    the knobs' defaults; and these with a small batch.
+    """
+    fixed: dict[str, Any] = {field: getattr(base, field) for field in FIXED if field != "loss"}
+    first = configuration.reference(base.loss)
+    usual = default(base.loss, space=space, **fixed)
+    begin = [] if first is None else [first.replace(**fixed)]
+    return (*begin, usual, usual.replace(**SMALL_BATCH))
+
+
+def params(config: TrialConfig, space: Space = SPACE) -> dict[str, Any]:
+    """A configuration as Optuna's parameters: the inverse of `sample`.
+
+    Raises:
+        ValueError: a value lies outside the range of its knob.
+    """
+    chosen = config.flat()
+    found = {}
+    for knob in knobs_of(config.loss, space):
+        if knob.used(chosen):
+            value = chosen[knob.sets]
+            if knob.range is None or not knob.range.holds(value):
+                raise ValueError(f"{knob.name} must be in {knob.range}; got {value!r}")
+            found[knob.name] = value
+    return found
+
+
+def distributions(config: TrialConfig, space: Space = SPACE) -> dict[str, BaseDistribution]:
+    """The ranges of the knobs that a configuration uses, by their names in Optuna."""
+    chosen = config.flat()
+    return {
+        knob.name: distribution(knob.range)
+        for knob in knobs_of(config.loss, space)
+        if knob.used(chosen) and knob.range is not None
+    }
+
+
+def distribution(range: Range) -> BaseDistribution:
+    """A knob's range as Optuna has it."""
+    if isinstance(range, Choice):
+        return CategoricalDistribution(range.values)
+    return FloatDistribution(range.low, range.high, log=range.log)
+
+
+def describe(names: Sequence[str], space: Space = SPACE) -> list[dict[str, str]]:
+    """The searches of these losses as rows of text, for results and pages."""
+    rows = [_row(knob, ", ".join(v for vs in knob.where.values() for v in vs)) for knob in space]
+    for loss in names:
+        for knob in knobs_of(loss, space)[len(space) :]:
+            rows.append(_row(knob, loss))
+    merged: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:  # a knob that several losses have alike is one row
+        key = (row["knob"], row["default"], row["range"])
+        users = merged[key]["used by"].split(", ") if key in merged else []
+        merged[key] = {**row, "used by": ", ".join([*users, row["used by"]])}
+    return list(merged.values())
+
+
+def _row(knob: Knob, users: str) -> dict[str, str]:
+    return {
+        "knob": knob.name,
+        "default": str(knob.default),
+        "range": str(knob.range),
+        "role": knob.role,
+        "used by": users or "all",
+    }

@@ -1,0 +1,121 @@
+"""A knob: its law, its default, the range in which a search looks for it, its role and its unit.
+
+Roles as in Google's tuning playbook: a *scientific* knob is what a study asks about, a *nuisance*
+knob must be tuned for a comparison to be fair, a *fixed* one is the same for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from trainables import laws
+
+Law = Callable[[str, Any], Any]  # of a name and a value: raises ValueError if it is broken
+
+
+def positive(name: str, value: Any) -> None:
+    laws.number(name, value, "> 0", lambda x: x > 0)
+
+
+def not_negative(name: str, value: Any) -> None:
+    laws.number(name, value, ">= 0", lambda x: x >= 0)
+
+
+def share(name: str, value: Any) -> None:
+    laws.number(name, value, "in [0, 1)", lambda x: 0 <= x < 1)
+
+
+def word(name: str, value: Any) -> None:
+    if not (isinstance(value, str) and value):
+        raise ValueError(f"{name} must be a word; got {value!r}")
+
+
+def one_of(*words: str) -> Law:
+    return lambda name, value: laws.one_of(name, value, words)
+
+
+def optional(law: Law) -> Law:
+    """None, or what another law asks."""
+    return lambda name, value: None if value is None else law(name, value)
+
+
+def integer(least: int, otherwise: object = ...) -> Law:
+    """An integer of at least `least`, or another value."""
+    text = "" if otherwise is ... else f"or {otherwise!r}"
+
+    def law(name: str, value: Any) -> None:
+        if otherwise is ... or (value is not otherwise and value != otherwise):
+            laws.integer(name, value, least, text)
+
+    return law
+
+
+class Choice(NamedTuple):
+    """A range of a few values."""
+
+    values: tuple[Any, ...]
+
+    def holds(self, value: object) -> bool:
+        return any(type(value) is type(one) and value == one for one in self.values)
+
+    def __str__(self) -> str:
+        return ", ".join(str(value) for value in self.values)
+
+
+class Span(NamedTuple):
+    """A range of numbers from `low` to `high`, searched evenly, or evenly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def holds(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}" + (" (log)" if self.log else "")
+
+
+Range = Choice | Span
+
+
+def choice(*values: Any) -> Choice:
+    return Choice(values)
+
+
+def log(low: float, high: float) -> Span:
+    return Span(low, high, log=True)
+
+
+class Knob(NamedTuple):
+    """A knob of a loss, or of all trials.
+
+    Attributes:
+        name: of the knob in a search, unique there.
+        default: what a search begins with.
+        range: in which a search looks for it; None: it stays at its default unless it is set.
+        law: of its values, also of those outside the range.
+        role: `scientific`, `nuisance` or `fixed`.
+        unit: of its values, if they have one.
+        field: of the configuration that it sets; empty: its name.
+        where: the fields that decide whether it is used, and their values.
+    """
+
+    name: str
+    default: Any
+    range: Range | None
+    law: Law
+    role: str = "nuisance"
+    unit: str = ""
+    field: str = ""
+    where: Mapping[str, tuple[Any, ...]] = {}
+
+    @property
+    def sets(self) -> str:
+        """The field that it sets."""
+        return self.field or self.name
+
+    def used(self, chosen: Mapping[str, Any]) -> bool:
+        """Whether a configuration with these fields uses it."""
+        return all(chosen.get(field) in values for field, values in self.where.items())

@@ -1,0 +1,86 @@
+"""What a study knows of a loss: its name, its knobs, its module, and what it asks of the data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from trainables.knobs import Knob
+
+
+class Arguments(Mapping[str, Any]):
+    """A loss's own arguments by name: a mapping that cannot be changed, and is equal by value."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """An entry: to add a loss is to write a file with one as `LOSS`.
+
+    Attributes:
+        name: by which it is asked for.
+        title: as readers know it, in the middle of a sentence.
+        source: the paper, or where its code comes from.
+        make: the module (features (B, D), labels (B,)) → a scalar that backpropagates. Features are
+            as the network gives them, not of unit length; labels are class numbers from 0. Called
+            with `classes` (of the training images), `width` (D) and the knobs by name.
+        knobs: its own arguments.
+        needs_positives: a batch in which no class comes twice gives it nothing to learn.
+        knows_classes: it has weights of its own for each training class, so that it is not defined
+            on images of others.
+        reference: of the seed study: the fields of its `TrialConfig`; None if it had none.
+        colour: in figures; empty for the next of the palette.
+    """
+
+    name: str
+    title: str
+    source: str
+    make: Callable[..., nn.Module]
+    knobs: tuple[Knob, ...] = ()
+    needs_positives: bool = False
+    knows_classes: bool = False
+    reference: Mapping[str, Any] | None = field(default=None, hash=False)
+    colour: str = ""
+
+    def arguments(self, given: Mapping[str, Any]) -> Arguments:
+        """All its arguments in the order of its knobs: those given, else the defaults.
+
+        Raises:
+            ValueError: there is no such knob, or a value breaks its law.
+        """
+        known = {knob.name: knob for knob in self.knobs}
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                law = f"{self.name} has the knobs {', '.join(known) or 'none'}"
+                raise ValueError(f"{law}; got {name!r}{hint}")
+        values = {name: given.get(name, knob.default) for name, knob in known.items()}
+        for name, value in values.items():
+            known[name].law(name, value)
+        return Arguments(values)
+
+    def build(self, arguments: Mapping[str, Any], *, classes: int, width: int) -> nn.Module:
+        """Its module, with fresh weights if it has any."""
+        return self.make(classes=classes, width=width, **arguments)
