@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -112,11 +112,16 @@ def dense_triplet(
     return hinges.sum() / count.clamp(min=1)
 
 
-def slow_ranking(query: Sequence[float], gallery: Rows, own: int | None = None) -> list[int]:
-    """Gallery indices from nearest to farthest, without `own`; ties in gallery order."""
+def slow_ranking(
+    query: Sequence[float],
+    gallery: Rows,
+    own: int | None = None,
+    left_out: Collection[int] = (),
+) -> list[int]:
+    """Gallery indices from nearest to farthest, without those left out; ties in gallery order."""
     scored = []
     for index, item in enumerate(gallery):
-        if index != own:
+        if index != own and index not in left_out:
             distance = sum((a - b) * (a - b) for a, b in zip(query, item, strict=True))
             scored.append((distance, index))
     return [index for _, index in sorted(scored)]
@@ -130,6 +135,35 @@ def slow_average_precision(ranking: Sequence[bool]) -> float | None:
             found += 1
             total += found / rank
     return total / found if found else None
+
+
+def slow_left_out(own: int, group: int, gallery_groups: Sequence[int]) -> list[int]:
+    """The gallery rows that a query may not retrieve: its own, and those of its group; -1: none."""
+    return [
+        index
+        for index, other in enumerate(gallery_groups)
+        if index == own or (group != -1 and group == other)
+    ]
+
+
+def slow_average_precision_at_r(ranking: Sequence[bool]) -> float | None:
+    """Mean over the R relevant of the precision at their ranks, 0 beyond rank R."""
+    relevant, total = sum(ranking), 0.0
+    for rank in range(1, relevant + 1):
+        if ranking[rank - 1]:
+            total += sum(ranking[:rank]) / rank
+    return total / relevant if relevant else None
+
+
+def slow_r_precision(ranking: Sequence[bool]) -> float | None:
+    """The share of relevant items in the first R of a ranking with R of them."""
+    relevant = sum(ranking)
+    return sum(ranking[:relevant]) / relevant if relevant else None
+
+
+def slow_recall_at(ranking: Sequence[bool], k: int) -> float | None:
+    """1 if any of the first k is relevant, else 0; None without a relevant item."""
+    return float(any(ranking[:k])) if any(ranking) else None
 
 
 def slow_interpolated_precision(ranking: Sequence[bool], percent: int) -> float:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.oracles import slow_ranking
+from tests.oracles import slow_left_out, slow_ranking
 from trainables import retrieval
 from trainables.retrieval import distance_chunks, nearest, rank, squared_distances
+
+ZEROS = torch.zeros(4, 2)
 
 
 def small_integers(rows: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -103,6 +105,52 @@ def test_nearest_is_the_slow_ranking(
         assert found.tolist() == [ranking[:k] for ranking in expected]
 
 
+@pytest.mark.parametrize("elements", [1, 100, 1 << 21])
+def test_nearest_leaves_out_own_rows_and_groups(
+    elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval, "CHUNK_ELEMENTS", elements)
+    generator = torch.Generator().manual_seed(1)
+    gallery, queries = small_integers(40), small_integers(9, seed=2)
+    index = torch.randint(0, 40, (9,), generator=generator)
+    mine, theirs = (torch.randint(-1, 8, (n,), generator=generator) for n in (9, 40))
+    index[::2], mine[::3], theirs[::4] = -1, -1, -1
+    found = nearest(
+        queries, gallery, k=25, query_index=index, query_groups=mine, gallery_groups=theirs
+    )
+    for query, own, group, row in zip(queries.tolist(), index, mine, found, strict=True):
+        left_out = slow_left_out(int(own), int(group), theirs.tolist())
+        assert row.tolist() == slow_ranking(query, gallery.tolist(), left_out=left_out)[:25]
+
+
+def test_nearest_refuses_more_than_a_query_ranks() -> None:
+    x, groups = small_integers(5), torch.tensor([0, 0, 0, 1, -1])
+    given = {"query_index": torch.arange(5), "query_groups": groups, "gallery_groups": groups}
+    assert nearest(x, x, k=2, **given).shape == (5, 2)
+    with pytest.raises(ValueError, match="k may not exceed the 2 gallery rows to rank, got 3"):
+        nearest(x, x, k=3, **given)
+    nobody = torch.full((5,), -1)
+    assert nearest(x, x, k=5, query_index=nobody).tolist() == nearest(x, x, k=5).tolist()
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "law"),
+    [
+        (torch.zeros(4).long(), None, "belong together, got query_groups alone"),
+        (None, torch.zeros(4).long(), "belong together, got gallery_groups alone"),
+        (torch.zeros(3).long(), torch.zeros(4).long(), r"query_groups must be \(4,\) integers"),
+        (torch.zeros(4).long(), torch.zeros(4), r"gallery_groups must be \(4,\) integers"),
+        (torch.tensor([0, 1, -2, 3]), torch.zeros(4).long(), "query_groups must be -1 or .* -2"),
+        (torch.zeros(4).long(), torch.tensor([0, 1, 2, -3]), "gallery_groups must be .* got -3"),
+    ],
+)
+def test_distance_chunks_refuses_groups(
+    mine: torch.Tensor | None, theirs: torch.Tensor | None, law: str
+) -> None:
+    with pytest.raises(ValueError, match=law):
+        list(distance_chunks(ZEROS, ZEROS, None, mine, theirs))
+
+
 @pytest.mark.parametrize(("k", "own"), [(6, False), (5, True)])
 def test_nearest_refuses_more_than_there_are(k: int, own: bool) -> None:
     x = small_integers(5)
@@ -121,9 +169,6 @@ def test_nearest_refuses_what_is_no_count(k: Any) -> None:
     assert nearest(x, x, k=np.int64(2)).shape == (5, 2)
 
 
-ZEROS = torch.zeros(4, 2)
-
-
 @pytest.mark.parametrize(
     ("queries", "gallery", "index", "law"),
     [
@@ -138,7 +183,8 @@ ZEROS = torch.zeros(4, 2)
         (ZEROS, ZEROS, torch.zeros(4), r"query_index must be \(4,\) integers"),
         (ZEROS, ZEROS, torch.ones(4, dtype=torch.bool), r"\(4,\) integers, got torch.bool"),
         (ZEROS, ZEROS, torch.tensor([0, 1, 2, 4]), "gallery rows, 0 to 3, got 4"),
-        (ZEROS, ZEROS, torch.tensor([0, 1, 2, -1]), "gallery rows, 0 to 3, got -1"),
+        (ZEROS, ZEROS, torch.tensor([0, 1, 2, -2]), "-1 or gallery rows, 0 to 3, got -2"),
+        (ZEROS, ZEROS, torch.tensor([0, 1, 2, 2**64 - 1], dtype=torch.uint64), "got 18446744"),
     ],
 )
 def test_distance_chunks_refuses(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.data import Split
+from trainables.orders import check_classes, class_order, plain_order
 
 BLANK = 0  # the pixel of an empty background, before scaling
 
@@ -54,60 +55,29 @@ def check_room(config: TrialConfig, split: Split) -> None:
             raise ValueError(f"{name} must be below the images' {side} pixels; got {pixels}")
     counts = np.unique(split.train.labels, return_counts=True)[1]
     if config.per_class is not None:
-        check_classes(config.batch_size, config.per_class, len(counts))
+        check_classes(len(counts), config.batch_size, config.per_class)
     if config.entry.needs_positives and counts.max() < 2:
         raise ValueError(f"{config.loss} needs 2 training images of one class; got 1 of each")
     if np.unique(split.validation.labels, return_counts=True)[1].max() < 2:
         raise ValueError("validation needs 2 images of one class; got 1 of each")
 
 
-def check_classes(batch_size: int, per_class: int, classes: int) -> None:
-    """ValueError unless there are as many classes as such a batch has."""
-    wanted = batch_size // per_class
-    if wanted > classes:
-        law = f"batch_size / per_class may not exceed the {classes} classes"
-        raise ValueError(f"{law}; got {batch_size} / {per_class}")
-
-
 def draw_order(labels: Tensor, config: TrialConfig, generator: torch.Generator) -> Tensor:
     """The rows that each step of an epoch takes, (steps, batch_size) int64 on the CPU.
 
-    Without `per_class` each image comes at most once. With it each batch has that many images of
-    each of its classes, which are chosen evenly, and no image twice, in mixed order.
+    An epoch is as many steps for every loss: whole batches of the images.
 
     Args:
         labels: (N,) on the CPU.
 
     Raises:
-        ValueError: there are fewer classes than a batch has.
+        ValueError: there are fewer classes than a batch of `per_class` images each has.
     """
     size = config.batch_size
     steps = len(labels) // size
     if config.per_class is None:
-        return torch.randperm(len(labels), generator=generator)[: steps * size].view(steps, size)
-    classes = labels.unique()
-    each, wanted = config.per_class, size // config.per_class
-    check_classes(size, each, len(classes))
-    chosen = torch.rand(steps, len(classes), generator=generator).argsort(dim=1)
-    chosen = chosen[:, :wanted]
-    rows = torch.empty(steps, wanted, each, dtype=torch.int64)
-    for index, label in enumerate(classes):
-        used = chosen == index
-        members = (labels == label).nonzero().squeeze(1)
-        rows[used] = _groups(members, each, int(used.sum()), generator)
-    mixed = torch.rand(steps, size, generator=generator).argsort(dim=1)
-    return rows.view(steps, size).gather(1, mixed)
-
-
-def _groups(members: Tensor, size: int, count: int, generator: torch.Generator) -> Tensor:
-    """(count, size): groups without repetition, from as many shuffles as that takes."""
-    whole = len(members) // size * size
-    shuffles = [
-        members[torch.randperm(len(members), generator=generator)[:whole]]
-        for _ in range(-(-count * size // whole))
-    ]
-    drawn = torch.cat(shuffles) if shuffles else members[:0]
-    return drawn.view(-1, size)[:count]
+        return plain_order(len(labels), steps, size, generator)
+    return class_order(labels, steps, size, config.per_class, generator)
 
 
 def draw_changes(

@@ -28,7 +28,7 @@ IDENTITY = ("loss", "trial_id", "status", "best_val_map")
 def _knob(field: str) -> Knob | None:
     """The knob that sets a field: of all trials, or of a loss that has a file of its own."""
     own = [knob for name in losses.names() for knob in losses.resolve(name).knobs]
-    return next((knob for knob in (*SPACE, *own) if knob.sets == field), None)
+    return next((knob for knob in (*SPACE.shared, *own) if knob.sets == field), None)
 
 
 def is_choice(values: pd.Series, field: str) -> bool:

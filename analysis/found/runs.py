@@ -18,6 +18,7 @@ from analysis.found.finals import Finals
 from study.judge.evaluation import Evaluation
 from study.judge.images import Images, name_of_test
 from study.judge.significance import mean_interval
+from study.run.results import search_of
 from trainables.data import PROTOCOLS
 from trainables.retrieval import nearest
 
@@ -94,7 +95,7 @@ class Results:
     @property
     def searches(self) -> set[str]:
         """The losses whose search has a chosen run; a trial's name begins with its search's."""
-        return {run.trial_id.rsplit("-", 1)[0] for run in self.runs if run.role == "chosen"}
+        return {search_of(run.trial_id) for run in self.runs if run.role == "chosen"}
 
     @property
     def protocols(self) -> list[str]:

@@ -76,7 +76,7 @@ def configurations_table(configs: Mapping[str, TrialConfig]) -> Table:
     """A row a knob that any configuration uses; by loss the chosen one and the reference."""
     knobs, columns = knobs_used(configs.values()), {}
     for loss, config in configs.items():
-        beside = reference(loss, epochs=config.epochs, seed=config.seed, precision=config.precision)
+        beside = reference(loss, epochs=config.epochs, seed=config.seed, network=config.network)
         for role, one in (("", config), (", reference", beside)):
             if one is not None:
                 columns[loss_name(loss) + role] = [text(settings(one).get(knob)) for knob in knobs]

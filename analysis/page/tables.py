@@ -81,7 +81,7 @@ def trials_table(study: Study) -> tuple[Table, str]:
 
 def space_table(study: Study) -> Table:
     """A row a knob of the search: what it is, its range, its default and who uses it."""
-    fields = {knob.name: knob.sets for knob in SPACE}
+    fields = {knob.name: knob.sets for knob in SPACE.shared}
     rows = [
         {
             "knob": words(row["knob"]),

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from study.run.plan import Plan
-from study.run.results import Choice, Study, StudyError, TrialRecord, read_json, write_atomically
+from study.run.results import (
+    Choice,
+    Study,
+    StudyError,
+    TrialRecord,
+    read_json,
+    trial_name,
+    write_atomically,
+)
 from study.search.space import reference
 from trainables.config import TrialConfig
 
@@ -133,12 +141,9 @@ def confirming_trials(plan: Plan, frozen: Frozen) -> list[TrialRecord]:
     trials = []
     for loss, choice in frozen.choices.items():
         configs = [choice.config.replace(epochs=epochs, seed=seed) for seed in frozen.seeds]
-        beside = [
-            reference(loss, epochs=epochs, seed=seed, precision=plan.precision)
-            for seed in frozen.seeds
-        ]
+        beside = [reference(loss, epochs=epochs, seed=seed, **plan.fixed) for seed in frozen.seeds]
         configs += [config for config in beside if config is not None]
-        trials += [TrialRecord(f"{loss}-{n:03d}", config) for n, config in enumerate(configs)]
+        trials += [TrialRecord(trial_name(loss, n), config) for n, config in enumerate(configs)]
     return sorted(trials, key=lambda trial: trial.number)  # the losses in turn, as in a sweep
 
 

@@ -19,7 +19,7 @@ from study.judge.significance import (
     mean_of_runs,
     verdicts,
 )
-from study.run.results import Study
+from study.run.results import Study, search_of
 
 PROTOCOL_NAMES = ("full", "seed")
 RUN_COLUMNS = [
@@ -185,7 +185,7 @@ def _family(
 
 def _of(runs: pd.DataFrame, role: str, search: str) -> pd.DataFrame:
     """The runs of this role that came of a search; its name is what their trial ids begin with."""
-    named = runs["trial_id"].str.rsplit("-", n=1).str[0] == search
+    named = runs["trial_id"].map(search_of) == search
     return runs[named & (runs["role"] == role)]
 
 

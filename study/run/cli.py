@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from study.run.plan import Plan
 from study.run.progress import INTERRUPTED, summarize
 from study.run.results import Study, StudyError
 from study.run.runner import check_folder, run_study
+from study.search.changes import read_setting, read_space
 from study.search.searches import SEARCHES
 from trainables.config import PRECISIONS
 from trainables.data import DataError
+from trainables.networks import FREEZES
 from trainables.terminal import Parser
 
 URI_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")  # what stands before // in an object store's address
@@ -36,6 +38,18 @@ def add_run_options(text: Parser) -> None:
     add("--seed", type=int, help="of the searches and of every trial (default: 0)")
     add("--search", choices=SEARCHES, help="how configurations are chosen (default: tpe)")
     add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
+    add("--network", help="seed_cnn (default), torchvision:NAME, timm:NAME, file.py:function")
+    add("--weights", help="default, none, or a file of the network's weights (default: default)")
+    add("--freeze", choices=FREEZES, help="what of the network stays (default: bn if pretrained)")
+    add("--embedding-dim", type=int, help="of a linear head (default: the network's own features)")
+    add("--space", type=Path, metavar="FILE.toml", help="one's own ranges of the knobs")
+    add(
+        "--set",
+        action="append",
+        dest="settings",
+        metavar="KNOB=VALUE",
+        help="a knob that is not searched but has this value; repeat it for several",
+    )
     add("--smoke-test", action="store_true", help="the real path on a small slice of the data")
 
 
@@ -86,6 +100,7 @@ def run(
     title = title or "-".join(options.get("losses", defaults["losses"]))
     try:
         folder = _folder(options, resume, title)
+        options |= _changes(options.pop("space", None), options.pop("settings", ()))
     except StudyError as error:
         return refuse(error)
 
@@ -97,6 +112,13 @@ def run(
 
     go_on = going_on(name=folder.name, storage_path=folder.parent, **where)
     return exit_code(study, folder, go_on)
+
+
+def _changes(space: Path | None, settings: Sequence[str]) -> dict[str, Any]:
+    """The field `changes` of a plan, from `--space` and `--set`; empty if neither is given."""
+    found = {} if space is None else read_space(space)
+    found |= dict(map(read_setting, settings))
+    return {"changes": found} if found else {}
 
 
 def exit_code(job: Callable[[], int], folder: Path, go_on: str) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from study.run.results import StudyError
+from study.search.changes import check_names
 from study.search.searches import SEARCHES
+from study.search.space import SPACE, Space, knobs_of
 from trainables.config import PRECISIONS
 from trainables.data import CLASSES, class_numbers
 from trainables.losses import resolve
@@ -52,6 +54,8 @@ class Plan:
         confirm_seeds: of a comparison, on how many fresh seeds its choices are confirmed; 0 for a
             study that is none.
         confirm_epochs: of a confirming run; None for `max_epochs`.
+        network, weights, freeze, embedding_dim: of every trial, as in `TrialConfig`.
+        changes: of the space: by knob its range, choices or default (`study.search.changes`).
         holdout_classes: given by number or name, kept as ascending numbers. No image of these is
             trained or validated on, and of the test images only theirs are retrieved. Empty: the
             same classes for all; else at least 2, with at least 2 left.
@@ -75,6 +79,11 @@ class Plan:
     confirm_seeds: int = 0
     confirm_epochs: int | None = None
     holdout_classes: Sequence[int] = ()
+    network: str = "seed_cnn"
+    weights: str = "default"
+    freeze: str | None = None
+    embedding_dim: int | None = None
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for loss in self.losses:
@@ -107,11 +116,27 @@ class Plan:
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
 
+        check_names(self.changes, [knob for loss in self.losses for knob in knobs_of(loss)])
+        for loss in self.losses:
+            knobs_of(loss, self.space)
         held_out = class_numbers(self.holdout_classes)
         if held_out and not 2 <= len(held_out) <= len(CLASSES) - 2:
             law = f"holdout_classes must be 2 to {len(CLASSES) - 2} of the {len(CLASSES)} classes"
             raise StudyError(f"{law}; got {len(held_out)}: {held_out}")
         object.__setattr__(self, "holdout_classes", held_out)
+
+    @property
+    def space(self) -> Space:
+        """What is searched, as far as the plan says; the data may leave choices out."""
+        return SPACE.changed(self.changes)
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The fields that every trial has alike, by their names in `TrialConfig`."""
+        return {
+            name: getattr(self, name)
+            for name in ("precision", "network", "weights", "freeze", "embedding_dim")
+        }
 
     def fields(self) -> dict[str, Any]:
         """As study.json has it; `Plan(**fields)` takes it back."""

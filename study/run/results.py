@@ -86,7 +86,7 @@ class TrialRecord:
     @property
     def loss(self) -> str:
         """The loss whose search, or whose confirmation, the trial belongs to."""
-        return self.trial_id.rsplit("-", 1)[0]
+        return search_of(self.trial_id)
 
     @property
     def hand_set(self) -> bool:
@@ -141,6 +141,16 @@ class TrialRecord:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialRecord:
         return cls(**{**values, "config": TrialConfig.from_dict(values["config"])})
+
+
+def trial_name(loss: str, number: int) -> str:
+    """A trial's name, which is a file's too: not every file system takes the colon of `pml:`."""
+    return f"{loss.replace(':', '.')}-{number:03d}"
+
+
+def search_of(trial_id: str) -> str:
+    """The loss whose search a trial belongs to: the inverse of `trial_name`."""
+    return trial_id.rsplit("-", 1)[0].replace(".", ":")
 
 
 class Choice(NamedTuple):
@@ -198,7 +208,7 @@ class Study:
             numbers = {trial.number for trial in trials if trial.loss == loss}
             for missing in sorted(set(range(max(numbers))) - numbers):
                 raise StudyError(
-                    f"{folder / 'trials'}: the record {loss}-{missing:03d}.json is missing"
+                    f"{folder / 'trials'}: the record {trial_name(loss, missing)}.json is missing"
                 )
         for lost in sorted(named - {trial.trial_id for trial in trials}):
             raise StudyError(
@@ -391,7 +401,7 @@ def _here(folder: Path, path: str | None) -> str | None:
 def _read_trial(path: Path) -> TrialRecord:
     try:
         trial = TrialRecord.from_dict(read_json(path))
-        name = f"{trial.loss}-{trial.number:03d}"
+        name = trial_name(trial.loss, trial.number)
         fits = trial.config.loss in (trial.loss, FORMERLY.get(trial.loss))
         maps = [row["val_map"] for row in trial.epochs]
     except StudyError:

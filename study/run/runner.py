@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from ray import tune
@@ -41,6 +42,7 @@ from study.search.fitted import broken_law, fitted
 from study.search.searches import Listed, Searches, Source
 from study.search.space import Space, describe
 from trainables.data import Split
+from trainables.networks import resolve
 from trainables.trainable import RetrievalTrial
 
 GRACE_EPOCHS = 2
@@ -73,7 +75,8 @@ def run_study(
     check_folder(folder, resume)
     check_store(plan.checkpoint_uri)
     split = trained_on(plan.fields(), data_dir)
-    space, left_out = fitted(split, plan.losses)
+    _check_network(plan, split)
+    space, left_out = fitted(split, plan.losses, plan.space)
     _check_room(trials or (), split)
     with only_driver(folder):
         study = _continued(plan, folder, space) if resume else None
@@ -127,6 +130,23 @@ def only_driver(folder: Path) -> Iterator[None]:
             (folder / ".lock").unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # something else lies there: it stays
                 folder.rmdir()
+
+
+def _check_network(plan: Plan, split: Split) -> None:
+    """StudyError if the network, or its weights, cannot be had for these images."""
+    channels, *size = split.train.shape
+    try:
+        entry = resolve(
+            plan.network,
+            weights=plan.weights,
+            freeze=plan.freeze,
+            channels=channels,
+            size=(size[0], size[1]),
+        )
+        with torch.random.fork_rng(devices=[]):
+            entry.build(plan.embedding_dim)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
 
 
 def _check_room(trials: Sequence[TrialRecord], split: Split) -> None:
@@ -236,12 +256,12 @@ def _source(plan: Plan, study: Study, space: Space, trials: Sequence[TrialRecord
         plan.losses,
         num_samples=plan.num_samples,
         epochs=plan.max_epochs,
-        precision=plan.precision,
         seed=plan.seed,
         kind=plan.search,
         space=space,
         storage=JournalStorage(Journal(study.folder / JOURNAL)),
         records=study.trials,
+        **plan.fixed,
     )
 
 

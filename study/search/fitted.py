@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from study.run.results import StudyError
-from study.search import space as search_space
-from study.search.space import Space, default
+from study.search.space import SPACE, Space, default
 from trainables.batches import check_room
 from trainables.config import TrialConfig
 from trainables.data import Split
@@ -18,7 +18,7 @@ BY_DATA = ("batch_size", "per_class", "shift", "erase")  # whose choices data ma
 Combinations = list[dict[str, Any]]
 
 
-def fitted(split: Split, losses: Sequence[str]) -> tuple[Space, list[str]]:
+def fitted(split: Split, losses: Sequence[str], whole: Space = SPACE) -> tuple[Space, list[str]]:
     """The space without the choices that the data cannot hold, and a line for each of those.
 
     A choice stays if each of the losses could be trained with it whatever is chosen of the knobs
@@ -27,17 +27,16 @@ def fitted(split: Split, losses: Sequence[str]) -> tuple[Space, list[str]]:
     Raises:
         StudyError: a knob has no choice left; the message states the law that its first one broke.
     """
-    whole = search_space.SPACE
     usual = [default(loss, epochs=1, seed=0, space=whole) for loss in losses]
     space: list[Knob] = []
     left_out: list[str] = []
     held: Combinations = [{}]
-    for knob in whole:
-        if knob.sets in BY_DATA:
+    for knob in whole.shared:
+        if knob.sets in BY_DATA and isinstance(knob.range, Choice):
             knob, held, lines = _fitted(knob, held, usual, split)
             left_out += lines
         space.append(knob)
-    return tuple(space), left_out
+    return dataclasses.replace(whole, shared=tuple(space)), left_out
 
 
 def _fitted(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from study.run.results import UNFINISHED, TrialRecord
+from study.run.results import UNFINISHED, TrialRecord, trial_name
 from study.search.space import (
     SPACE,
     Space,
@@ -77,6 +77,7 @@ class Searches:
 
     Args:
         space: what is searched; of the data in use, by `search_space.fitted`.
+        fixed: of every trial: precision, network, weights and the like.
         records: the trials of a study that is continued, in order; none for a new one. The
             storage must be empty: it is filled from these.
     """
@@ -88,16 +89,16 @@ class Searches:
         num_samples: int,
         epochs: int,
         seed: int,
-        precision: str = "auto",
         kind: str = "tpe",
         space: Space = SPACE,
         storage: BaseStorage | None = None,
         records: Sequence[TrialRecord] = (),
+        **fixed: Any,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.seed, self.kind, self.space = seed, kind, space
         self.base = {
-            loss: default(loss, epochs=epochs, seed=seed, precision=precision) for loss in losses
+            loss: default(loss, epochs=epochs, seed=seed, space=space, **fixed) for loss in losses
         }
         self.turns = [loss for _ in range(num_samples) for loss in losses]
         self.studies = {loss: _new_study(loss, storage) for loss in losses}
@@ -115,7 +116,7 @@ class Searches:
             study.enqueue_trial(params(start, self.space))
         study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
         trial = study.ask()
-        record = TrialRecord(f"{loss}-{number:03d}", sample(trial, self.base[loss], self.space))
+        record = TrialRecord(trial_name(loss, number), sample(trial, self.base[loss], self.space))
         record.search_state = study.get_trials(deepcopy=False)[number].system_attrs
         self.asked[record.trial_id] = trial
         return record

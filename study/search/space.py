@@ -7,11 +7,13 @@ knob, so that each name has one distribution and the sampler can model it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
+from study.search.changes import Changes, changed
 from trainables import config as configuration
 from trainables import losses
 from trainables.config import LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
@@ -19,7 +21,22 @@ from trainables.knobs import Choice, Knob, Range, choice, log, share
 
 _SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
 
-Space = tuple[Knob, ...]  # the shared knobs; a loss's own follow them
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched: the knobs that all trials share; a loss's own, from its entry, follow them.
+
+    Attributes:
+        shared: with their ranges.
+        changes: of the losses' own ranges, as `study.search.changes` has them.
+    """
+
+    shared: tuple[Knob, ...]
+    changes: Changes = field(default_factory=dict)
+
+    def changed(self, changes: Changes) -> Space:
+        """The same with one's own ranges and fixed values; StudyError if they break a law."""
+        return Space(tuple(changed(self.shared, changes)), {**self.changes, **changes})
 
 
 def _shared(
@@ -31,7 +48,7 @@ def _shared(
 
 # The scientific knob above all is `loss`: each loss has a search of its own.
 # fmt: off
-SPACE: Space = (
+_SHARED = (
     #       name           default   range
     _shared("optimizer",    "adam",   choice(*OPTIMIZERS)),
     _shared("lr_sgd",       0.1,      log(1e-4, 1.0), "lr", _SGD),
@@ -48,6 +65,7 @@ SPACE: Space = (
     _shared("erase",        0,        choice(0, 4)),
 )
 # fmt: on
+SPACE = Space(_SHARED)
 SMALL_BATCH = {"batch_size": 64, "lr": 7e-3}
 # What a search leaves as its study has it; the rest are knobs.
 FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network", "weights", "embedding_dim",
@@ -56,7 +74,8 @@ FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network", "weights",
 
 def knobs_of(loss: str, space: Space = SPACE) -> list[Knob]:
     """All knobs of a loss's search: the shared ones, then its own that have a range."""
-    return [*space, *(knob for knob in losses.resolve(loss).knobs if knob.range is not None)]
+    own = changed(losses.resolve(loss).knobs, space.changes)
+    return [*space.shared, *(knob for knob in own if knob.range is not None)]
 
 
 def sample(trial: optuna.trial.BaseTrial, base: TrialConfig, space: Space = SPACE) -> TrialConfig:
@@ -71,7 +90,7 @@ def _suggested(
     for knob in knobs_of(chosen["loss"], space):
         if knob.used(chosen):
             value = _suggest(trial, knob)
-            (chosen if knob in space else own)[knob.sets] = value
+            (chosen if knob in space.shared else own)[knob.sets] = value
     return TrialConfig(**chosen, loss_args=own)
 
 
@@ -87,22 +106,22 @@ def default(
     *,
     epochs: int,
     seed: int,
-    precision: str = "auto",
     space: Space = SPACE,
     **fixed: Any,
 ) -> TrialConfig:
-    """The configuration of the knobs' defaults, for so many epochs; `fixed`: of the others."""
+    """The configuration of the knobs' defaults, for so many epochs; `fixed`: of the other FIXED fields."""
     trial = optuna.trial.FixedTrial({knob.name: knob.default for knob in knobs_of(loss, space)})
-    fixed |= {"loss": loss, "epochs": epochs, "seed": seed, "precision": precision}
-    return _suggested(trial, fixed, space)
+    return _suggested(trial, {"loss": loss, "epochs": epochs, "seed": seed, **fixed}, space)
 
 
-def reference(loss: str, *, epochs: int, seed: int, precision: str = "auto") -> TrialConfig | None:
-    """The seed study's configuration of a loss, for so many epochs; None if it had none."""
+def reference(loss: str, *, epochs: int, seed: int, **fixed: Any) -> TrialConfig | None:
+    """The seed study's configuration of a loss, for so many epochs; None if it had none.
+
+    Args:
+        fixed: of the other FIXED fields.
+    """
     found = configuration.reference(loss)
-    if found is None:
-        return None
-    return found.replace(epochs=epochs, seed=seed, precision=precision)
+    return None if found is None else found.replace(epochs=epochs, seed=seed, **fixed)
 
 
 def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
@@ -115,7 +134,17 @@ def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
     first = configuration.reference(base.loss)
     usual = default(base.loss, space=space, **fixed)
     begin = [] if first is None else [first.replace(**fixed)]
-    return (*begin, usual, usual.replace(**SMALL_BATCH))
+    small = usual.replace(**SMALL_BATCH)
+    return tuple(start for start in (*begin, usual, small) if holds(space, start))
+
+
+def holds(space: Space, config: TrialConfig) -> bool:
+    """Whether a configuration lies in the space."""
+    try:
+        params(config, space)
+    except ValueError:
+        return False
+    return True
 
 
 def params(config: TrialConfig, space: Space = SPACE) -> dict[str, Any]:
@@ -154,9 +183,11 @@ def distribution(range: Range) -> BaseDistribution:
 
 def describe(names: Sequence[str], space: Space = SPACE) -> list[dict[str, str]]:
     """The searches of these losses as rows of text, for results and pages."""
-    rows = [_row(knob, ", ".join(v for vs in knob.where.values() for v in vs)) for knob in space]
+    rows = [
+        _row(knob, ", ".join(v for vs in knob.where.values() for v in vs)) for knob in space.shared
+    ]
     for loss in names:
-        for knob in knobs_of(loss, space)[len(space) :]:
+        for knob in knobs_of(loss, space)[len(space.shared) :]:
             rows.append(_row(knob, loss))
     merged: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:  # a knob that several losses have alike is one row

@@ -1,0 +1,124 @@
+"""One's own ranges and fixed values: `--set knob=value` and `--space FILE.toml`.
+
+[lr_adam]                  # a knob, by its name or by the field that it sets
+range = [1e-4, 1e-2]       # its ends; searched as evenly as before, unless `log` says otherwise
+default = 1e-3             # what the search begins with
+
+[batch_size]
+choices = [64, 128]
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from study.run.results import StudyError
+from trainables.knobs import Choice, Knob, Range, Span
+
+Changes = Mapping[str, Mapping[str, Any]]  # by knob: `range` and `log`, or `choices`; `default`
+KEYS = ("range", "log", "choices", "default")
+
+
+def read_space(path: Path) -> dict[str, dict[str, Any]]:
+    """The changes that a file asks for.
+
+    Raises:
+        StudyError: it cannot be read, or is not as described above.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"the space {path} cannot be read: {error}") from error
+    for name, change in found.items():
+        if not isinstance(change, dict) or not change or set(change) - set(KEYS):
+            law = f"a knob of the space {path} must be a table of {', '.join(KEYS)}"
+            raise StudyError(f"{law}; got {name} = {change!r}")
+    return found
+
+
+def read_setting(text: str) -> tuple[str, dict[str, Any]]:
+    """`knob=value`: the knob, and the change that leaves it one choice."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise StudyError(f"--set must be knob=value; got {text!r}")
+    return name.strip(), {"choices": [_value(value.strip())]}
+
+
+def changed(knobs: Sequence[Knob], changes: Changes) -> list[Knob]:
+    """The knobs as the changes ask, each by its name or by the field that it sets.
+
+    Raises:
+        StudyError: a value breaks the law of its knob, or a range is none.
+    """
+    return [
+        _changed(knob, change)
+        if (change := changes.get(knob.name) or changes.get(knob.sets)) is not None
+        else knob
+        for knob in knobs
+    ]
+
+
+def check_names(changes: Changes, knobs: Sequence[Knob]) -> None:
+    """StudyError names what is no knob of the search, and the nearest one."""
+    known = dict.fromkeys(name for knob in knobs for name in (knob.name, knob.sets))
+    for name in changes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise StudyError(f"{name} is no knob of this search{hint} (known: {', '.join(known)})")
+
+
+def _changed(knob: Knob, change: Mapping[str, Any]) -> Knob:
+    found = _range(knob, change)
+    default = change.get("default", knob.default)
+    if "default" not in change and not found.holds(default):
+        default = found.values[0] if isinstance(found, Choice) else _middle(found)
+    ends = found.values if isinstance(found, Choice) else (found.low, found.high)
+    try:
+        for value in (*ends, default):
+            knob.law(knob.name, value)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    if not found.holds(default):
+        raise StudyError(f"the default of {knob.name} must be in {found}; got {default!r}")
+    return knob._replace(range=found, default=default)
+
+
+def _range(knob: Knob, change: Mapping[str, Any]) -> Range:
+    if "choices" in change:
+        values = change["choices"]
+        if not isinstance(values, list) or not values:
+            raise StudyError(f"the choices of {knob.name} must be a list; got {values!r}")
+        return Choice(tuple(None if value == "none" else value for value in values))
+    ends = change.get("range")
+    if ends is None:
+        return knob.range or Choice((knob.default,))
+    numbers = isinstance(ends, list) and len(ends) == 2 and all(_is_number(end) for end in ends)
+    if not numbers or not ends[0] < ends[1]:
+        raise StudyError(f"the range of {knob.name} must be [low, high]; got {ends!r}")
+    log = change.get("log", isinstance(knob.range, Span) and knob.range.log)
+    if log and ends[0] <= 0:
+        raise StudyError(f"a logarithmic range of {knob.name} must begin above 0; got {ends!r}")
+    return Span(float(ends[0]), float(ends[1]), bool(log))
+
+
+def _middle(span: Span) -> float:
+    return math.sqrt(span.low * span.high) if span.log else (span.low + span.high) / 2
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _value(text: str) -> Any:
+    """A number or truth value as JSON has it, `none`, else the word itself."""
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    except ValueError:
+        return None if text.lower() == "none" else text
