@@ -206,8 +206,8 @@ def _statistics(differences: pd.DataFrame) -> str:
     pairs = ((differences["protocol"] == "full") & (differences["role"] == "chosen")).sum()
     return (
         f"p is the largest over seeds (paired; Welch) and over queries, corrected for {pairs} "
-        f"comparisons (Holm); *could have shown* is the true difference that {POWER:.0%} of such "
-        "studies would show over seeds; *not resolved* is neither shown nor equivalent within "
+        f"comparisons (Holm); *could have shown* is the true difference that {100 * POWER:.0f} % "
+        "of such studies would show over seeds; *not resolved* is neither shown nor equivalent within "
         f"±{MARGIN} mAP (TOST)."
     )
 

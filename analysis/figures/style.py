@@ -54,7 +54,7 @@ SYMBOLS = {  # the same in Plotly
 WORDS = {  # where the name that the code has says too little
     "anchors": "anchors a batch",
     "averaging": "weight averaging",
-    "batch_classes": "classes a batch",
+    "per_class": "images a class",
     "batch_size": "images a batch",
     "erase": "erased square",
     "flip": "mirrored",

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from scipy import stats
 
 from analysis.figures.style import plural
 from analysis.found.knobs import OBJECTIVE, UNUSED
 from study.run.results import Study, TrialRecord
-from study.search.space import distributions, params
+from study.search.space import knobs_of
 from trainables.config import TrialConfig
+from trainables.knobs import Choice, Span
 
 ENDED = ("finished", "stopped_early")  # soundly
 LEAST_TRIALS = 8  # of a loss, below which a ranking of knobs would be noise
@@ -52,12 +53,11 @@ def importance(study: Study) -> Importance:
     tables, lacking = [], {}
     for loss in study.losses:
         sound = [t for t in study.trials if t.loss == loss and t.epochs and t.status in ENDED]
-        inside = [trial for trial in sound if _in_space(trial.config)]
-        lack = _lack(sound, inside)
+        lack = _lack(sound)
         if lack:
             lacking[loss] = lack
         else:
-            tables.append(_table(loss, inside))
+            tables.append(_table(loss, sound))
     columns = ["loss", "knob", "importance", "share", "chance", "trials", "epoch"]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     return Importance(whole, lacking)
@@ -75,20 +75,14 @@ def chance_levels(shuffled: np.ndarray) -> np.ndarray:
     return np.asarray(np.sort(shuffled, axis=0)[rank - 1])
 
 
-def _lack(sound: list[TrialRecord], inside: list[TrialRecord]) -> str:
+def _lack(sound: list[TrialRecord]) -> str:
     """Why no importance can be given; empty if it can."""
-    least = f"of at least {LEAST_TRIALS}"
     if len(sound) < LEAST_TRIALS:
-        return f"{plural(len(sound), 'trial')} {least} ended soundly"
-    if len(inside) < LEAST_TRIALS:
-        rest = plural(len(sound) - len(inside), "sound trial")
-        return (
-            f"{rest} of {len(sound)} lie outside today's search space, {len(inside)} {least} in it"
-        )
-    if len(set(_scores(inside))) == 1:
-        return f"its {len(inside)} sound trials have one and the same validation mAP"
-    if not _varied(inside):
-        return f"no knob differs between its {len(inside)} sound trials"
+        return f"{plural(len(sound), 'trial')} of at least {LEAST_TRIALS} ended soundly"
+    if len(set(_scores(sound))) == 1:
+        return f"its {len(sound)} sound trials have one and the same validation mAP"
+    if not _varied(sound):
+        return f"no knob differs between its {len(sound)} sound trials"
     return ""
 
 
@@ -122,18 +116,39 @@ def _study(trials: list[TrialRecord]) -> optuna.Study:
     """The trials as Optuna has them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    losses = sorted({trial.config.loss for trial in trials})
+    ranges = _ranges(trials)
     for trial, score in zip(trials, _scores(trials), strict=True):
         found = _params(trial.config)
-        ranges = distributions(trial.config) | {OBJECTIVE: CategoricalDistribution(losses)}
-        made = optuna.trial.create_trial(params=found, distributions=ranges, value=score)
+        mine = {name: ranges[name] for name in found}
+        made = optuna.trial.create_trial(params=found, distributions=mine, value=score)
         study.add_trial(made)
     return study
 
 
 def _params(config: TrialConfig) -> dict[str, Any]:
     """The knobs as Optuna has them, and the loss: a search for one may have tried another too."""
-    return params(config) | {OBJECTIVE: config.loss}
+    chosen = config.flat()
+    used = [knob for knob in knobs_of(config.loss) if knob.used(chosen)]
+    return {knob.name: chosen[knob.sets] for knob in used} | {OBJECTIVE: config.loss}
+
+
+def _ranges(trials: list[TrialRecord]) -> dict[str, BaseDistribution]:
+    """Today's range of each knob, with the values of trials of another day."""
+    values: dict[str, list[Any]] = {}
+    for trial in trials:
+        for name, value in _params(trial.config).items():
+            values.setdefault(name, []).append(value)
+    knobs = {knob.name: knob for trial in trials for knob in knobs_of(trial.config.loss)}
+    found: dict[str, BaseDistribution] = {}
+    for name, mine in values.items():
+        known = knobs[name].range if name in knobs else Choice(())
+        if isinstance(known, Span):
+            low, high = min(known.low, *mine), max(known.high, *mine)
+            found[name] = FloatDistribution(low, high, log=known.log)
+        else:
+            choices = known.values if known is not None else ()
+            found[name] = CategoricalDistribution(list(dict.fromkeys([*choices, *mine])))
+    return found
 
 
 def _varied(trials: list[TrialRecord]) -> list[str]:
@@ -141,13 +156,6 @@ def _varied(trials: list[TrialRecord]) -> list[str]:
     found = [_params(trial.config) for trial in trials]
     names = dict.fromkeys(name for one in found for name in one)
     return [name for name in names if len({one.get(name, UNUSED) for one in found}) > 1]
-
-
-def _in_space(config: TrialConfig) -> bool:
-    try:
-        return bool(params(config))
-    except ValueError:
-        return False
 
 
 def _epoch(trials: list[TrialRecord]) -> int:

@@ -122,7 +122,7 @@ def power_sentence(results: Results, differences: pd.DataFrame) -> str:
     bound = low if low == high else f"{low} to {high}, by pair,"
     return (
         f"With {plural(runs, 'run')} of each loss, only true differences in mAP of at least "
-        f"{bound} would be shown with {POWER:.0%} probability."
+        f"{bound} would be shown with {100 * POWER:.0f} % probability."
     )
 
 

@@ -134,7 +134,7 @@ def rules(source: Source, results: Results) -> list[str]:
         "Welch's) and over queries, each corrected for all pairs (Holm). It is equivalent if two "
         f"one-sided tests (TOST, corrected alike) place it within ±{MARGIN}; else it is not "
         "resolved. P(first above second) is over all pairs of their runs; the smallest that could "
-        f"be shown is the true difference that this design would show with {POWER:.0%} "
+        f"be shown is the true difference that this design would show with {100 * POWER:.0f} % "
         "probability.",
     ]
 

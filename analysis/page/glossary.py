@@ -30,7 +30,7 @@ KNOBS = {
     "momentum": "how much of the step before is kept in the next one",
     "weight_decay": "how strongly the weights are drawn to zero",
     "batch_size": "training images in a step",
-    "batch_classes": "how many classes these images are of; none: images in random order",
+    "per_class": "how many images of a class a batch has; none: images in random order",
     "schedule": "whether the learning rate stays or falls to 0 along a cosine",
     "warmup": "the share of all steps over which the learning rate first rises",
     "averaging": "how much of the averaged weights is kept in a step; 0: no averaging",

@@ -115,7 +115,7 @@ def search_sections(study: Study) -> list[Section]:
         figures += [seconds_figure(study), survival_figure(study)]
     timeline = timeline_figure(study)
     figures += [timeline] if timeline is not None else []
-    parts = [Section("The search", figures=figures)]
+    parts = [Section("The search", also_tried(study), figures=figures)]
     parts.append(knobs_section(study))
     trials, same = tables.trials_table(study)
     parts.append(Section("Every trial", [same] * bool(same), [trials], below=True))
@@ -123,6 +123,18 @@ def search_sections(study: Study) -> list[Section]:
     if len(faults.cells):
         parts.append(Section("Failures", tables=[faults], below=True))
     return parts
+
+
+def also_tried(study: Study) -> list[str]:
+    """Of a record: which other loss a search tried as well, before that had a name of its own."""
+    others = dict.fromkeys(
+        (trial.loss, trial.config.loss) for trial in study.trials if trial.config.loss != trial.loss
+    )
+    return [
+        f"The search for {loss_name(loss)} tried {loss_name(other)} as well: the knob loss "
+        "trained says which."
+        for loss, other in others
+    ]
 
 
 def knobs_section(study: Study) -> Section:

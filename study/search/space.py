@@ -109,7 +109,7 @@ def default(
     space: Space = SPACE,
     **fixed: Any,
 ) -> TrialConfig:
-    """The configuration of the knobs' defaults, for so many epochs; `fixed`: of the other FIXED fields."""
+    """The configuration of the knobs' defaults; `fixed`: of the other FIXED fields."""
     trial = optuna.trial.FixedTrial({knob.name: knob.default for knob in knobs_of(loss, space)})
     return _suggested(trial, {"loss": loss, "epochs": epochs, "seed": seed, **fixed}, space)
 
