@@ -207,8 +207,8 @@ def _statistics(differences: pd.DataFrame) -> str:
     return (
         f"p is the largest over seeds (paired; Welch) and over queries, corrected for {pairs} "
         f"comparisons (Holm); *could have shown* is the true difference that {100 * POWER:.0f} % "
-        "of such studies would show over seeds; *not resolved* is neither shown nor equivalent within "
-        f"±{MARGIN} mAP (TOST)."
+        "of such studies would show over seeds; *not resolved* is neither shown nor equivalent "
+        f"within ±{MARGIN} mAP (TOST)."
     )
 
 

@@ -46,9 +46,7 @@ def smooth_ap_config() -> TrialConfig:
         batch_size=64,
         epochs=3,
         schedule="cosine",
-        anchors="all",
-        tau=0.01,
-        numerator="paper",
+        loss_args={"anchors": "all", "tau": 0.01, "numerator": "paper"},
     )
 
 

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.configurations import REFERENCES
 from trainables.batches import Changes, change, draw_changes, draw_order
-from trainables.config import REFERENCES
+from trainables.orders import class_order
 
 CONFIG = REFERENCES["cross_entropy"].replace(batch_size=12)  # which takes any batch
 
@@ -22,40 +23,16 @@ def test_a_random_order_takes_each_image_at_most_once() -> None:
     assert len(order.unique()) == 48
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from([1, 2, 3, 4, 6]), st.integers(0, 99), st.integers(0, 40))
-def test_a_batch_by_class_has_so_many_of_each(classes: int, seed: int, more: int) -> None:
+def test_a_batch_by_class_is_the_class_order_of_as_many_steps() -> None:
     labels = torch.arange(6).repeat_interleave(12)
-    labels = torch.cat([labels, labels.new_full((more,), 7)])  # unequal classes
-    labels = labels[torch.randperm(len(labels), generator=generator(seed))]
-    if more and more < 12 // classes:
-        labels = labels[labels != 7]
-    config = CONFIG.replace(batch_classes=classes)
-    order = draw_order(labels, config, generator(seed))
-    assert order.shape == (len(labels) // 12, 12)
-    for rows in order:
-        assert len(rows.unique()) == 12
-        found, counts = labels[rows].unique(return_counts=True)
-        assert len(found) == classes
-        assert (counts == 12 // classes).all()
+    order = draw_order(labels, CONFIG.replace(per_class=4), generator())
+    assert torch.equal(order, class_order(labels, 6, 12, 4, generator()))
 
 
-def test_a_batch_by_class_is_mixed_and_covers_all_classes() -> None:
-    labels = torch.arange(6).repeat_interleave(40)
-    order = draw_order(labels, CONFIG.replace(batch_classes=2), generator())
-    assert len(labels[order].unique()) == 6
-    runs = (labels[order].diff(dim=1) != 0).sum(dim=1)
-    assert runs.float().mean() > 3  # sorted batches have 1 change of class, mixed ones about 6
-
-
-@pytest.mark.parametrize(
-    ("classes", "law"),
-    [(6, "batch_classes may not exceed the 3 classes; got 6"), (1, "5 images .* got 12")],
-)
-def test_a_batch_by_class_that_cannot_be_is_refused(classes: int, law: str) -> None:
-    labels = torch.arange(3).repeat_interleave(torch.tensor([5, 20, 20]))
-    with pytest.raises(ValueError, match=law):
-        draw_order(labels, CONFIG.replace(batch_classes=classes), generator())
+def test_a_batch_by_class_that_cannot_be_is_refused() -> None:
+    labels = torch.arange(3).repeat_interleave(20)
+    with pytest.raises(ValueError, match=r"3 classes"):
+        draw_order(labels, CONFIG.replace(per_class=2), generator())
 
 
 def test_nothing_is_drawn_where_nothing_changes() -> None:

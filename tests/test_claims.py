@@ -219,15 +219,20 @@ def test_the_budget_decides(short: Record, long: Record) -> None:
 def test_what_is_not_resolved_by_either(short: Record, long: Record) -> None:
     both = [*short.sweep.trials, *long.sweep.trials]
     ended = [t for t in both if t.loss == "smooth_ap" and len(t.epochs) == t.config.epochs]
-    taus = [t.config.tau for t in ended]
+    taus = [t.config.loss_args["tau"] for t in ended]
     says(PAGE, f"have τ from {min(taus):.4f} to {max(taus):.3f}")
     mine = [t for t in long.sweep.trials if t.loss == "smooth_ap"]
     second = sorted(mine, key=lambda t: -t.best["val_map"])[1]
-    says(PAGE, f"has τ {second.config.tau:.3f} ({second.best['val_map']:.3f} after 6 epochs)")
+    says(
+        PAGE,
+        f"has τ {second.config.loss_args['tau']:.3f} ({second.best['val_map']:.3f} after 6 epochs)",
+    )
     assert len(second.epochs) == 6
     sampled = [t for t in ended if not t.hand_set]
-    seeds = [t.best["val_map"] for t in sampled if t.config.numerator == "seed"]
-    papers = sorted(t.best["val_map"] for t in sampled if t.config.numerator == "paper")
+    seeds = [t.best["val_map"] for t in sampled if t.config.loss_args["numerator"] == "seed"]
+    papers = sorted(
+        t.best["val_map"] for t in sampled if t.config.loss_args["numerator"] == "paper"
+    )
     beside = f"beside two with the paper's ({papers[0]:.3f} and {papers[1]:.3f})"
     says(PAGE, f"({seeds[0]:.3f}), {beside}")
     assert (len(seeds), len(papers)) == (1, 2)

@@ -18,10 +18,10 @@ from study import compare_losses
 from study.judge.images import SMOKE_VALIDATION
 from study.run import runner
 from study.run.results import Study
+from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import PATIENCE
 from tests.test_resume import epochs_done
 from tests.test_study import ROOT
-from trainables.config import LOSSES, REFERENCES
 from trainables.data import load_split, slice_of
 from trainables.ledger import LEDGER, entries
 from trainables.train import TrainingRun, load_network

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
 
-from trainables.config import CONDITIONAL_KNOBS, METRIC_LOSSES, REFERENCES, TrialConfig
+from tests.configurations import REFERENCES
+from trainables import losses
+from trainables.config import FIELDS, TrialConfig
 
 VALID = REFERENCES["smooth_ap"]
 
@@ -23,9 +26,10 @@ VALID = REFERENCES["smooth_ap"]
         ({"lr": "fast"}, "lr must be .*; got 'fast'"),
         ({"weight_decay": -1.0}, "weight_decay must be .* >= 0; got -1.0"),
         ({"tau": 0}, "tau must be a finite number > 0; got 0"),
-        ({"tau": None}, "tau must be set for loss smooth_ap"),
-        ({"margin": 0.5}, "margin is used only by loss triplet.*smooth_ap; got 0.5"),
-        ({"momentum": 0.9}, "momentum is used only by optimizer sgd.*adam; got 0.9"),
+        ({"tau": None}, "tau must be a finite number > 0; got None"),
+        ({"margin": 0.5}, "smooth_ap has the knobs anchors, tau, numerator; got 'margin'"),
+        ({"numerater": "seed"}, "got 'numerater'; did you mean numerator?"),
+        ({"momentum": 0.9}, "momentum is used only by sgd.*adam; got 0.9"),
         ({"numerator": "half"}, "numerator must be one of paper, seed; got 'half'"),
         ({"anchors": 0}, "anchors must be an integer >= 1 or 'all'; got 0"),
         ({"anchors": "some"}, "anchors must be .*; got 'some'"),
@@ -39,9 +43,9 @@ VALID = REFERENCES["smooth_ap"]
         ({"batch_size": 1}, "batch_size must be an integer >= 3 for smooth_ap; got 1"),
         ({"batch_size": 2}, "batch_size must be an integer >= 3 for smooth_ap; got 2"),
         ({"batch_size": 10**30}, "batch_size must be at most 2147483647; got 1000"),
-        ({"batch_classes": 1}, "batch_classes must be an integer >= 2 for smooth_ap, or None; got"),
-        ({"batch_classes": 64}, "batch_classes must be at least 2 for smooth_ap; got 64 / 64"),
-        ({"batch_classes": 7}, "batch_classes must divide batch_size 64; got 7"),
+        ({"per_class": 1}, "per_class must be an integer >= 2 or None; got 1"),
+        ({"per_class": 64}, "batch_size / per_class must be at least 2 for smooth_ap; got 64 / 64"),
+        ({"per_class": 7}, "per_class must divide batch_size 64; got 7"),
         ({"batch_size": 64.0}, "batch_size must be an integer .*; got 64.0"),
         ({"epochs": 0}, "epochs must be an integer >= 1; got 0"),
         ({"epochs": True}, "epochs must be an integer >= 1; got True"),
@@ -49,7 +53,10 @@ VALID = REFERENCES["smooth_ap"]
         ({"seed": 2**32}, "seed must be at most 4294967295; got 4294967296"),
         ({"flip": 1}, "flip must be True or False; got 1"),
         ({"dataset": "mnist"}, "dataset must be one of fashion_mnist; got 'mnist'"),
-        ({"network": "resnet"}, "network must be one of seed_cnn; got 'resnet'"),
+        ({"network": ""}, "network must be a word; got ''"),
+        ({"freeze": "all"}, "freeze must be one of none, bn, stem, backbone; got 'all'"),
+        ({"embedding_dim": 0}, "embedding_dim must be an integer >= 1 or None; got 0"),
+        ({"loss_lr": 0.0}, "loss_lr must be a finite number > 0; got 0.0"),
     ],
 )
 def test_a_broken_law_is_stated_with_the_value(changes: dict[str, object], message: str) -> None:
@@ -57,17 +64,17 @@ def test_a_broken_law_is_stated_with_the_value(changes: dict[str, object], messa
         VALID.replace(**changes)
 
 
-@pytest.mark.parametrize("loss", METRIC_LOSSES)
+@pytest.mark.parametrize("loss", ["triplet", "smooth_ap"])
 def test_the_smallest_batches_that_can_hold_a_triplet(loss: str) -> None:
     config = REFERENCES[loss]
     assert config.replace(batch_size=3).batch_size == 3
-    assert config.replace(batch_size=4, batch_classes=2).batch_classes == 2
+    assert config.replace(batch_size=4, per_class=2).per_class == 2
 
 
 def test_cross_entropy_takes_what_a_ranking_loss_cannot() -> None:
     config = REFERENCES["cross_entropy"]
-    for batch_size, batch_classes in ((2, None), (2, 1), (8, 8)):
-        config.replace(batch_size=batch_size, batch_classes=batch_classes)
+    for batch_size, per_class in ((2, None), (2, 2), (8, 8)):
+        config.replace(batch_size=batch_size, per_class=per_class)
     with pytest.raises(ValueError, match="batch_size must be an integer >= 2 for cross_entropy"):
         config.replace(batch_size=1)
 
@@ -80,7 +87,9 @@ def test_scalars_of_numpy_are_kept_as_pythons() -> None:
 
 
 def test_margin_with_cross_entropy_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"margin is used only by loss triplet.*cross_entropy"):
+    with pytest.raises(
+        ValueError, match=r"cross_entropy has the knobs label_smoothing; got 'margin'"
+    ):
         REFERENCES["cross_entropy"].replace(margin=0.5)
 
 
@@ -95,10 +104,15 @@ def test_momentum_lies_in_its_half_open_range(momentum: float, valid: bool) -> N
 
 
 def test_a_record_from_before_normalised_softmax_had_its_name_is_read() -> None:
+    """Also from before a loss's arguments stood apart, and batches were told by their classes."""
     linear = REFERENCES["cross_entropy"]
-    assert TrialConfig.from_dict({**linear.to_dict(), "classifier": "linear"}) == linear
-    cosine = TrialConfig.from_dict({**linear.to_dict(), "classifier": "cosine", "temperature": 0.2})
-    assert (cosine.loss, cosine.temperature) == ("normalized_softmax", 0.2)
+    old = {**linear.flat(), "tau": None, "margin": None, "anchors": None, "batch_classes": None}
+    del old["per_class"]
+    assert TrialConfig.from_dict({**old, "classifier": "linear", "temperature": None}) == linear
+    new = {"classifier": "cosine", "temperature": 0.2, "batch_classes": 8, "batch_size": 256}
+    cosine = TrialConfig.from_dict({**old, **new})
+    assert (cosine.loss, cosine.loss_args["temperature"]) == ("normalized_softmax", 0.2)
+    assert cosine.per_class == 32
 
 
 @pytest.mark.parametrize("loss", REFERENCES)
@@ -123,14 +137,35 @@ def test_references_are_the_seed_studys() -> None:
     cross_entropy, triplet, smooth_ap = REFERENCES.values()
     assert (cross_entropy.optimizer, cross_entropy.lr, cross_entropy.momentum) == ("sgd", 1e-3, 0.9)
     assert (triplet.optimizer, triplet.lr, triplet.momentum) == ("sgd", 1e-3, 0.0)
-    assert (triplet.margin, triplet.reduction, triplet.anchors) == (0.5, "sum", 10)
+    assert triplet.loss_args == {"margin": 0.5, "reduction": "sum", "anchors": 10}
     assert (smooth_ap.optimizer, smooth_ap.lr, smooth_ap.weight_decay) == ("adam", 1e-4, 4e-5)
-    assert (smooth_ap.tau, smooth_ap.numerator, smooth_ap.anchors) == (0.01, "seed", 10)
+    assert smooth_ap.loss_args == {"tau": 0.01, "numerator": "seed", "anchors": 10}
     assert {(c.batch_size, c.epochs, c.schedule) for c in REFERENCES.values()} == {
         (64, 100, "constant")
     }
 
 
-def test_conditional_knobs_default_to_unset() -> None:
-    fields = {field.name: field.default for field in dataclasses.fields(TrialConfig)}
-    assert all(fields[knob] is None for knob in CONDITIONAL_KNOBS)
+@pytest.mark.parametrize("loss", losses.names())
+def test_an_entry_begins_within_its_laws_and_ranges(loss: str) -> None:
+    entry = losses.resolve(loss)
+    assert entry.name == loss and entry.title and entry.source
+    for knob in entry.knobs:
+        knob.law(knob.name, knob.default)
+        assert knob.range is None or knob.range.holds(knob.default)
+        assert knob.name not in FIELDS  # a row of a table has them side by side
+    config = TrialConfig(loss=loss, optimizer="adam", lr=0.1)
+    assert dict(config.loss_args) == {knob.name: knob.default for knob in entry.knobs}
+
+
+def test_own_arguments_are_a_value() -> None:
+    config = VALID.replace(tau=0.5)
+    assert config.loss_args["tau"] == 0.5 and VALID.loss_args["tau"] == 0.01
+    assert config != VALID and config.replace(tau=0.01) == VALID
+    assert len({config, VALID, pickle.loads(pickle.dumps(VALID))}) == 2
+    with pytest.raises(TypeError):
+        config.loss_args["tau"] = 1.0  # type: ignore[index]
+
+
+def test_an_unknown_loss_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"got .tripplet.; did you mean triplet"):
+        TrialConfig(loss="tripplet", optimizer="adam", lr=0.1)

@@ -8,7 +8,6 @@ from threading import Event
 
 import numpy as np
 import pytest
-import torch
 
 from tests.conftest import synthetic
 from trainables import data, fashion_mnist
@@ -95,13 +94,6 @@ def test_test_images_are_shown_beside_what_was_found_alone(tmp_path: Path) -> No
     found.touch()
     assert len(data.show_test(found=found)) == 10_000
     assert [path.name for path in tmp_path.iterdir()] == ["s"]  # no line: nothing is judged
-
-
-def test_scale_maps_bytes_to_minus_one_to_one() -> None:
-    images = torch.tensor([[[0, 255]]], dtype=torch.uint8)
-    scaled = data.scale(images)
-    assert scaled.shape == (1, 1, 1, 2)
-    assert scaled.flatten().tolist() == [-1.0, 1.0]
 
 
 def test_read_only_images_become_tensors_without_a_copy() -> None:

@@ -50,8 +50,8 @@ from study.judge.evaluation import Evaluation, difference, judge
 from study.judge.images import Images
 from study.judge.significance import mean_interval
 from study.run.results import STATUSES, Choice, Study, TrialRecord
+from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import synthetic
-from trainables.config import LOSSES, REFERENCES
 from trainables.data import CLASSES, Protocol
 
 INFO = {

@@ -24,8 +24,8 @@ from study.judge.final_test import INTERRUPTED, is_complete, narrow, read_test, 
 from study.run.plan import Plan
 from study.run.results import Study, StudyError, TrialRecord
 from study.search.space import default, reference
+from tests.configurations import LOSSES, REFERENCES
 from tests.oracles import slow_average_precision, slow_ranking
-from trainables.config import LOSSES, REFERENCES
 from trainables.data import CLASSES, DATASETS, DataError, Dataset, LabelledImages, Split
 from trainables.ledger import LEDGER, Reading, entries
 from trainables.train import TrainingRun, embed, load_network

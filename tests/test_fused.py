@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, max_pool2d
 
 from trainables.fused import conv_pool_relu
-from trainables.model import SeedCNN
+from trainables.networks.seed_cnn import SeedCNN
 
 
 def layer_by_layer(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 from study.judge import images
 from study.judge.images import read_test_images, show_test_images, trained_on, validation_images
 from study.run.results import Study, StudyError, TrialRecord
-from trainables.config import REFERENCES
+from tests.configurations import REFERENCES
 from trainables.data import load_split
 from trainables.ledger import LEDGER, Reading, entries
 

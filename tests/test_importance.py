@@ -53,7 +53,7 @@ def test_importance_is_optunas_own(tmp_path: Path) -> None:
     study = searched(tmp_path, 20)
     made = optuna.create_study(direction="maximize")
     for record in study.trials:
-        made.add_trial(_as_optuna(record.config.tau, record.epochs[0]["val_map"]))
+        made.add_trial(_as_optuna(record.config.loss_args["tau"], record.epochs[0]["val_map"]))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     with pytest.warns(optuna.exceptions.ExperimentalWarning):
         found = optuna.importance.get_param_importances(made, evaluator=evaluator, normalize=False)

@@ -23,8 +23,8 @@ from analysis.found.knobs import (
 from analysis.page.tables import trials_table
 from study.run.progress import best_table
 from study.run.results import Study
+from tests.configurations import REFERENCES
 from tests.test_figures import INFO, trial
-from trainables.config import REFERENCES
 
 
 @pytest.fixture

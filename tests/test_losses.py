@@ -14,7 +14,6 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from tests import oracles
-from trainables import losses
 from trainables.losses import smooth_ap_loss, triplet_loss
 from trainables.losses.kernels import by_block as losses_by_block
 from trainables.losses.kernels import by_row as losses_by_row
@@ -167,7 +166,7 @@ def test_blocks_of_any_size_agree_with_rows(
         lambda: triplet_loss(rows, marks, margin=0.7, reduction="sum", anchors=2),
     )
     by_row = [(loss.detach(), gradient(loss, rows)) for loss in (call() for call in calls)]
-    monkeypatch.setattr(losses, "losses_by_row", losses_by_block)
+    monkeypatch.setattr("trainables.losses.ranking.by_row", losses_by_block)
     monkeypatch.setattr(losses_by_block, "BLOCK_BYTES", bound)
     by_block = [(loss.detach(), gradient(loss, rows)) for loss in (call() for call in calls)]
     torch.testing.assert_close(by_row, by_block, rtol=1e-12, atol=1e-14)

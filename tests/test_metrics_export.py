@@ -34,7 +34,7 @@ import ray
 from study.run import gauges as metrics
 from study.run.gauges import Gauges
 from study.run.results import Study, TrialRecord
-from trainables.config import REFERENCES
+from tests.configurations import REFERENCES
 
 metrics.STUDY_EVERY = float("inf")  # the same calls set the same gauges, however slow they are
 ray.init(

@@ -10,7 +10,7 @@ import pytest
 from study.run import progress
 from study.run.progress import Progress, best_table, summarize
 from study.run.results import Study, TrialRecord
-from trainables.config import REFERENCES
+from tests.configurations import REFERENCES
 
 
 def trial(number: int, status: str, val_map: float) -> TrialRecord:

@@ -14,9 +14,9 @@ import pytest
 from study import publish
 from study.judge.final_test import read_test, readings
 from study.run.results import Study
+from tests.configurations import LOSSES, REFERENCES
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
-from trainables.config import LOSSES, REFERENCES
 from trainables.ledger import LEDGER, entries
 
 README = "before\n<!-- results: none -->\nnothing yet\n<!-- end of results -->\nafter\n"

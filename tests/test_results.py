@@ -10,7 +10,7 @@ import pytest
 
 from study.run import results
 from study.run.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord
-from trainables.config import REFERENCES
+from tests.configurations import REFERENCES
 
 INFO = {"plan": {"losses": ["smooth_ap", "triplet"]}, "status": "finished"}
 

@@ -25,9 +25,9 @@ from study.run.results import Study, TrialRecord
 from study.run.runner import MAX_FAILURES
 from study.search import space as search_space
 from study.search.searches import STATES
+from tests.configurations import REFERENCES
 from tests.conftest import PATIENCE
 from tests.test_study import ROOT, run
-from trainables.config import REFERENCES
 
 OPTIONS = ("--smoke-test", "--loss", "smooth_ap", "--loss", "triplet", "--max-epochs", "3")
 DIVERGING = """
@@ -36,7 +36,7 @@ from optuna.distributions import FloatDistribution
 import study.search.space as space
 from study import tune_smoothap
 from study.search import space as search_space
-from trainables.config import REFERENCES
+from tests.configurations import REFERENCES
 REFERENCES["cross_entropy"] = REFERENCES["cross_entropy"].replace(lr=1e6)
 space.SPACE = tuple(
     knob._replace(range=FloatDistribution(1e-4, 1e6, log=True)) if knob.name == "lr_sgd" else knob

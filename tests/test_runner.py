@@ -7,7 +7,7 @@ from pathlib import Path
 from study.run.results import Study, TrialRecord
 from study.run.runner import _end
 from study.search.searches import Listed
-from trainables.config import REFERENCES
+from tests.configurations import REFERENCES
 
 
 def trial(number: int, status: str, ended: float | None) -> TrialRecord:

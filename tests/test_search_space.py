@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution
 
 from study.judge.images import SMOKE_TRAIN, SMOKE_VALIDATION
 from study.run.results import TrialRecord
 from study.search.searches import Searches
-from study.search.space import SPACE, default, describe, params, reference, sample, starts
-from trainables.config import LOSSES, REFERENCES, TrialConfig
+from study.search.space import (
+    SPACE,
+    default,
+    describe,
+    knobs_of,
+    params,
+    reference,
+    sample,
+    starts,
+)
+from tests.configurations import LOSSES, REFERENCES
+from trainables.config import TrialConfig
+from trainables.knobs import Choice
 
 
 def trials_of(loss: str, count: int) -> list[tuple[TrialConfig, optuna.trial.FrozenTrial]]:
@@ -29,15 +39,16 @@ def test_every_sample_is_a_valid_configuration_and_has_its_parameters_back(loss:
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_choice_and_both_ends_of_a_range_are_reached(loss: str) -> None:
     configs = [config for config, _ in trials_of(loss, 400)]
-    for knob in SPACE:
+    for knob in knobs_of(loss):
         if not knob.used({"loss": loss, "optimizer": "sgd"}) and not knob.used(
             {"loss": loss, "optimizer": "adam"}
         ):
             continue
-        values = [getattr(c, knob.field) for c in configs if knob.used(c.to_dict())]
-        if isinstance(knob.range, optuna.distributions.CategoricalDistribution):
-            assert set(values) == set(knob.range.choices)
+        values = [c.flat()[knob.sets] for c in configs if knob.used(c.flat())]
+        if isinstance(knob.range, Choice):
+            assert set(values) == set(knob.range.values)
         else:
+            assert knob.range is not None
             assert min(values) < 1.1 * knob.range.low * (knob.range.high / knob.range.low) ** 0.1
             assert max(values) > 0.9 * knob.range.high / (knob.range.high / knob.range.low) ** 0.1
 
@@ -63,14 +74,19 @@ def test_a_value_outside_the_space_is_named() -> None:
 
 
 def test_a_parameter_name_has_one_distribution() -> None:
-    names = [knob.name for knob in SPACE]
-    assert len(set(names)) == len(names)
+    for loss in LOSSES:
+        names = [knob.name for knob in knobs_of(loss)]
+        assert len(set(names)) == len(names)
 
 
 def test_defaults_lie_in_their_ranges_and_the_description_has_every_knob() -> None:
-    assert all(knob.allows(knob.default) for knob in SPACE)
-    assert [row["knob"] for row in describe()] == [knob.name for knob in SPACE]
-    assert all(all(row.values()) for row in describe())
+    knobs = [knob for loss in LOSSES for knob in knobs_of(loss)]
+    assert all(knob.range is not None and knob.range.holds(knob.default) for knob in knobs)
+    rows = {row["knob"]: row for row in describe(LOSSES)}
+    assert set(rows) == {knob.name for knob in knobs}
+    assert all(all(row.values()) for row in rows.values())
+    assert rows["anchors"]["used by"] == "triplet, smooth_ap"  # alike in both: one row
+    assert rows["batch_size"]["used by"] == "all"
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -117,6 +133,6 @@ def test_a_continued_search_asks_what_it_would_have_asked(kind: str) -> None:
 
 
 def test_a_smoke_test_has_images_for_every_batch_of_the_space() -> None:
-    (knob,) = [knob for knob in SPACE if knob.field == "batch_size"]
-    assert isinstance(knob.range, CategoricalDistribution)
-    assert max(knob.range.choices) <= min(SMOKE_TRAIN, SMOKE_VALIDATION)
+    (knob,) = [knob for knob in SPACE.shared if knob.sets == "batch_size"]
+    assert isinstance(knob.range, Choice)
+    assert max(knob.range.values) <= min(SMOKE_TRAIN, SMOKE_VALIDATION)

@@ -24,8 +24,8 @@ from study import train_references, tune_smoothap
 from study.judge.images import SMOKE_TRAIN, SMOKE_VALIDATION
 from study.run.results import Study
 from study.search.space import starts
+from tests.configurations import REFERENCES
 from trainables import fashion_mnist
-from trainables.config import REFERENCES
 from trainables.data import load_split, slice_of
 from trainables.train import TrainingRun
 

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.config import REFERENCES, TrialConfig
-from trainables.data import LabelledImages, Split, hold_out, scale
+from tests.configurations import REFERENCES
+from trainables.config import TrialConfig
+from trainables.data import LabelledImages, Split, hold_out
 from trainables.metrics import evaluate_retrieval
-from trainables.model import build, unit_length
 from trainables.train import (
     DivergedError,
     EpochMetrics,
     TrainingRun,
     embed,
     load_network,
+    read_checkpoint,
     resolve_precision,
 )
 
@@ -39,14 +40,13 @@ ALL_KINDS = [
         loss="normalized_softmax",
         optimizer="adam",
         lr=1e-3,
-        temperature=0.1,
-        label_smoothing=0.05,
         averaging=0.5,
         warmup=0.2,
         flip=True,
         shift=1,
         erase=4,
-        batch_classes=8,
+        per_class=8,
+        loss_args={"temperature": 0.1, "label_smoothing": 0.05},
     ),
 ]
 
@@ -115,7 +115,7 @@ def test_validation_map_is_that_of_the_validation_images_by_the_one_definition(
 ) -> None:
     run = TrainingRun(smooth_ap_config.replace(precision="float32"), small_split)
     metrics = run.train_epoch()
-    embeddings = embed(run.network, small_split.validation)
+    embeddings = embed(run.learner.network, small_split.validation)
     labels = torch.from_numpy(small_split.validation.labels)
     result = evaluate_retrieval(
         embeddings, labels, embeddings, labels, query_index=torch.arange(len(labels))
@@ -184,7 +184,7 @@ def test_a_checkpoint_gives_its_network_back(
     run.save(tmp_path / "checkpoint.pt")
     config, network = load_network(tmp_path / "checkpoint.pt")
     assert config == smooth_ap_config
-    expected = embed(run.network, small_split.validation)
+    expected = embed(run.learner.network, small_split.validation)
     assert torch.equal(embed(network, small_split.validation), expected)
 
 
@@ -201,20 +201,12 @@ def test_a_foreign_or_damaged_checkpoint_is_refused(
         other.load(path)
 
 
-def test_the_network_is_the_seed_studys() -> None:
-    network = build("seed_cnn", seed=0)
-    weights = {name: weight.numel() for name, weight in network.named_parameters()}
-    classifier = sum(n for name, n in weights.items() if name.startswith("classifier"))
-    assert sum(weights.values()) == 30_634
-    assert sum(weights.values()) - classifier == 28_064
-    images = torch.randint(256, (5, 28, 28), dtype=torch.uint8)
-    features = network(scale(images))
-    assert features.shape == (5, 256)
-    torch.testing.assert_close(unit_length(features).norm(dim=1), torch.ones(5))
-
-
-def test_weights_depend_on_the_seed_alone() -> None:
-    first, second, other = build("seed_cnn", 0), build("seed_cnn", 0), build("seed_cnn", 1)
+def test_weights_depend_on_the_seed_alone(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    first, second, other = (
+        TrainingRun(smooth_ap_config.replace(seed=seed), small_split).learner for seed in (0, 0, 1)
+    )
     pairs = zip(first.parameters(), second.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
@@ -300,7 +292,7 @@ def test_the_average_is_that_of_the_weights_after_every_step(
     expected: dict[str, torch.Tensor] = {}
 
     def record(*_: object) -> None:
-        for name, weight in run.network.named_parameters():
+        for name, weight in run.learner.network.named_parameters():
             now = weight.detach().clone()
             expected[name] = 0.9 * expected[name] + 0.1 * now if name in expected else now
 
@@ -310,7 +302,7 @@ def test_the_average_is_that_of_the_weights_after_every_step(
     _, kept = load_network(tmp_path / "checkpoint.pt")
     for name, weight in kept.named_parameters():
         torch.testing.assert_close(weight.detach(), expected[name], rtol=1e-4, atol=1e-6)
-    assert not torch.equal(kept.conv1.weight, run.network.conv1.weight)
+    assert not torch.equal(kept.trunk.conv1.weight, run.learner.network.trunk.conv1.weight)
 
 
 @pytest.mark.parametrize("config", ALL_KINDS)
@@ -318,7 +310,7 @@ def test_the_classifier_has_an_output_for_each_class_that_is_there(
     config: TrialConfig, small_split: Split, tmp_path: Path
 ) -> None:
     """Classes 0, 1, 2, 3, 4, 6 and 8 are trained on as 0 to 6 would be, to the last digit."""
-    config = config.replace(epochs=2, batch_classes=None)
+    config = config.replace(epochs=2, per_class=None)
     there = hold_out(small_split, [5, 7, 9])
     numbers_of = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 6: 5, 8: 6}
     renamed = Split(
@@ -328,19 +320,63 @@ def test_the_classifier_has_an_output_for_each_class_that_is_there(
         )
     )
     run, same = TrainingRun(config, there), TrainingRun(config, renamed)
-    assert run.network.classifier.out_features == 7
+    own = [len(weight) for weight in run.learner.loss.parameters()]
+    assert set(own) == ({7} if config.entry.knows_classes else set())
     assert [numbers(metrics) for metrics in run] == [numbers(metrics) for metrics in same]
     run.save(tmp_path / "checkpoint.pt")
-    _, network = load_network(tmp_path / "checkpoint.pt")
-    assert network.classifier.out_features == 7
     with pytest.raises(ValueError, match=r"must be of 10 classes; it is of 7"):
         TrainingRun(config, small_split).load(tmp_path / "checkpoint.pt")
 
 
-def test_the_weights_before_the_classifier_do_not_depend_on_the_classes() -> None:
-    few, all_ten = build("seed_cnn", 0, 7).state_dict(), build("seed_cnn", 0).state_dict()
-    for name, weights in all_ten.items():
-        assert torch.equal(few[name], weights) or name.startswith("classifier")
+@pytest.mark.parametrize("config", ALL_KINDS)
+def test_the_network_does_not_depend_on_the_classes(
+    config: TrialConfig, small_split: Split
+) -> None:
+    few = TrainingRun(config.replace(per_class=None), hold_out(small_split, [5, 7, 9]))
+    whole = TrainingRun(config.replace(per_class=None), small_split)
+    same = few.learner.network.state_dict()
+    for name, weights in whole.learner.network.state_dict().items():
+        assert torch.equal(same[name], weights)
+
+
+def test_each_part_has_its_multiple_of_the_learning_rate(small_split: Split) -> None:
+    config = TrialConfig(
+        loss="cross_entropy",
+        optimizer="adam",
+        lr=1e-3,
+        embedding_dim=8,
+        head_lr=5.0,
+        loss_lr=0.5,
+    )
+    run = TrainingRun(config, small_split)
+    groups = [(group["lr"], len(group["params"])) for group in run.optimizer.param_groups]
+    assert groups == [(1e-3, 6), (5e-3, 2), (5e-4, 2)]  # three convolutions, head, classifier
+    before = [weight.detach().clone() for weight in run.learner.parameters()]
+    run.train_epoch()
+    assert not any(map(torch.equal, before, run.learner.parameters()))
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_a_checkpoint_holds_each_weight_once_unless_it_is_averaged(
+    averaging: float, small_split: Split, tmp_path: Path
+) -> None:
+    config = REFERENCES["cross_entropy"].replace(averaging=averaging)
+    TrainingRun(config, small_split).save(tmp_path / "checkpoint.pt")
+    assert (read_checkpoint(tmp_path / "checkpoint.pt")["trained"] is None) == (not averaging)
+
+
+def test_no_validation_loss_of_classes_that_a_loss_does_not_know(
+    small_split: Split, smooth_ap_config: TrialConfig
+) -> None:
+    """Retrieval of classes that were never seen is judged all the same."""
+    seen = hold_out(small_split, [5, 6, 7, 8, 9]).train
+    unseen = hold_out(small_split, [0, 1, 2, 3, 4]).validation
+    split = Split(seen, unseen)
+    metrics = TrainingRun(REFERENCES["cross_entropy"].replace(epochs=1), split).train_epoch()
+    assert metrics.val_loss is None and 0 < metrics.val_map <= 1
+    assert "validation loss" not in metrics.describe()
+    metrics = TrainingRun(smooth_ap_config.replace(epochs=1), split).train_epoch()
+    assert metrics.val_loss is not None
 
 
 @pytest.mark.parametrize("knob", ["shift", "erase"])

@@ -12,7 +12,7 @@ from study.run.exchange import Exchange
 from study.run.results import Study, TrialRecord
 from study.run.tune_adapters import Clock, HalvingByLoss, Recorder, View, loggers
 from study.search.searches import Listed
-from trainables.config import REFERENCES
+from tests.configurations import REFERENCES
 
 
 def asha() -> HalvingByLoss:

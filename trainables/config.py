@@ -17,12 +17,14 @@ from trainables.networks.embedder import FREEZES
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
+DATASETS = ("fashion_mnist",)  # read by `trainables.data`
 
 # What a field must be; a loss's own arguments have their laws beside it.
 LAWS: dict[str, Law] = {
     "optimizer": one_of(*OPTIMIZERS),
     "lr": positive,
     "weight_decay": not_negative,
+    "batch_size": integer(2),
     "per_class": integer(2, None),
     "epochs": integer(1),
     "schedule": one_of(*SCHEDULES),
@@ -31,6 +33,7 @@ LAWS: dict[str, Law] = {
     "flip": laws.truth,
     "shift": integer(0),
     "erase": integer(0),
+    "dataset": one_of(*DATASETS),
     "network": word,
     "weights": word,
     "embedding_dim": integer(1, None),

@@ -54,11 +54,9 @@ def _fitted(
     stay = [choice for choice, law in laws.items() if law is None]
     if not stay:
         raise StudyError(f"the data holds no choice of {knob.name}: {next(iter(laws.values()))}")
-    lines = [
-        f"left out of the search: {knob.name} {choice} ({law})"
-        for choice, law in laws.items()
-        if law is not None
-    ]
+    gone = {choice: law for choice, law in laws.items() if law is not None}
+    names, law = ", ".join(map(str, gone)), next(iter(gone.values()), "")
+    lines = [f"left out of the search: {knob.name} {names} ({law})"] if gone else []
     held = [{**combination, knob.sets: choice} for combination in held for choice in stay]
     default = knob.default if knob.default in stay else stay[-1]
     return knob._replace(default=default, range=Choice(tuple(stay))), held, lines

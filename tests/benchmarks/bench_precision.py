@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from study.search.space import default, reference
-from trainables.config import LOSSES
+from tests.configurations import LOSSES
 from trainables.data import load_split
 from trainables.terminal import Parser
 from trainables.train import TrainingRun

@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-
-from trainables.config import REFERENCES, TrialConfig
-from trainables.data import Split, load_split, slice_of
 from trainables.model import build
+
+from tests.configurations import REFERENCES
+from trainables.config import TrialConfig
+from trainables.data import Split, load_split, slice_of
 from trainables.terminal import Parser
 from trainables.train import TrainingRun
 
@@ -59,11 +60,11 @@ def plain_loss(
         if len(near) == 0 or len(far) == 0:
             continue
         if config.loss == "triplet":
-            losses.append(F.relu(near[:, None] - far + config.margin).sum())
+            losses.append(F.relu(near[:, None] - far + config.loss_args["margin"]).sum())
         else:
-            before = torch.sigmoid((near[:, None] - near) / config.tau).sum(1) - 0.5
-            wrong = torch.sigmoid((near[:, None] - far) / config.tau).sum(1)
-            top = wrong + (config.numerator == "seed")
+            before = torch.sigmoid((near[:, None] - near) / config.loss_args["tau"]).sum(1) - 0.5
+            wrong = torch.sigmoid((near[:, None] - far) / config.loss_args["tau"]).sum(1)
+            top = wrong + (config.loss_args["numerator"] == "seed")
             losses.append((top / (1 + before + wrong)).mean())
     return torch.stack(losses).mean()
 

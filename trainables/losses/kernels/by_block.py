@@ -27,9 +27,8 @@ from trainables.losses.kernels.laws import (
 BLOCK_BYTES = 1 << 28
 
 Block = tuple[Tensor, Tensor, Tensor]
-#: Of closer, wrong and weight (a, r): a loss of these ranks, and its slopes by the first two.
+#: Of Sp, Sn and weight (a, r) of anchors' positives: their loss, and its slopes by Sp and by Sn.
 OfRanks = Callable[[Tensor, Tensor, Tensor], Block]
-#: The same for a block of anchors, given the sizes of their classes (a,) and how to rank parts.
 
 
 class _Classes:
@@ -76,14 +75,47 @@ class _Classes:
 
 
 def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> ValueAndSlopes:
-    """As `losses_by_row.smooth_ap`, to rounding."""
+    """As `by_row.smooth_ap`, to rounding."""
     labels, tau = checked_labels(distances, labels), checked_tau(tau)
+    return _ranks(distances, labels, tau, lambda *_: partial(_of_rank, seed=seed))
+
+
+def recall_at_k(
+    distances: Tensor, labels: Tensor, tau: float, ks: Sequence[int], tau_k: float
+) -> ValueAndSlopes:
+    """As `by_row.recall_at_k`, to rounding."""
+    labels, tau = checked_labels(distances, labels), checked_tau(tau)
+    lists = distances.new_tensor(checked_lists(ks, tau_k, distances.shape[1]))
+
+    def of_ranks(many: Tensor, parts: list[Block], far: Tensor) -> OfRanks:
+        held = None  # of a part that is all, which needs no second pass
+        if len(parts) > 1:
+            held = reduce(
+                add, (_held(_inside(_rank_of(*part, far), lists), part[1]) for part in parts)
+            )
+        return partial(_of_recall, many=many, lists=lists, held=held)
+
+    return _ranks(distances, labels, tau, of_ranks)
+
+
+def _ranks(
+    distances: Tensor,
+    labels: Tensor,
+    tau: float,
+    of_ranks: Callable[[Tensor, list[Block], Tensor], OfRanks],
+) -> ValueAndSlopes:
+    """The loss of every positive's rank, as `by_row._ranks`, and its slopes.
+
+    `of_ranks` is told of a block of anchors: the numbers of their positives (a, 1), parts of these
+    (ranked, weight, near) and far, as `_smooth_ranks` takes them.
+    """
     classes, bound = _Classes(labels, len(distances)), BLOCK_BYTES // distances.element_size()
     scaled = distances / tau
     hidden = loss = poison(scaled)
     scaled = pad(scaled, (0, 1), value=math.inf)
     slopes = torch.zeros_like(scaled)
-    weights = classes.weights(scaled.dtype) / (classes.size - 1).clamp_min(1)
+    sizes = (classes.size - 1).clamp_min(1)
+    weights = classes.weights(scaled.dtype) / sizes
     for rows, positives, negatives in classes.blocks(bound, classes.batch**2):
         mine, padded = scaled.index_select(0, rows), positives == classes.batch
         near, far = mine.gather(1, positives), mine.gather(1, negatives)
@@ -91,11 +123,12 @@ def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> Valu
         # A padded row must stay finite (inf - inf is NaN); its weight is 0.
         ranked = near.masked_fill(padded, 0)
         step = max(1, bound // max(1, len(rows) * (near.shape[1] + far.shape[1])))
-        parts = [
-            _smooth_ranks(*part, near, far, seed)
-            for part in zip(torch.split(ranked, step, 1), torch.split(weight, step, 1), strict=True)
-        ]
-        values, by_ranked, by_near, by_far = zip(*parts, strict=True)
+        split = zip(torch.split(ranked, step, 1), torch.split(weight, step, 1), strict=True)
+        parts = [(*part, near) for part in split]
+        of = of_ranks(sizes.index_select(0, rows)[:, None], parts, far)
+        values, by_ranked, by_near, by_far = zip(
+            *(_smooth_ranks(*part, far, of) for part in parts), strict=True
+        )
         loss = loss + reduce(add, values)
         mine = torch.zeros_like(mine).scatter_(1, negatives, -reduce(add, by_far))
         mine.scatter_(1, positives, torch.cat(by_ranked, 1) - reduce(add, by_near))
@@ -104,25 +137,65 @@ def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> Valu
 
 
 def _smooth_ranks(
-    ranked: Tensor, weight: Tensor, near: Tensor, far: Tensor, seed: bool
+    ranked: Tensor, weight: Tensor, near: Tensor, far: Tensor, of_ranks: OfRanks
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss of the positives `ranked` (a, r), and its slopes by them, by near and by far.
 
-    All distances are over tau; near is (a, P), far (a, N), weight (a, r). The derivatives are those
-    that `losses_by_row` states; the last two slopes returned are without their sign.
+    All distances are over tau; near is (a, P), far (a, N), weight (a, r). The last two slopes
+    returned are without their sign.
     """
     to_near = torch.sigmoid_(ranked[:, :, None] - near[:, None])
     to_far = torch.sigmoid_(ranked[:, :, None] - far[:, None])
-    closer = to_near.sum(2) - 0.5
-    wrong = to_far.sum(2)
+    loss, by_closer, by_wrong = of_ranks(to_near.sum(2) - 0.5, to_far.sum(2), weight)
+    to_near = _sigmoid_slopes(by_closer, to_near)
+    to_far = _sigmoid_slopes(by_wrong, to_far)
+    return loss, to_near.sum(2) + to_far.sum(2), to_near.sum(1), to_far.sum(1)
+
+
+def _of_rank(closer: Tensor, wrong: Tensor, weight: Tensor, seed: bool) -> Block:
+    """The Smooth-AP loss, with the derivatives that `by_row._of_rank` states."""
     rank = 1 + closer + wrong
     top, by_wrong = (1 + wrong, closer) if seed else (wrong, 1 + closer)
     scale = weight / rank
     loss = (scale * top).sum()
     scale = scale / rank
-    to_near = _sigmoid_slopes(scale * -top, to_near)
-    to_far = _sigmoid_slopes(scale * by_wrong, to_far)
-    return loss, to_near.sum(2) + to_far.sum(2), to_near.sum(1), to_far.sum(1)
+    return loss, scale * -top, scale * by_wrong
+
+
+def _of_recall(
+    closer: Tensor,
+    wrong: Tensor,
+    weight: Tensor,
+    many: Tensor,
+    lists: Tensor,
+    held: Tensor | None,
+) -> Block:
+    """The recall@k loss, as `by_row._of_recall`; held (a, K) if these are not all the positives."""
+    inside, (ks, widths) = _inside(1 + closer + wrong, lists), lists
+    held = _held(inside, weight) if held is None else held
+    # The weight of a positive is over `many`, its class's number of positives.
+    weight = (weight[:, :, None] / len(ks)) * (held <= ks)[:, None]
+    share = (many / torch.minimum(many.to(ks.dtype), ks))[:, None]
+    loss = (weight * (1 - share * inside)).sum()
+    slope = (weight * share * inside * (1 - inside) / widths).sum(2)
+    return loss, slope, slope
+
+
+def _inside(rank: Tensor, lists: Tensor) -> Tensor:
+    """How far each list of K (lists (2, K)) holds what has a rank (a, r): (a, r, K) in [0, 1]."""
+    ks, widths = lists
+    return torch.sigmoid_((ks - rank[:, :, None]) / widths)
+
+
+def _held(inside: Tensor, weight: Tensor) -> Tensor:
+    """What each list holds of each anchor's positives, (a, K): those with weight (a, r)."""
+    return (inside * (weight > 0)[:, :, None]).sum(1)
+
+
+def _rank_of(ranked: Tensor, _: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    """The smooth rank of each positive `ranked` (a, r)."""
+    closer = torch.sigmoid_(ranked[:, :, None] - near[:, None]).sum(2) - 0.5
+    return 1 + closer + torch.sigmoid_(ranked[:, :, None] - far[:, None]).sum(2)
 
 
 def _sigmoid_slopes(weight: Tensor, sigmoid: Tensor) -> Tensor:
@@ -133,7 +206,7 @@ def _sigmoid_slopes(weight: Tensor, sigmoid: Tensor) -> Tensor:
 
 
 def triplet(distances: Tensor, labels: Tensor, margin: float, mean: bool) -> ValueAndSlopes:
-    """As `losses_by_row.triplet`, to rounding."""
+    """As `by_row.triplet`, to rounding."""
     labels, margin = checked_labels(distances, labels), checked_margin(margin)
     classes, bound = _Classes(labels, len(distances)), BLOCK_BYTES // distances.element_size()
     hidden, padded = poison(distances + margin), pad(distances, (0, 1), value=math.inf)

@@ -156,11 +156,11 @@ def _ranks(
                 wrong = _logistics(powers[many:end], over, logistics[many:end]) + below
                 rank = 1 + closer + wrong
                 if len(ks):
-                    value, slope = _of_recall(rank, many, ks, widths, held, full)
+                    weight, top, slope = _of_recall(rank, many, ks, widths, held, full)
                     by_closer = by_wrong = slope
                 else:
-                    value, by_closer, by_wrong = _of_rank(closer, wrong, rank, many, seed)
-                total += value
+                    weight, top, by_closer, by_wrong = _of_rank(closer, wrong, rank, many, seed)
+                total += weight * top
                 mine = _slopes(by_closer, logistics[:many], moved[:many])
                 mine += _slopes(by_wrong, logistics[many:end], moved[many:end])
                 moved[p] += mine
@@ -179,8 +179,8 @@ def _ranks(
 @compiled
 def _of_rank(
     closer: float, wrong: float, rank: float, many: int, seed: bool
-) -> tuple[float, float, float]:
-    """A positive's part of its anchor's Smooth-AP loss, and its slopes by Sp and by Sn.
+) -> tuple[float, float, float, float]:
+    """A positive's part of its anchor's Smooth-AP loss, in two factors, and its slopes by Sp, Sn.
 
     With R = 1 + Sp + Sn, the quotient rule gives
 
@@ -189,9 +189,8 @@ def _of_rank(
     """
     top, by_wrong = (1 + wrong, closer) if seed else (wrong, 1 + closer)
     weight = 1 / (rank * many)
-    value = weight * top
-    weight /= rank
-    return value, -weight * top, weight * by_wrong
+    steep = weight / rank
+    return weight, top, -steep * top, steep * by_wrong
 
 
 @compiled
@@ -202,20 +201,22 @@ def _of_recall(
     widths: np.ndarray,
     held: np.ndarray,
     full: np.ndarray,
-) -> tuple[float, float]:
-    """A positive's part of its anchor's recall@k loss, and its slope by R; adds to what is `held`.
+) -> tuple[float, float, float]:
+    """A positive's part of its anchor's recall@k loss, in two factors, and its slope by R.
 
-    A list that is full, one in which more than k positives are held, has recall 1.
+    Adds what each list holds of it to `held`. A list that is full, as it holds more than k, has
+    recall 1.
     """
-    value = slope = 0.0
+    missed = slope = 0.0
     for i in range(len(ks)):
         inside = 1 / (1 + math.exp(min((rank - ks[i]) / widths[i], LARGEST_EXPONENT)))
         held[i] += inside
         if not full[i]:
-            weight = 1 / (len(ks) * min(ks[i], many))
-            value += 1 / (len(ks) * many) - weight * inside
-            slope += weight * inside * (1 - inside) / widths[i]
-    return value, slope
+            share = 1 / min(ks[i], many)
+            missed += 1 / many - share * inside
+            slope += share * inside * (1 - inside) / widths[i]
+    weight = 1 / len(ks)
+    return weight, missed, weight * slope
 
 
 @compiled

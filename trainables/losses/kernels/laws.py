@@ -43,9 +43,7 @@ def checked_margin(margin: float) -> float:
     return number("margin", margin, ">= 0", lambda x: x >= 0)
 
 
-def checked_lists(
-    ks: Sequence[int], tau_k: float, batch: int
-) -> tuple[list[float], list[float]]:
+def checked_lists(ks: Sequence[int], tau_k: float, batch: int) -> tuple[list[float], list[float]]:
     """The lengths of the lists that recall is taken at, and the temperatures of their ends.
 
     A list is no longer than what a batch can fill, all but the query; a temperature is tau_k times

@@ -1,14 +1,21 @@
-"""Tests of the network against the same network written plainly."""
+"""The seed study's network against the same network written plainly."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, max_pool2d, normalize, relu
 
-from trainables.data import scale
-from trainables.model import SeedCNN, unit_length
+from trainables.networks import resolve
+from trainables.networks.seed_cnn import SeedCNN
+from trainables.retrieval import unit_length
+
+INPUT = resolve("seed_cnn", channels=1).input
+
+
+def scale(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    return INPUT.scale(images[:, None], dtype)
 
 
 def plain_features(net: SeedCNN, images: Tensor) -> Tensor:
@@ -60,21 +67,21 @@ def test_sizes_and_unit_length() -> None:
     net = SeedCNN()
     features = net(scale(grey_images()))
     weights = {name: p.numel() for name, p in net.named_parameters()}
-    assert sum(weights.values()) == 30_634
-    assert sum(n for name, n in weights.items() if "conv" in name) == 28_064
-    assert net.logits(features).shape == (6, 10)
+    assert sum(weights.values()) == 28_064
     torch.testing.assert_close(unit_length(features), normalize(features))
     torch.testing.assert_close(unit_length(features).norm(dim=1), torch.ones(6))
 
 
-def test_the_cosine_classifier_is_the_cosine_over_the_temperature() -> None:
-    torch.manual_seed(0)
-    net = SeedCNN().double()
-    features = 3 * torch.rand(4, 256, dtype=torch.float64)
-    logits = net.logits(features, temperature=0.1)
-    for row, feature in enumerate(features):
-        for label, weight in enumerate(net.classifier.weight):
-            cosine = feature @ weight / (feature.norm() * weight.norm())
-            assert logits[row, label].item() == pytest.approx(cosine.item() / 0.1, rel=1e-9)
-    linear = features @ net.classifier.weight.T + net.classifier.bias
-    torch.testing.assert_close(net.logits(features), linear)
+def test_its_first_weights_are_drawn_as_the_layers_come() -> None:
+    torch.manual_seed(3)
+    plain = [nn.Conv2d(a, b, 3, padding=1) for a, b in ((1, 32), (32, 32), (32, 64))]
+    torch.manual_seed(3)
+    net = SeedCNN()
+    for layer, same in zip(plain, (net.conv1, net.conv2, net.conv3), strict=True):
+        assert torch.equal(layer.weight, same.weight) and torch.equal(layer.bias, same.bias)
+
+
+def test_pixels_become_minus_one_to_one_by_one_division() -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(1, 16, 16)
+    for dtype in (torch.float32, torch.float64):
+        assert torch.equal(scale(every, dtype), every[:, None].to(dtype) / 127.5 - 1)

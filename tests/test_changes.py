@@ -1,0 +1,109 @@
+"""One's own ranges and fixed values, at the door and in what a search asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+import pytest
+
+from study.run.plan import Plan
+from study.run.results import StudyError
+from study.search.changes import Changes, read_setting, read_space
+from study.search.searches import Searches
+from study.search.space import SPACE, knobs_of
+from trainables.knobs import Choice, Span
+
+
+def asked(changes: Changes, loss: str = "smooth_ap", count: int = 30) -> list[dict[str, object]]:
+    """What a random search of so many trials asks for."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    plan = {"num_samples": count, "epochs": 1, "seed": 0, "kind": "random"}
+    searches = Searches([loss], space=SPACE.changed(changes), **plan)
+    return [record.config.flat() for record in iter(searches.ask, None) if record]
+
+
+def test_a_setting_is_the_only_choice() -> None:
+    changes = dict(map(read_setting, ("optimizer=adam", "lr=0.01", "tau=0.003", "flip=true")))
+    for config in asked(changes):
+        chosen = [config[name] for name in ("optimizer", "lr", "tau", "flip")]
+        assert chosen == ["adam", 0.01, 0.003, True]
+        assert config["momentum"] is None
+
+
+def test_ranges_of_a_file_are_searched_and_begun_within(tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(
+        "[lr_adam]\nrange = [1e-3, 1e-2]\ndefault = 2e-3\n"
+        "[optimizer]\nchoices = ['adam']\n"
+        "[batch_size]\nchoices = [64, 128]\n[tau]\nrange = [0.001, 0.002]\n"
+    )
+    changes = read_space(path)
+    configs = asked(changes)
+    assert all(1e-3 <= config["lr"] <= 1e-2 for config in configs)
+    assert {config["batch_size"] for config in configs} == {64, 128}
+    assert all(0.001 <= config["tau"] <= 0.002 for config in configs)
+    begun = configs[0]  # the reference lies outside, the defaults do not
+    assert (begun["lr"], begun["batch_size"]) == (2e-3, 64)
+    assert begun["tau"] == pytest.approx((0.001 * 0.002) ** 0.5)  # the middle of its logarithm
+    knobs = {knob.name: knob.range for knob in knobs_of("smooth_ap", SPACE.changed(changes))}
+    assert knobs["lr_adam"] == Span(1e-3, 1e-2, log=True)
+    assert knobs["batch_size"] == Choice((64, 128))
+
+
+@pytest.mark.parametrize(
+    ("changes", "law"),
+    [
+        ({"tua": {"choices": [1.0]}}, "tua is no knob of this search; did you mean tau?"),
+        ({"margin": {"choices": [1.0]}}, "margin is no knob of this search"),
+        ({"lr": {"choices": [-1.0]}}, "lr_sgd must be a finite number > 0; got -1.0"),
+        ({"lr_adam": {"range": [1e-2, 1e-3]}}, r"range of lr_adam must be \[low, high\]"),
+        ({"lr_adam": {"range": [0, 1e-3]}}, "logarithmic range of lr_adam must begin above 0"),
+        ({"lr_adam": {"range": [1e-3, 1e-2], "default": 1.0}}, "default of lr_adam must be in"),
+        ({"batch_size": {"choices": []}}, r"choices of batch_size must be a list; got \[\]"),
+        ({"tau": {"range": [0.1, "x"]}}, r"range of tau must be \[low, high\]"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_at_the_door(changes: Changes, law: str) -> None:
+    with pytest.raises(StudyError, match=law):
+        Plan(losses=["smooth_ap"], num_samples=1, max_epochs=1, changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "law"),
+    [
+        ("lr_adam = 3", "must be a table of range, log, choices, default; got lr_adam = 3"),
+        ("[lr_adam]\nlow = 3", "must be a table"),
+        ("[lr_adam", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_space_is_named(text: str, law: str, tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=law) as error:
+        read_space(path)
+    assert str(path) in str(error.value)
+    with pytest.raises(StudyError, match="cannot be read"):
+        read_space(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("a=1", 1), ("a=1e-3", 1e-3), ("a=true", True), ("a=none", None), ("a=all", "all")],
+)
+def test_a_setting_is_read_as_what_it_looks_like(text: str, value: object) -> None:
+    assert read_setting(text) == ("a", {"choices": [value]})
+
+
+@pytest.mark.parametrize("text", ["lr", "=3", "lr="])
+def test_a_setting_has_a_name_and_a_value(text: str) -> None:
+    with pytest.raises(StudyError, match="--set must be knob=value; got"):
+        read_setting(text)
+
+
+def test_a_plan_with_its_changes_comes_back() -> None:
+    changes = {"batch_size": {"choices": [64]}}
+    plan = Plan(losses=["triplet"], num_samples=1, max_epochs=1, changes=changes)
+    assert Plan(**plan.fields()) == plan and plan.differences(plan.fields()) == []
+    other = Plan(losses=["triplet"], num_samples=1, max_epochs=1)
+    assert "changes was" in other.differences(plan.fields())[0]
