@@ -72,7 +72,7 @@ def add_trial(study: Study, record: TrialRecord, val_map: float, status: str = "
     number = torch.Generator().manual_seed(
         LOSSES.index(record.loss) * 100 + record.number * (study.folder.name == "confirmation")
     )
-    for weights in run.network.parameters():
+    for weights in run.learner.parameters():
         weights.data += 0.05 * torch.randn(weights.shape, generator=number)
     run.epoch = 1
     path = study.folder / "tune" / "01" / record.trial_id / "checkpoint.pt"

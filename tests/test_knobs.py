@@ -29,11 +29,11 @@ from tests.test_figures import INFO, trial
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    """Trials of triplet with and without classes a batch, all with SGD; one of Smooth-AP."""
+    """Trials of triplet with and without images a class, all with SGD; one of Smooth-AP."""
     trials = [trial("triplet", number, [0.5 + 0.01 * number]) for number in range(4)]
     for record in trials[:3]:
         record.config = record.config.replace(batch_size=64)
-    trials[3].config = trials[3].config.replace(batch_size=64, batch_classes=8)
+    trials[3].config = trials[3].config.replace(batch_size=64, per_class=8)
     trials.append(trial("smooth_ap", 0, [0.4]))
     trials[4].config = trials[4].config.replace(batch_size=64)
     return Study(tmp_path, INFO | {"plan": {"losses": ["triplet", "smooth_ap"]}}, trials)
@@ -41,24 +41,24 @@ def study(tmp_path: Path) -> Study:
 
 def test_none_is_a_choice_and_unused_is_none() -> None:
     found = settings(REFERENCES["smooth_ap"])
-    assert found["batch_classes"] == NONE
+    assert found["per_class"] == NONE
     assert "momentum" not in found and "margin" not in found
     values = pd.Series([NONE, 8, None], dtype=object)
-    assert choices(values, "batch_classes") == [NONE, "8", UNUSED]
-    assert [place for place, _ in ticks(values, "batch_classes")] == [0.0, 1.0, 2.0]
+    assert choices(values, "per_class") == [NONE, "2", "4", "8", UNUSED]
+    assert [place for place, _ in ticks(values, "per_class")] == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_a_choice_of_none_has_its_column_its_slice_and_its_line(study: Study) -> None:
     table, same = trials_table(study)
-    assert table.cells["classes a batch"].tolist() == ["8", NONE, NONE, NONE, NONE]
-    assert "classes a batch" not in same and "images a batch 64" in same
+    assert table.cells["images a class"].tolist() == ["8", NONE, NONE, NONE, NONE]
+    assert "images a class" not in same and "images a batch 64" in same
     knobs = knob_table(study)
     of_triplet = knobs[knobs["loss"] == "triplet"]
-    assert "batch_classes" in varied(knobs)
-    assert parallel_heights(of_triplet)["batch_classes"].tolist() == [0, 0, 0, 1]
+    assert "per_class" in varied(knobs)
+    assert parallel_heights(of_triplet)["per_class"].tolist() == [0, 0, 0, 1]
     figures = {figure.name: figure for figure in knob_figures(study, importance(study))}
-    assert "classes a batch" in figures["slices"].interactive
-    assert "classes a batch 8" in figures["parallel_triplet"].caption
+    assert "images a class" in figures["slices"].interactive
+    assert "images a class 8" in figures["parallel_triplet"].caption
 
 
 def test_an_unused_knob_has_an_empty_cell_and_no_sentence(study: Study) -> None:
@@ -70,7 +70,7 @@ def test_an_unused_knob_has_an_empty_cell_and_no_sentence(study: Study) -> None:
 
 def test_the_terminal_says_none_and_a_dash(study: Study) -> None:
     lines = best_table(study).splitlines()
-    assert lines[0].split()[-1] == "batch_classes"
+    assert lines[0].split()[-1] == "per_class"
     assert [line.split()[-1] for line in lines[1:5]] == ["8", "none", "none", "none"]
 
 

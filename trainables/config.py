@@ -24,7 +24,6 @@ LAWS: dict[str, Law] = {
     "optimizer": one_of(*OPTIMIZERS),
     "lr": positive,
     "weight_decay": not_negative,
-    "batch_size": integer(2),
     "per_class": integer(2, None),
     "epochs": integer(1),
     "schedule": one_of(*SCHEDULES),
@@ -43,6 +42,8 @@ LAWS: dict[str, Law] = {
     "precision": one_of(*PRECISIONS),
     "seed": lambda name, value: laws.integer(name, value, 0, most=2**32 - 1),
 }
+# Of fields for which another field decides what more is asked of them.
+LEAST_LAWS: dict[str, Law] = {"batch_size": integer(2), "momentum": share}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from study.search.changes import Changes, changed
 from trainables import config as configuration
 from trainables import losses
-from trainables.config import LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
-from trainables.knobs import Choice, Knob, Range, choice, log, share
+from trainables.config import LAWS, LEAST_LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
+from trainables.knobs import Choice, Knob, Range, choice, log
 
 _SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
 
@@ -42,7 +42,7 @@ class Space:
 def _shared(
     name: str, default: Any, range: Range, field: str = "", where: Mapping[str, Any] | None = None
 ) -> Knob:
-    law = LAWS.get(field or name, share)
+    law = {**LAWS, **LEAST_LAWS}[field or name]
     return Knob(name, default, range, law, field=field, where=where or {})
 
 
