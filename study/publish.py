@@ -30,7 +30,7 @@ from study.run.plan import Plan
 from study.run.results import Study, StudyError, TrialRecord, write_atomically
 from trainables.config import reference
 from trainables.data import CLASSES, DataError
-from trainables.ledger import append, ledger_of
+from trainables.data.ledger import append, ledger_of
 from trainables.losses import resolve
 from trainables.terminal import Parser, patient_streams
 

@@ -23,8 +23,8 @@ from tests.conftest import PATIENCE
 from tests.test_resume import epochs_done
 from tests.test_study import ROOT
 from trainables.data import load_split, slice_of
-from trainables.ledger import LEDGER, entries
-from trainables.train import TrainingRun, load_network
+from trainables.data.ledger import LEDGER, entries
+from trainables.train import TrainingRun, read_checkpoint
 
 OPTIONS = ("--smoke-test", "--num-samples", "2", "--max-epochs", "2", "--confirm-seeds", "2")
 SMALL = SMOKE_VALIDATION  # training images
@@ -305,12 +305,10 @@ def test_a_search_among_fewer_classes_asks_for_nothing_that_they_cannot_give(
     assert len(sweep.trials) == 7 * len(LOSSES)
     assert {trial.status for trial in [*sweep.trials, *confirmation.trials]} == {"finished"}
     sizes = {trial.config.batch_size for trial in sweep.trials}
-    assert {trial.config.batch_classes for trial in sweep.trials} == {None} and len(sizes) > 2
-    law = "left out of the search: batch_classes 8 (batch_classes may not exceed the 7 classes"
-    assert output.count(law) == 1
+    assert {trial.config.per_class for trial in sweep.trials} == {None} and len(sizes) > 2
+    assert output.count("left out of the search: per_class 2, 4, 8 (") == 1
     ranges = {row["knob"]: row["range"] for row in sweep.info["space"]}
-    assert ranges["batch_classes"] == "None"
+    assert ranges["per_class"] == "None"
     for choice in sweep.best().values():
         assert choice.checkpoint is not None
-        _, network = load_network(choice.checkpoint)
-        assert network.classifier.out_features == 7
+        assert read_checkpoint(choice.checkpoint)["classes"] == 7

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import synthetic
-from trainables import data, fashion_mnist
-from trainables.data import DataError, LabelledImages, Split
-from trainables.ledger import Reading, entries
+from trainables import data
+from trainables.data import DataError, LabelledImages, Split, fashion_mnist
+from trainables.data.ledger import Reading, entries
 
 NAMES = [file.name for file in fashion_mnist.FILES.values()]
 

@@ -27,7 +27,7 @@ from study.search.space import default, reference
 from tests.configurations import LOSSES, REFERENCES
 from tests.oracles import slow_average_precision, slow_ranking
 from trainables.data import CLASSES, DATASETS, DataError, Dataset, LabelledImages, Split
-from trainables.ledger import LEDGER, Reading, entries
+from trainables.data.ledger import LEDGER, Reading, entries
 from trainables.train import TrainingRun, embed, load_network
 
 SEEDS = (8, 9, 10)

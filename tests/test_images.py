@@ -13,7 +13,7 @@ from study.judge.images import read_test_images, show_test_images, trained_on, v
 from study.run.results import Study, StudyError, TrialRecord
 from tests.configurations import REFERENCES
 from trainables.data import load_split
-from trainables.ledger import LEDGER, Reading, entries
+from trainables.data.ledger import LEDGER, Reading, entries
 
 
 def study(folder: Path, **plan: Any) -> Study:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trainables.errors import DataError
-from trainables.ledger import LEDGER, Reading, append, entries, ledger_of, name_of, readings
+from trainables.data.errors import DataError
+from trainables.data.ledger import LEDGER, Reading, append, entries, ledger_of, name_of, readings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,7 +65,7 @@ def test_what_a_line_holds_and_how_it_is_known_again(tmp_path: Path) -> None:
 
 
 def test_programs_that_write_at_once_lose_no_line(tmp_path: Path) -> None:
-    code = """import sys; from pathlib import Path; from trainables.ledger import append
+    code = """import sys; from pathlib import Path; from trainables.data.ledger import append
 for n in range(100): append(Path(sys.argv[1]), {"sha256": "x", "n": n, "long": "y" * 3000})"""
     command = [sys.executable, "-c", code, str(tmp_path / LEDGER)]
     programs = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]

@@ -531,9 +531,12 @@ def steps(net: Embedder, generator: torch.Generator, first: int, last: int) -> l
     return losses
 
 
+WANTS = Input(3, 8, 8, (0.5,) * 3, (0.5,) * 3)
+
+
 def test_a_run_that_drops_repeats_when_it_is_resumed(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    first = Embedder(Dropping(), 16, 4)
+    first = Embedder(Dropping(), WANTS, 16, 4)
     start, apart = copy.deepcopy(first), copy.deepcopy(first)
     whole = steps(first, torch.Generator().manual_seed(5), 0, 6)
     torch.manual_seed(77)  # another process
@@ -542,7 +545,7 @@ def test_a_run_that_drops_repeats_when_it_is_resumed(tmp_path: Path) -> None:
     torch.save([start.state_dict(), generator.get_state()], tmp_path / "checkpoint.pt")
     state, drawn = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     torch.manual_seed(78)
-    resumed = Embedder(Dropping(), 16, 4)
+    resumed = Embedder(Dropping(), WANTS, 16, 4)
     resumed.load_state_dict(state)
     generator = torch.Generator()
     generator.set_state(drawn)

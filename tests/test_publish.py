@@ -17,7 +17,7 @@ from study.run.results import Study
 from tests.configurations import LOSSES, REFERENCES
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
-from trainables.ledger import LEDGER, entries
+from trainables.data.ledger import LEDGER, entries
 
 README = "before\n<!-- results: none -->\nnothing yet\n<!-- end of results -->\nafter\n"
 RECORDS = sorted(path.parent for path in (ROOT / "study" / "records").glob("*/study.json"))

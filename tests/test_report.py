@@ -20,10 +20,10 @@ from analysis.page.answer import answer
 from study.judge.evaluation import evaluate_study
 from study.judge.images import validation_images
 from study.run.results import Study, TrialRecord
-from study.search.space import SPACE, describe
+from study.search.space import describe, knobs_of
 from tests.test_figures import INFO, trial
 from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split
-from trainables.ledger import LEDGER, Reading, entries
+from trainables.data.ledger import LEDGER, Reading, entries
 from trainables.metrics import evaluate_retrieval
 from trainables.train import TrainingRun, embed, load_network
 
@@ -418,11 +418,11 @@ def test_only_long_text_may_be_broken_into_lines() -> None:
 def test_every_knob_of_the_search_is_explained(make_study: Maker) -> None:
     study = make_study(trial("triplet", 0, [0.1]))
     assert tables.space_table(study).cells.empty  # not recorded
-    study.info["space"] = describe()
+    study.info["space"] = describe(["triplet"])
     cells = tables.space_table(study).cells
-    assert len(cells) == len(SPACE) and cells.ne("").all(axis=None)
-    row = cells.set_index("knob").loc["classes a batch"]
-    assert (row["searched over"], row["default"]) == ("none, 8", "none")
+    assert len(cells) == len(knobs_of("triplet")) and cells.ne("").all(axis=None)
+    row = cells.set_index("knob").loc["images a class"]
+    assert (row["searched over"], row["default"]) == ("none, 2, 4, 8", "none")
 
 
 def test_budget_and_faults_are_counted(make_study: Maker) -> None:

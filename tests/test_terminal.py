@@ -13,7 +13,7 @@ import pytest
 
 from analysis import report
 from study import audit_stopping, compare_losses, publish, train_references, tune_smoothap
-from trainables import data
+from trainables.data import __main__ as data
 from trainables.terminal import BestEffort, Parser
 
 TALK = """

@@ -58,7 +58,7 @@ def test_a_trial_does_not_depend_on_what_its_process_did_before(
     epochs(reused)
     np.random.seed(4)  # noqa: NPY002  the state that others use
     torch.rand(17)
-    held = weakref.ref(reused.training.network)
+    held = weakref.ref(reused.training.learner)
     assert reused.reset_config(mine)
     gc.collect()
     assert held() is None

@@ -24,7 +24,7 @@ from study.judge.images import (
 )
 from study.run.results import Study, StudyError
 from trainables.data import DataError
-from trainables.ledger import Reading, readings
+from trainables.data.ledger import Reading, readings
 
 
 @dataclass(frozen=True, eq=False)

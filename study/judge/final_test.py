@@ -7,7 +7,7 @@
         differences.csv   a row a protocol, role and pair: differences, tests and verdict
         classes.csv       a row a pair and class: by how much the first is above
 
-A reading is entered in the ledger of all studies (`trainables.ledger`) before it happens.
+A reading is entered in the ledger of all studies (`trainables.data.ledger`) before it happens.
 summary.csv is written last: a reading without it was interrupted, and can be completed, which is
 entered as a reading of its own.
 """
@@ -29,8 +29,8 @@ from study.judge.evaluation import Evaluation, evaluate, trained_network
 from study.judge.final_tables import class_table, differences_table, runs_table, summary_table
 from study.judge.images import read_test_images
 from study.run.results import Study, StudyError, TrialRecord, write_atomically
-from trainables.ledger import Reading, entries, ledger_of, name_of
-from trainables.ledger import readings as readings_for
+from trainables.data.ledger import Reading, entries, ledger_of, name_of
+from trainables.data.ledger import readings as readings_for
 from trainables.retrieval import nearest
 
 FINALS = "finals"

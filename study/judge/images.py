@@ -11,7 +11,7 @@ import numpy as np
 from study.run.results import Study, StudyError
 from trainables.config import TrialConfig
 from trainables.data import DATASETS, Dataset, LabelledImages, Split, hold_out, slice_of
-from trainables.ledger import Reading
+from trainables.data.ledger import Reading
 
 # In a smoke test: no fewer to train and validate on than the largest batch.
 SMOKE_TRAIN, SMOKE_VALIDATION, SMOKE_TEST = 3_000, 1_024, 1_000

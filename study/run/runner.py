@@ -161,9 +161,9 @@ def _continued(plan: Plan, folder: Path, space: Space) -> Study:
     """The study in the folder, if this plan continues it; StudyError shows what differs."""
     study = Study.load(folder)
     check_plan(plan, study)
-    old = {row["knob"]: row for row in study.info["space"]}
-    new = {row["knob"]: row for row in describe(plan.losses, space)}
-    knobs = sorted(name for name in old | new if old.get(name) != new.get(name))
+    old, new = study.info["space"], describe(plan.losses, space)
+    # Losses may have knobs of one name and different ranges: a row each.
+    knobs = sorted({row["knob"] for row in [*old, *new] if (row in old) != (row in new)})
     if knobs and not study.info.get("listed"):
         law = f"this does not continue the study in {folder}"
         raise StudyError(f"{law}: the search space differs in {', '.join(knobs)}")

@@ -15,7 +15,7 @@ from itertools import product
 import pandas as pd
 import torch
 
-from study.search.space import default, reference
+from study.search.space import default
 from tests.configurations import LOSSES
 from trainables.data import load_split
 from trainables.terminal import Parser
@@ -27,7 +27,7 @@ PRECISIONS = ("float32", "bfloat16")
 def final_map(loss: str, seed: int, epochs: int, precision: str) -> float:
     """Validation mAP after the last epoch."""
     torch.set_num_threads(1)
-    config = default(reference(loss, epochs=epochs, seed=seed, precision=precision))
+    config = default(loss, epochs=epochs, seed=seed, precision=precision)
     *_, last = TrainingRun(config, load_split())
     return last.val_map
 

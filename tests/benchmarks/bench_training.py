@@ -21,11 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
-from trainables.model import build
 
 from tests.configurations import REFERENCES
 from trainables.config import TrialConfig
 from trainables.data import Split, load_split, slice_of
+from trainables.learner import Learner, network_of
 from trainables.terminal import Parser
 from trainables.train import TrainingRun
 
@@ -103,10 +103,13 @@ class PlainLoop:
 def plain_losses(config: TrialConfig, split: Split, steps: int, factor: float = 1.0) -> Tensor:
     """Of the plain loop, from the project's first weights times a factor, on its batches."""
     plain = PlainLoop(config, split)
-    names = {"conv1": "features.0", "conv2": "features.3", "conv3": "features.6"}
-    for name, tensor in build(config.network, config.seed).named_parameters():
+    entry = network_of(config, channels=1, size=(28, 28))
+    first = Learner(config, entry, classes=10).state_dict()
+    names = {f"network.trunk.conv{i + 1}": f"features.{3 * i}" for i in range(3)}
+    names["loss.classifier"] = "classifier"  # of cross-entropy
+    for name, tensor in first.items():
         module, kind = name.rsplit(".", 1)
-        target = plain.network.get_submodule(names.get(module, module))
+        target = plain.network.get_submodule(names[module])
         getattr(target, kind).data.copy_(tensor * factor)
     images, labels = split.train.tensors()
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(config.seed))

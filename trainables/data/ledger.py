@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainables.errors import DataError
+from trainables.data.errors import DataError
 
 LEDGER = "readings.jsonl"
 STUDY = "study.json"  # what every study's folder holds

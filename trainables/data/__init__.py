@@ -4,12 +4,16 @@ Images stay uint8 in memory (54 MB for all of Fashion-MNIST); `scale` maps a bat
 The test images are given by `load_test` alone, with a line of the ledger, and by `show_test` to be
 looked at beside what was found.
 
-`python -m trainables.data [FOLDER]` says where the data is, downloading it if need be.
+`python -m trainables.data` says where Fashion-MNIST is, downloading it if need be;
+`python -m trainables.data PATH` prints the data card of one's own pictures.
+
+To be read from a folder, a CSV or an unpacked benchmark: `sources.read_table` → `table.Table`; who
+trains, who judges and who is retrieved: `protocols.partition`; one array of pixels, decoded once:
+`pixels.load_pixels`.
 """
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,10 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables import fashion_mnist
-from trainables.errors import DataError
-from trainables.ledger import Reading
-from trainables.terminal import Parser, patient_streams
+from trainables.data import fashion_mnist
+from trainables.data.errors import DataError
+from trainables.data.ledger import Reading
 
 CLASSES = (
     "T-shirt/top",
@@ -228,21 +231,3 @@ def hold_out(split: Split, classes: Sequence[int]) -> Split:
 def _load(part: str, folder: Path | str | None) -> LabelledImages:
     images, labels = fashion_mnist.read(part, folder)
     return LabelledImages(images, labels.astype(np.int64))
-
-
-@patient_streams()
-def main() -> int:
-    parser = Parser(description="Find, verify or download Fashion-MNIST.")
-    parser.add_argument("folder", nargs="?", help="a folder that holds it")
-    folder = parser.parse_args().folder
-    try:
-        found = fashion_mnist.check(folder)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"Fashion-MNIST: {found} (four files, checksums right)")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

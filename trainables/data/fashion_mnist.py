@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from trainables.errors import DataError
+from trainables.data.errors import DataError
 
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # Debian: dataset-fashion-mnist
-DOWNLOAD_FOLDER = Path(__file__).resolve().parent.parent / "data"
+DOWNLOAD_FOLDER = Path(__file__).resolve().parents[2] / "data"
 IN_TORCHVISION = Path("FashionMNIST", "raw")  # of a folder that torchvision downloads into
 LOGGER = logging.getLogger(__name__)
 
@@ -84,6 +84,14 @@ def check(folder: Path | str | None = None) -> Path:
     for part in ("train", "test"):
         read(part, folder)
     return find_fashion_mnist(folder)
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether any of the four files lies in a folder, as it is or as torchvision downloads it."""
+    found = [
+        place / file.name for place in (folder, folder / IN_TORCHVISION) for file in FILES.values()
+    ]
+    return any(path.is_file() or path.with_name(f"{path.name}.gz").is_file() for path in found)
 
 
 def find_fashion_mnist(folder: Path | str | None = None) -> Path:
