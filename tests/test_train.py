@@ -356,6 +356,34 @@ def test_each_part_has_its_multiple_of_the_learning_rate(small_split: Split) -> 
     assert not any(map(torch.equal, before, run.learner.parameters()))
 
 
+def test_a_losss_own_weights_are_trained_averaged_kept_and_restored(
+    small_split: Split, tmp_path: Path
+) -> None:
+    config = REFERENCES["cross_entropy"].replace(lr=0.05, epochs=2, averaging=0.9)
+    run = TrainingRun(config, small_split)
+    own = {name: weight.detach().clone() for name, weight in run.learner.loss.named_parameters()}
+    expected: dict[str, torch.Tensor] = {}
+
+    def record(*_: object) -> None:
+        for name, weight in run.learner.loss.named_parameters():
+            now = weight.detach().clone()
+            expected[name] = 0.9 * expected[name] + 0.1 * now if name in expected else now
+
+    run.optimizer.register_step_post_hook(record)
+    run.train_epoch()
+    run.save(tmp_path / "checkpoint.pt")
+    kept = read_checkpoint(tmp_path / "checkpoint.pt")["loss"]
+    again = TrainingRun(config, small_split)
+    again.load(tmp_path / "checkpoint.pt")
+    assert set(kept) == set(own) == {"classifier.weight", "classifier.bias"}
+    for name, first in own.items():
+        trained = run.learner.loss.get_parameter(name)
+        assert not torch.equal(trained, first) and not torch.equal(trained, kept[name])
+        torch.testing.assert_close(kept[name], expected[name], rtol=1e-4, atol=1e-6)
+        assert torch.equal(again.judged.loss.get_parameter(name), kept[name])
+        assert torch.equal(again.learner.loss.get_parameter(name), trained)
+
+
 @pytest.mark.parametrize("averaging", [0.0, 0.9])
 def test_a_checkpoint_holds_each_weight_once_unless_it_is_averaged(
     averaging: float, small_split: Split, tmp_path: Path

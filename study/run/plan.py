@@ -118,17 +118,21 @@ class Plan:
 
         check_names(self.changes, [knob for loss in self.losses for knob in knobs_of(loss)])
         for loss in self.losses:
-            knobs_of(loss, self.space)
+            knobs_of(loss, self.space())
         held_out = class_numbers(self.holdout_classes)
         if held_out and not 2 <= len(held_out) <= len(CLASSES) - 2:
             law = f"holdout_classes must be 2 to {len(CLASSES) - 2} of the {len(CLASSES)} classes"
             raise StudyError(f"{law}; got {len(held_out)}: {held_out}")
         object.__setattr__(self, "holdout_classes", held_out)
 
-    @property
-    def space(self) -> Space:
-        """What is searched, as far as the plan says; the data may leave choices out."""
-        return SPACE.changed(self.changes)
+    def space(self, lr: float | None = None) -> Space:
+        """What is searched, as far as the plan says; the data may leave choices out.
+
+        Args:
+            lr: the network's own default of Adam's learning rate; None for the space's.
+        """
+        own = SPACE if lr is None else SPACE.changed({"lr_adam": {"default": lr}})
+        return own.changed(self.changes)
 
     @property
     def fixed(self) -> dict[str, Any]:

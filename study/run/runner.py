@@ -42,7 +42,7 @@ from study.search.fitted import broken_law, fitted
 from study.search.searches import Listed, Searches, Source
 from study.search.space import Space, describe
 from trainables.data import Split
-from trainables.networks import resolve
+from trainables.networks import Network, resolve
 from trainables.trainable import RetrievalTrial
 
 GRACE_EPOCHS = 2
@@ -75,8 +75,8 @@ def run_study(
     check_folder(folder, resume)
     check_store(plan.checkpoint_uri)
     split = trained_on(plan.fields(), data_dir)
-    _check_network(plan, split)
-    space, left_out = fitted(split, plan.losses, plan.space)
+    asked = plan.space(_network(plan, split).lr)
+    space, left_out = fitted(split, plan.losses, asked)
     _check_room(trials or (), split)
     with only_driver(folder):
         study = _continued(plan, folder, space) if resume else None
@@ -132,8 +132,8 @@ def only_driver(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _check_network(plan: Plan, split: Split) -> None:
-    """StudyError if the network, or its weights, cannot be had for these images."""
+def _network(plan: Plan, split: Split) -> Network:
+    """The network's entry; StudyError if it, or its weights, cannot be had for these images."""
     channels, *size = split.train.shape
     try:
         entry = resolve(
@@ -147,6 +147,7 @@ def _check_network(plan: Plan, split: Split) -> None:
             entry.build(plan.embedding_dim)
     except ValueError as error:
         raise StudyError(str(error)) from error
+    return entry
 
 
 def _check_room(trials: Sequence[TrialRecord], split: Split) -> None:

@@ -66,7 +66,7 @@ _SHARED = (
 )
 # fmt: on
 SPACE = Space(_SHARED)
-SMALL_BATCH = {"batch_size": 64, "lr": 7e-3}
+SMALL_BATCH, SMALL_SHARE = 64, 7 / 15  # of the usual learning rate
 # What a search leaves as its study has it; the rest are knobs.
 FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network", "weights", "embedding_dim",
          "freeze", "head_lr", "loss_lr")  # fmt: skip
@@ -134,7 +134,8 @@ def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
     first = configuration.reference(base.loss)
     usual = default(base.loss, space=space, **fixed)
     begin = [] if first is None else [first.replace(**fixed)]
-    small = usual.replace(**SMALL_BATCH)
+    rate = float(f"{usual.lr * SMALL_SHARE:.3g}")
+    small = usual.replace(batch_size=SMALL_BATCH, lr=rate)
     return tuple(start for start in (*begin, usual, small) if holds(space, start))
 
 
