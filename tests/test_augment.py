@@ -290,23 +290,3 @@ def test_an_augmentation_that_cannot_be(setting: dict[str, float], law: str) -> 
 
 
 # --- the functions that this module takes the place of; goes with them ---
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(
-    "setting", [(True, 0, 0), (False, 3, 0), (False, 0, 4), (True, 2, 5), (True, 40, 60)]
-)
-def test_grey_is_changed_as_it_was(seed: int, setting: tuple[bool, int, int]) -> None:
-    from trainables import batches
-    from trainables.config import TrialConfig
-
-    flip, shift, erase = setting
-    config = TrialConfig(loss="triplet", optimizer="adam", lr=1e-3, loss_args={"margin": 0.2},
-                         flip=flip, shift=shift, erase=erase)  # fmt: skip
-    images = noise(9, 1, 28, 28, least=1)
-    before, after = generator(seed), generator(seed)
-    old = batches.draw_changes(9, 28, 28, config, before)
-    new = Augmentation(flip, shift, erase).draw(9, 28, 28, after)
-    assert old is not None
-    assert torch.equal(batches.change(images[:, 0], old)[:, None], change(images, new))
-    assert torch.equal(before.get_state(), after.get_state())

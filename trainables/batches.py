@@ -1,8 +1,6 @@
-"""Which images a step sees, and how they are changed: an epoch is drawn at once, on the CPU."""
+"""Which images a step sees: an epoch is drawn at once, on the CPU."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,35 +9,6 @@ from torch import Tensor
 from trainables.config import TrialConfig
 from trainables.data import Split
 from trainables.orders import check_classes, class_order, plain_order
-
-BLANK = 0  # the pixel of an empty background, before scaling
-
-
-@dataclass(frozen=True)
-class Changes:
-    """How each of N images is changed.
-
-    Attributes:
-        flip: (N,) bool, mirrored left to right.
-        shift: (N, 2) int64, moved down and to the right by so many pixels.
-        erase: (N, 2) int64, the upper left corner of the blank square.
-        side: of that square; 0 for none.
-    """
-
-    flip: Tensor
-    shift: Tensor
-    erase: Tensor
-    side: int
-
-    def to(self, device: torch.device) -> Changes:
-        """The same on a device."""
-        return Changes(
-            self.flip.to(device), self.shift.to(device), self.erase.to(device), self.side
-        )
-
-    def take(self, rows: slice) -> Changes:
-        """Those of some of the images."""
-        return Changes(self.flip[rows], self.shift[rows], self.erase[rows], self.side)
 
 
 def check_room(config: TrialConfig, split: Split) -> None:
@@ -78,39 +47,3 @@ def draw_order(labels: Tensor, config: TrialConfig, generator: torch.Generator) 
     if config.per_class is None:
         return plain_order(len(labels), steps, size, generator)
     return class_order(labels, steps, size, config.per_class, generator)
-
-
-def draw_changes(
-    count: int, height: int, width: int, config: TrialConfig, generator: torch.Generator
-) -> Changes | None:
-    """How so many images are changed, independently of each other; None if they stay."""
-    if not (config.flip or config.shift or config.erase):
-        return None
-    corner = torch.tensor([height, width]) - min(config.erase, height, width) + 1
-    return Changes(
-        flip=torch.rand(count, generator=generator) < (0.5 if config.flip else 0.0),
-        shift=torch.randint(-config.shift, config.shift + 1, (count, 2), generator=generator),
-        erase=(torch.rand(count, 2, generator=generator) * corner).long(),
-        side=config.erase,
-    )
-
-
-def change(images: Tensor, changes: Changes) -> Tensor:
-    """(B, H, W) uint8, changed; what comes in from outside is blank."""
-    height, width = images.shape[1:]
-    far = max(height, width)  # no shift can matter that is larger
-    shift = changes.shift.clamp(-far, far)
-    rows = torch.arange(height, device=images.device) - shift[:, :1]
-    columns = torch.arange(width, device=images.device) - shift[:, 1:]
-    columns = torch.where(changes.flip[:, None], width - 1 - columns, columns)
-    inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
-    places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
-    moved = images.flatten(1).gather(1, places.flatten(1)).view_as(images)
-    down = torch.arange(height, device=images.device) - changes.erase[:, :1]
-    right = torch.arange(width, device=images.device) - changes.erase[:, 1:]
-    erased = _within(down, changes.side)[:, :, None] & _within(right, changes.side)[:, None, :]
-    return moved.masked_fill_(~inside | erased, BLANK)
-
-
-def _within(places: Tensor, length: int) -> Tensor:
-    return (places >= 0) & (places < length)

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.batches import change, check_room, draw_changes, draw_order
+from trainables.augment import Augmentation, change
+from trainables.batches import check_room, draw_order
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split
 from trainables.learner import Learner, average_of, network_of, optimizer_of
@@ -180,13 +181,12 @@ class TrainingRun:
         size = self.config.batch_size
         order = draw_order(self.labels.cpu(), self.config, self.order).to(self.device)
         height, width = self.images.shape[1:]
-        changes = draw_changes(order.numel(), height, width, self.config, self.changes)
-        changes = None if changes is None else changes.to(self.device)
+        augmentation = Augmentation(self.config.flip, self.config.shift, self.config.erase)
+        changes = augmentation.draw(order.numel(), height, width, self.changes).to(self.device)
         losses = torch.empty(self.steps_per_epoch, device=self.device)
         for step, rows in enumerate(order):
-            images = self.images.index_select(0, rows)
-            if changes is not None:
-                images = change(images, changes.take(slice(step * size, (step + 1) * size)))
+            part = changes.take(slice(step * size, (step + 1) * size))
+            images = change(self.images.index_select(0, rows).unsqueeze(1), part)
             with seeded(self.noise, self.device):
                 features = self._features(self.learner.network, images)
             loss = self.learner(features, self.labels.index_select(0, rows))
@@ -202,14 +202,14 @@ class TrainingRun:
     def _features(self, network: Embedder, images: Tensor) -> Tensor:
         low = self.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            return network(network.input.scale(images.unsqueeze(1)))
+            return network(network.input.scale(images))
 
     @torch.no_grad()
     def _validate(self) -> tuple[float | None, float]:
         """The same loss over batches of the validation images, None where it is not defined on
         their classes; and their mAP."""
         learner = self.judged.eval()
-        images = self.val_images.split(EMBEDDING_BATCH)
+        images = self.val_images.unsqueeze(1).split(EMBEDDING_BATCH)
         features = torch.cat([self._features(learner.network, batch) for batch in images])
         val_loss = self._validation_loss(learner, features)
         lengths = features.square().sum(1)
