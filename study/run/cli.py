@@ -97,7 +97,8 @@ def run(
     start = time.monotonic()
     where = {key: options.pop(key, None) for key in ("address", "data_dir")}
     resume = options.pop("resume", False)
-    title = title or "-".join(options.get("losses", defaults["losses"]))
+    losses = options.get("losses", defaults["losses"])
+    title = title or "-".join(re.sub(r"[:/\\]", ".", loss) for loss in losses)
     try:
         folder = _folder(options, resume, title)
         options |= _changes(options.pop("space", None), options.pop("settings", ()))
