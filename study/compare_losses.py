@@ -21,12 +21,11 @@ import pandas as pd
 
 from study.judge.comparison import compare
 from study.judge.final_test import FINALS
+from study.judge.images import name_of_test
 from study.run.cli import add_run_options, run
 from study.run.commands import report_command
-from study.run.plan import Plan
 from study.run.progress import duration
 from study.run.results import Study
-from trainables.data import CLASSES
 from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
 
@@ -90,8 +89,7 @@ def tell(folder: Path, seconds: float, data_dir: str | None) -> int:
     summary = pd.read_csv(folder / FINALS / "summary.csv")
     differences = pd.read_csv(folder / FINALS / "differences.csv")
     columns = ["protocol", "role", "loss", "map", "low", "high", "both_low", "both_high", "runs"]
-    held_out = [CLASSES[n] for n in Plan(**Study.load(folder).info["plan"]).holdout_classes]
-    print(f"\nTest images of {', '.join(held_out) or 'all classes'};", end=" ")
+    print(f"\n{name_of_test(Study.load(folder)).capitalize()};", end=" ")
     print("mAP with 95 % intervals over seeds, and over seeds and classes:")
     print(_text(summary[columns]))
     columns = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high"]

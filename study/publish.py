@@ -24,12 +24,13 @@ import pandas as pd
 from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION
 from study.judge.final_test import FILES, FINALS, is_complete, readings
+from study.judge.images import classes_of
 from study.judge.significance import MARGIN, POWER
 from study.run.cluster import ROOT
 from study.run.plan import Plan
 from study.run.results import Study, StudyError, TrialRecord, write_atomically
 from trainables.config import reference
-from trainables.data import CLASSES, DataError
+from trainables.data import DataError
 from trainables.data.ledger import append, ledger_of
 from trainables.losses import resolve
 from trainables.terminal import Parser, patient_streams
@@ -167,8 +168,9 @@ def results(record: Path) -> str:
     summary = pd.read_csv(record / FINALS / "summary.csv")
     differences = pd.read_csv(record / FINALS / "differences.csv")
     plan, runs = Plan(**study.info["plan"]), confirmation.trials
-    held_out = plan.holdout_classes
-    images = f" Held out: {', '.join(CLASSES[n] for n in held_out)}." if held_out else ""
+    classes = classes_of(study)
+    held_out = [classes[number] for number in plan.holdout_classes]
+    images = f" Held out: {', '.join(held_out)}." if held_out else ""
     note = (
         f"Each search: {plan.num_samples} trials of at most {plan.max_epochs} epochs, its best "
         f"by validation mAP trained again on {plan.confirm_seeds} fresh seeds for "

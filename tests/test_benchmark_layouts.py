@@ -12,8 +12,8 @@ from scipy.io import savemat
 
 from trainables.data.errors import DataError
 from trainables.data.protocols import partition
-from trainables.data.sources import read_table
-from trainables.data.table import Table
+from trainables.data.tables.sources import read_table
+from trainables.data.tables.table import Table
 
 
 def picture(file: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from trainables.data.card import Header, read_card
 from trainables.data.protocols import partition
-from trainables.data.table import Table
+from trainables.data.tables.table import Table
 
 
 def save(file: Path, mode: str = "L", size: tuple[int, int] = (4, 3), **options: object) -> Path:

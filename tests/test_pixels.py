@@ -20,10 +20,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
-from trainables.data.caching import UnreadablePicturesError
-from trainables.data.decode import Box, Decoding, decode
 from trainables.data.errors import DataError
-from trainables.data.pixels import Pixels, default_folder, load_pixels, open_pixels
+from trainables.data.pixels.cache import Pixels, default_folder, load_pixels, open_pixels
+from trainables.data.pixels.decode import Box, Decoding, decode
+from trainables.data.pixels.making import UnreadablePicturesError
 
 ROOT = Path(__file__).parents[1]
 SMALL = Decoding(4, 4)
@@ -554,7 +554,7 @@ def test_a_read_only_folder(some: list) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from trainables.data.pixels import Decoding, load_pixels
+from trainables.data.pixels.cache import Decoding, load_pixels
 pictures = [(path, None) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
 made = []
 pixels = load_pixels(pictures, Decoding(64, 64), folder=sys.argv[2],

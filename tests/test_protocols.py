@@ -10,9 +10,9 @@ import pytest
 
 from trainables import data as old
 from trainables.data.errors import DataError
-from trainables.data.partitions import Judged, relevant_counts
+from trainables.data.partitions import JudgedRows, relevant_counts
 from trainables.data.protocols import PROTOCOLS, folds, partition
-from trainables.data.table import Table
+from trainables.data.tables.table import Table
 
 
 def table(labels: list[str] | np.ndarray, **columns: object) -> Table:
@@ -245,7 +245,7 @@ def test_relevant_rows_are_of_the_class_and_neither_the_query_nor_its_sequence()
         names = rng.choice(list("abc"), 30)
         sequences = rng.choice(["", "s", "t"], 30)
         data = table(names, sequence=list(sequences))
-        judged = Judged(
+        judged = JudgedRows(
             rng.choice(30, 12, replace=False), rng.choice(30, rng.integers(1, 30), replace=False)
         )
         expected = [

@@ -14,8 +14,8 @@ from torchvision.datasets import ImageFolder
 from trainables.data.card import read_card
 from trainables.data.errors import DataError
 from trainables.data.protocols import partition
-from trainables.data.sources import layouts, read_table
-from trainables.data.table import Table
+from trainables.data.tables.sources import layouts, read_table
+from trainables.data.tables.table import Table
 
 
 def pictures(root: Path, *names: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from trainables.data.errors import DataError
-from trainables.data.table import Table
+from trainables.data.tables.table import Table
 
 
 def files(root: Path, *names: str) -> list[str]:

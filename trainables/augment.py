@@ -2,7 +2,7 @@
 
     changes = augmentation.draw(len(order), 256, 256, generator, size=(224, 224))
     batch = change(pixels.index_select(0, rows), changes.take(part))
-    inputs = normalise(batch, mean, std)
+    inputs = network.input.scale(batch)
 
 What is drawn depends on the generator alone, so that a run that goes on repeats itself. A picture
 is cut to a random part and scaled, mirrored, moved, blanked in a square, then recoloured.
@@ -173,22 +173,6 @@ def centre_crop(images: Tensor, height: int, width: int) -> Tensor:
         )
     top, left = round((high - height) / 2), round((wide - width) / 2)
     return images[..., top : top + height, left : left + width]
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor, out: Tensor | None = None) -> Tensor:
-    """(B, C, H, W) uint8 → (images / 255 - mean) / std, float32.
-
-    Args:
-        mean, std: (C,), of pixels in 0 to 1.
-        out: (B, C, H, W) float32 to write to. A buffer that stays costs a fifth of a new one: what
-            takes time is the system's pages.
-    """
-    out = torch.empty(images.shape, device=images.device) if out is None else out
-    factor = (1 / (255 * std)).view(-1, 1, 1)
-    offset = (mean / std).view(-1, 1, 1)
-    for part in _parts(images):
-        out[part].copy_(images[part]).mul_(factor).sub_(offset)
-    return out
 
 
 def _parts(images: Tensor) -> Iterator[slice]:

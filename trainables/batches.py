@@ -13,12 +13,15 @@ from trainables.orders import check_classes, class_order, plain_order
 
 def check_room(config: TrialConfig, split: Split) -> None:
     """ValueError unless the data holds what the configuration takes of it; states the law."""
-    for name, part in (("training", split.train), ("validation", split.validation)):
+    for name, part in (("training", split.train), ("validation", split.roles.gallery)):
         if config.batch_size > len(part):
             raise ValueError(
                 f"batch_size may not exceed the {len(part)} {name} images; got {config.batch_size}"
             )
-    side = min(split.train.images.shape[1:])
+    side = config.image_size or min(split.shape[1:])
+    if side > min(split.shape[1:]):
+        law = f"image_size may not exceed the images' {min(split.shape[1:])} pixels"
+        raise ValueError(f"{law}; got {side}")
     for name, pixels in (("shift", config.shift), ("erase", config.erase)):
         if pixels >= side:  # nothing would be left of an image
             raise ValueError(f"{name} must be below the images' {side} pixels; got {pixels}")

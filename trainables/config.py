@@ -17,7 +17,11 @@ from trainables.networks.embedder import FREEZES
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
-DATASETS = ("fashion_mnist",)  # read by `trainables.data`
+
+
+def _is_share(value: float) -> bool:
+    return 0 < value <= 1
+
 
 # What a field must be; a loss's own arguments have their laws beside it.
 LAWS: dict[str, Law] = {
@@ -32,7 +36,11 @@ LAWS: dict[str, Law] = {
     "flip": laws.truth,
     "shift": integer(0),
     "erase": integer(0),
-    "dataset": one_of(*DATASETS),
+    "crop": optional(lambda name, value: laws.number(name, value, "in (0, 1]", _is_share)),
+    "jitter": lambda name, value: laws.number(name, value, "in [0, 1]", lambda v: 0 <= v <= 1),
+    "dataset": word,
+    "data_fingerprint": laws.text,
+    "image_size": integer(4, None),
     "network": word,
     "weights": word,
     "embedding_dim": integer(1, None),
@@ -48,7 +56,7 @@ LEAST_LAWS: dict[str, Law] = {"batch_size": integer(2), "momentum": share}
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """Everything that decides the numbers of a training run, apart from the data's content.
+    """Everything that decides the numbers of a training run; the data's content by a fingerprint.
 
     Attributes:
         loss: an entry of `trainables.losses`, by name.
@@ -71,6 +79,10 @@ class TrialConfig:
         flip: mirror every training image left to right with probability 1/2.
         shift: move every training image by up to so many pixels each way, >= 0.
         erase: blank a square of this side at a random place of every training image, >= 0.
+        crop: the least share of the area, in (0, 1], that a random part of a training image has,
+            which is scaled to the network's size; None takes the centre.
+        jitter: brightness, contrast and saturation of a training image are each multiplied by
+            1 - jitter to 1 + jitter; in [0, 1].
         network, weights: by the names of `trainables.networks`.
         embedding_dim: of the linear head on the network's features; None for none.
         freeze: which weights of the network stay, as in `trainables.networks`; None: its own
@@ -81,7 +93,11 @@ class TrialConfig:
             and metrics stay float32), or `auto`: bfloat16 where the device is faster in it.
         seed: of the initial weights, of the order of the images and of their changes, in
             [0, 2**32): torch's generators use no more of it.
-        dataset: by its name in `trainables.data`.
+        dataset: its name.
+        data_fingerprint: of one's own data, as `trainables.data` has it; empty where the name
+            says which data it is.
+        image_size: the side, in pixels, of the squares that the network gets; None: the size that
+            all images of the data have.
 
     Numbers are finite and, unless 0, normal in float32. Scalars of numpy are taken as Python's.
 
@@ -104,6 +120,8 @@ class TrialConfig:
     flip: bool = False
     shift: int = 0
     erase: int = 0
+    crop: float | None = None
+    jitter: float = 0.0
     network: str = "seed_cnn"
     weights: str = "default"
     embedding_dim: int | None = None
@@ -113,6 +131,8 @@ class TrialConfig:
     precision: str = "auto"
     seed: int = 0
     dataset: str = "fashion_mnist"
+    data_fingerprint: str = ""
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

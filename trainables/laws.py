@@ -44,3 +44,9 @@ def truth(name: str, value: Any) -> None:
     """Refuses what is not True or False."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False; got {value!r}")
+
+
+def text(name: str, value: Any) -> None:
+    """Refuses what is no text."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text; got {value!r}")

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainables.data import Roles
 from trainables.judging import STEPS, Floats, Judged, judge_numpy, judge_torch
 from trainables.laws import integer
 from trainables.retrieval import checked_rows, distance_chunks
@@ -156,6 +157,22 @@ def evaluate_retrieval(
             for rows, distances in distance_chunks(queries.detach(), gallery.detach(), *left_out)
         ]
     return _result(Judged(*(torch.cat(part).cpu().numpy() for part in zip(*judged, strict=True))))
+
+
+def evaluate_roles(embeddings: Tensor, labels: Tensor, roles: Roles) -> RetrievalResult:
+    """How well images (N, D) of these labels (N,) are retrieved in their roles."""
+    queries, gallery = torch.from_numpy(roles.queries), torch.from_numpy(roles.gallery)
+    groups = None if roles.groups is None else torch.from_numpy(roles.groups)
+    mine, theirs = queries.to(embeddings.device), gallery.to(embeddings.device)
+    return evaluate_retrieval(
+        embeddings[mine],
+        labels[queries],
+        embeddings[theirs],
+        labels[gallery],
+        query_index=roles.own,
+        query_groups=None if groups is None else groups[queries],
+        gallery_groups=None if groups is None else groups[gallery],
+    )
 
 
 def _result(judged: Judged) -> RetrievalResult:

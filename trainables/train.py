@@ -21,16 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.augment import Augmentation, change
+from trainables.augment import Augmentation, centre_crop, change
 from trainables.batches import check_room, draw_order
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split
 from trainables.learner import Learner, average_of, network_of, optimizer_of
-from trainables.metrics import evaluate_retrieval
+from trainables.metrics import METRICS, RetrievalResult, evaluate_roles
 from trainables.networks import Embedder, seeded
 from trainables.retrieval import unit_length
 
-EMBEDDING_BATCH = 1_000  # images at a time where no gradient is needed
+# Images at a time where no gradient is needed: so many, or those of so many numbers together.
+EMBEDDING_BATCH, EMBEDDED_NUMBERS = 1_000, 10_000_000
+RESIDENT_SHARE = 0.25  # of a card's memory that the pixels of a trial may take
 
 
 class DivergedError(RuntimeError):
@@ -41,13 +43,19 @@ class DivergedError(RuntimeError):
 @dataclass(frozen=True)
 class EpochMetrics:
     """One epoch. Losses are means over batches, `val_loss` None where the loss is not defined on
-    the validation images; `val_map` is mAP with these as queries and gallery; `images_per_second`
-    is of the training part alone; `precision` is the one that `auto` came to."""
+    the validation images; `val_<metric>` are `trainables.metrics.METRICS` of these in their
+    roles; `images_per_second` is of training alone; `precision` is what `auto` came to."""
 
     epoch: int
     train_loss: float
     val_loss: float | None
     val_map: float
+    val_map_at_r: float
+    val_r_precision: float
+    val_recall_at_1: float
+    val_recall_at_2: float
+    val_recall_at_4: float
+    val_recall_at_8: float
     seconds: float
     evaluation_seconds: float
     images_per_second: float
@@ -69,7 +77,7 @@ class TrainingRun:
     Args:
         config: the trial.
         split: training and validation images; a loss that knows classes learns those of training.
-        device: `cpu` or `cuda`; the images are resident on it.
+        device: `cpu` or `cuda`; the images are resident on it if they take a quarter of it at most.
 
     Raises:
         ValueError: the data does not hold what the configuration takes of it, or there is no such
@@ -88,10 +96,16 @@ class TrainingRun:
             torch.backends.cudnn.allow_tf32 = False
         self.precision = resolve_precision(config.precision, self.device)
         self.split = split.renumbered()
-        self.images, self.labels = self.split.train.tensors(self.device)
-        self.val_images, self.val_labels = self.split.validation.tensors(self.device)
-        self.shape = split.train.shape
-        entry = network_of(config, channels=self.shape[0], size=self.shape[1:])
+        self.pixels = _resident(split.train, self.device)
+        self.val_pixels = self.pixels
+        if split.validation.pixels is not split.train.pixels:
+            self.val_pixels = _resident(split.validation, self.device)
+        self.rows = torch.from_numpy(self.split.train.rows)
+        self.labels = torch.from_numpy(self.split.train.labels)
+        side = config.image_size
+        size = split.shape[1:] if side is None else (side, side)
+        entry = network_of(config, channels=split.shape[0], size=size)
+        self.shape = (split.shape[0], entry.input.height, entry.input.width)
         self.learner = Learner(config, entry, self.split.trained).to(self.device)
         self.optimizer = optimizer_of(config, self.learner)
         self.steps_per_epoch = len(split.train) // config.batch_size
@@ -101,6 +115,7 @@ class TrainingRun:
         self.changes = torch.Generator().manual_seed(_stream(config.seed, 1))
         self.noise = torch.Generator().manual_seed(_stream(config.seed, 2))  # drop-out, say
         self.last_finite: float | None = None
+        self.buffers: dict[str, Tensor] = {}  # of a batch, which stay from step to step
 
     def __iter__(self) -> Iterator[EpochMetrics]:
         while self.epoch < self.config.epochs:
@@ -112,14 +127,15 @@ class TrainingRun:
         losses = self._train_steps()
         train_loss = self._finite_mean(losses, "training")
         trained = time.perf_counter()
-        val_loss, val_map = self._validate()
+        val_loss, result = self._validate()
+        scores = {f"val_{name}": metric.mean(result) for name, metric in METRICS.items()}
         end = time.perf_counter()
         self.epoch += 1
         return EpochMetrics(
             epoch=self.epoch,
             train_loss=train_loss,
             val_loss=val_loss,
-            val_map=val_map,
+            **scores,
             seconds=end - start,
             evaluation_seconds=end - trained,
             images_per_second=self.steps_per_epoch * self.config.batch_size / (trained - start),
@@ -152,7 +168,7 @@ class TrainingRun:
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint of the same configuration; ValueError if it is another's."""
         state = read_checkpoint(path)
-        if state["config"] != self.config.to_dict():
+        if TrialConfig.from_dict(state["config"]) != self.config:
             raise ValueError(f"checkpoint {path} belongs to {state['config']}, not to this trial")
         mine, theirs = self.split.trained, state["classes"]
         if mine != theirs:
@@ -178,18 +194,23 @@ class TrainingRun:
     def _train_steps(self) -> Tensor:
         """All steps of an epoch; their losses (steps,), still on the device."""
         self.learner.train()
-        size = self.config.batch_size
-        order = draw_order(self.labels.cpu(), self.config, self.order).to(self.device)
-        height, width = self.images.shape[1:]
-        augmentation = Augmentation(self.config.flip, self.config.shift, self.config.erase)
-        changes = augmentation.draw(order.numel(), height, width, self.changes).to(self.device)
+        config, size = self.config, self.config.batch_size
+        order = draw_order(self.labels, config, self.order)
+        augmentation = Augmentation(
+            config.flip, config.shift, config.erase, config.crop, config.jitter
+        )
+        changes = augmentation.draw(
+            order.numel(), *self.split.shape[1:], self.changes, size=self.shape[1:]
+        ).to(self.device)
         losses = torch.empty(self.steps_per_epoch, device=self.device)
-        for step, rows in enumerate(order):
+        labels = self.labels.to(self.device)
+        places = order.to(self.device)
+        for step, drawn in enumerate(order):
             part = changes.take(slice(step * size, (step + 1) * size))
-            images = change(self.images.index_select(0, rows).unsqueeze(1), part)
+            images = change(self._batch(self.pixels, self.rows[drawn]), part)
             with seeded(self.noise, self.device):
                 features = self._features(self.learner.network, images)
-            loss = self.learner(features, self.labels.index_select(0, rows))
+            loss = self.learner(features, labels.index_select(0, places[step]))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -199,35 +220,58 @@ class TrainingRun:
             losses[step] = loss.detach()
         return losses
 
+    def _batch(self, pixels: Tensor, rows: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 on the device; it is written over by the next batch."""
+        shape = (len(rows), *pixels.shape[1:])
+        out = self._buffer("pixels", shape, pixels.dtype, pixels.device)
+        torch.index_select(pixels, 0, rows.to(pixels.device), out=out)
+        return out.to(self.device)
+
+    def _buffer(
+        self, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> Tensor:
+        """Of this shape, the same memory as last time if that was enough."""
+        if name not in self.buffers or self.buffers[name].numel() < math.prod(shape):
+            self.buffers[name] = torch.empty(math.prod(shape), dtype=dtype, device=device)
+        return self.buffers[name][: math.prod(shape)].view(shape)
+
     def _features(self, network: Embedder, images: Tensor) -> Tensor:
         low = self.precision == "bfloat16"
+        shape = (len(images), network.input.channels, *images.shape[2:])
+        inputs = self._buffer("inputs", shape, torch.float32, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            return network(network.input.scale(images))
+            return network(network.input.scale(images, out=inputs))
 
     @torch.no_grad()
-    def _validate(self) -> tuple[float | None, float]:
+    def _validate(self) -> tuple[float | None, RetrievalResult]:
         """The same loss over batches of the validation images, None where it is not defined on
-        their classes; and their mAP."""
+        their classes; and how well they are retrieved."""
         learner = self.judged.eval()
-        images = self.val_images.unsqueeze(1).split(EMBEDDING_BATCH)
-        features = torch.cat([self._features(learner.network, batch) for batch in images])
+        rows = torch.from_numpy(self.split.validation.rows)
+        batches = rows.split(embedding_batch(self.shape))
+        crop = self.shape[1:]
+        features = torch.cat(
+            [
+                self._features(learner.network, centre_crop(self._batch(self.val_pixels, b), *crop))
+                for b in batches
+            ]
+        )
         val_loss = self._validation_loss(learner, features)
         lengths = features.square().sum(1)
         if not lengths.isfinite().all():  # which unit length would hide, as a vector of zeros
             raise self._diverged("an image's features became too long for float32", "at its end")
-        embeddings = unit_length(features)
-        itself = torch.arange(len(embeddings), device=self.device)
-        result = evaluate_retrieval(
-            embeddings, self.val_labels, embeddings, self.val_labels, query_index=itself
-        )
-        return val_loss, result.mean_average_precision
+        labels = torch.from_numpy(self.split.validation.labels)
+        return val_loss, evaluate_roles(unit_length(features), labels, self.split.roles)
 
     def _validation_loss(self, learner: Learner, features: Tensor) -> float | None:
         if self.config.entry.knows_classes and not self.split.same_classes:
             return None
         size = self.config.batch_size
+        drawn = torch.from_numpy(self.split.roles.gallery).to(self.device)  # classes are mixed
+        labels = torch.from_numpy(self.split.validation.labels).to(self.device)
+        features, labels = features[drawn], labels[drawn]
         losses = [
-            learner(features[i : i + size], self.val_labels[i : i + size])
+            learner(features[i : i + size], labels[i : i + size])
             for i in range(0, len(features) - size + 1, size)
         ]
         return self._finite_mean(torch.stack(losses), "validation")
@@ -266,11 +310,30 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 @torch.no_grad()
-def embed(network: Embedder, data: LabelledImages) -> Tensor:
+def embed(network: Embedder, images: LabelledImages) -> Tensor:
     """The unit embeddings (N, D) of images, on the CPU in float32."""
     network.eval()
-    batches = data.tensors()[0].unsqueeze(1).split(EMBEDDING_BATCH)
-    return unit_length(torch.cat([network(network.input.scale(batch)) for batch in batches]))
+    pixels, wants = images.tensor(), network.input
+    found = []
+    for rows in torch.from_numpy(images.rows).split(embedding_batch(images.shape)):
+        batch = centre_crop(pixels.index_select(0, rows), wants.height, wants.width)
+        found.append(network(wants.scale(batch)))
+    return unit_length(torch.cat(found))
+
+
+def embedding_batch(shape: tuple[int, int, int]) -> int:
+    """How many images (C, H, W) are embedded at a time, so that they fit into memory."""
+    return max(1, min(EMBEDDING_BATCH, EMBEDDED_NUMBERS // math.prod(shape)))
+
+
+def _resident(images: LabelledImages, device: torch.device) -> Tensor:
+    """(M, C, H, W) uint8, on the device if they take no more than a share of it."""
+    pixels = images.tensor()
+    if device.type == "cuda":
+        whole = torch.cuda.get_device_properties(device).total_memory
+        if pixels.nbytes <= RESIDENT_SHARE * whole:
+            return pixels.to(device)
+    return pixels
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ray import tune
 
 from trainables.config import FIELDS, TrialConfig
 from trainables.data import Split
+from trainables.metrics import METRICS
 from trainables.train import DivergedError, TrainingRun
 
 CHECKPOINT = "checkpoint.pt"
@@ -67,7 +68,8 @@ class RetrievalTrial(tune.Trainable):
         except DivergedError as error:
             epoch = self.training.epoch + 1
             print(f"{self.trial}: {error}", flush=True)
-            return {"epoch": epoch, "val_map": math.nan, "diverged": str(error), "done": True}
+            scores = {f"val_{name}": math.nan for name in METRICS}
+            return {"epoch": epoch, **scores, "diverged": str(error), "done": True}
         print(f"{self.trial}: {metrics.describe()}", flush=True)
         done = metrics.epoch >= self.training.config.epochs
         return {**dataclasses.asdict(metrics), "done": done}

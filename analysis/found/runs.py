@@ -12,33 +12,36 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from analysis.found.finals import Finals
 from study.judge.evaluation import Evaluation
+from study.judge.final_tables import protocols_of
+from study.judge.final_test import nearest_images
 from study.judge.images import Images, name_of_test
 from study.judge.significance import mean_interval
 from study.run.results import search_of
-from trainables.data import PROTOCOLS
-from trainables.retrieval import nearest
+from trainables.data import LabelledImages
+from trainables.metrics import METRICS, RetrievalResult
 
 ROLES = ("chosen", "reference")
-NEAREST = {"full": 10, "seed": 50}  # images a query
+GALLERY = {"full": 10_000, "seed": 1_000}  # of records that do not say which images it was
 
 
 class Judged(NamedTuple):
-    """A network under one protocol: the first Q images are queries of the first `gallery`.
+    """A network under one protocol.
 
     Attributes:
         average_precision: (Q,), NaN for a query without a relevant image.
         precision: (101,) the mean precision at recall 0, 0.01, ... 1.
-        nearest: (Q, k) gallery rows, nearest first; None for a run that has none.
-        gallery: how many images were ranked, the query among them.
+        nearest: (Q, k) places of images, nearest first; None for a run that has none.
+        queries: (Q,) places of the images that ask.
+        gallery: how many images were ranked, the query among them if it is one of them.
     """
 
     average_precision: np.ndarray
     precision: np.ndarray
     nearest: np.ndarray | None
+    queries: np.ndarray
     gallery: int
 
     @property
@@ -66,20 +69,23 @@ class Results:
             query_low, query_high (over queries), both_low, both_high (over seeds and classes; NaN
             for one), runs.
         labels: (N,) of the images.
+        metrics: a row a loss: its chosen runs' mean of every metric of `trainables.metrics.METRICS`
+            under the first protocol; NaN where a record does not have it.
         classes: the name of label 0, 1, ...
         name: `test images` or `validation images`, and of which classes if not of all.
         note: why these are not the test images; empty if they are.
-        pixels: (N, H, W) uint8; None where the images could not be had.
+        pixels: the N images; None where they could not be had.
         no_pixels: why not, for the reader.
     """
 
     runs: list[Run]
     summary: pd.DataFrame
     labels: np.ndarray
+    metrics: pd.DataFrame
     classes: tuple[str, ...]
     name: str = "test images"
     note: str = ""
-    pixels: np.ndarray | None = field(default=None, repr=False)
+    pixels: LabelledImages | None = field(default=None, repr=False)
     no_pixels: str = ""
 
     @property
@@ -89,7 +95,7 @@ class Results:
 
     @property
     def losses(self) -> list[str]:
-        """Those that have a chosen run, the best first by its mAP under the full protocol."""
+        """Those that have a chosen run, the best first by its mAP under the first protocol."""
         return list(dict.fromkeys(run.loss for run in self.runs if run.role == "chosen"))
 
     @property
@@ -99,7 +105,17 @@ class Results:
 
     @property
     def protocols(self) -> list[str]:
+        """By which the images are judged; the first is the answer's."""
         return list(self.runs[0].protocols)
+
+    @property
+    def first(self) -> str:
+        """The protocol of the answer."""
+        return self.protocols[0]
+
+    def query_labels(self, protocol: str) -> np.ndarray:
+        """(Q,) the labels of the images that ask under a protocol."""
+        return self.labels[self.runs[0].protocols[protocol].queries]
 
     def of(self, loss: str, role: str = "chosen") -> list[Run]:
         """The runs of a loss in this role, one a seed; perhaps none."""
@@ -128,8 +144,12 @@ def of_study(evaluations: Mapping[str, Evaluation], images: Images) -> Results:
     scores = scores.rename(columns={"low": "query_low", "high": "query_high"})
     summary = scores.assign(low=np.nan, high=np.nan, both_low=np.nan, both_high=np.nan)
     data = images.data
+    metrics = pd.DataFrame(
+        {"loss": loss, **{name: metric.mean(_first(e)) for name, metric in METRICS.items()}}
+        for loss, e in evaluations.items()
+    )
     return Results(
-        runs, summary, data.labels, images.classes, images.name, images.note, data.images
+        runs, summary, data.labels, metrics, images.classes, images.name, images.note, data
     )
 
 
@@ -140,12 +160,17 @@ def of_comparison(finals: Finals, classes: tuple[str, ...]) -> Results:
         for row in finals.runs.itertuples()
     ]
     summary = finals.summary
-    full = summary[(summary["protocol"] == "full") & (summary["role"] == "chosen")]
+    first = next(iter(runs[0].protocols))
+    full = summary[(summary["protocol"] == first) & (summary["role"] == "chosen")]
     order = full.sort_values("map", ascending=False)["loss"].tolist()
     order += [run.loss for run in runs if run.loss not in order]  # of a reference alone
     runs.sort(key=lambda run: (order.index(run.loss), ROLES.index(run.role), run.seed))
     labels = finals.arrays["labels"].astype(np.int64)
-    return Results(runs, summary, labels, classes, name_of_test(finals.sweep))
+    chosen = finals.runs[finals.runs["role"] == "chosen"].rename(columns={f"map_{first}": "map"})
+    metrics = chosen.reindex(columns=["loss", *METRICS]).groupby("loss", sort=False).mean()
+    return Results(
+        runs, summary, labels, metrics.reset_index(), classes, name_of_test(finals.sweep)
+    )
 
 
 def map_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
@@ -157,8 +182,8 @@ def map_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
             "map": judged.mean_average_precision,
             "low": judged.interval.low,
             "high": judged.interval.high,
-            "queries": judged.protocol.queries,
-            "gallery": judged.protocol.gallery,
+            "queries": len(judged.roles.queries),
+            "gallery": len(judged.roles.gallery),
             "queries_without_relevant": judged.result.queries_without_relevant,
         }
         for loss, evaluation in evaluations.items()
@@ -190,26 +215,35 @@ def over_seeds(values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(intervals, columns=["low", "high"]).assign(mean=values.mean(0))
 
 
+def _first(evaluation: Evaluation) -> RetrievalResult:
+    return next(iter(evaluation.protocols.values())).result
+
+
 def _judged(evaluation: Evaluation, protocol: str) -> Judged:
-    (gallery, queries), result, _ = evaluation.protocols[protocol]
-    embedded = evaluation.embeddings[:gallery]
-    neighbours = nearest(
-        embedded[:queries],
-        embedded,
-        k=min(NEAREST[protocol], gallery - 1),
-        query_index=torch.arange(queries),
+    roles, result, _ = evaluation.protocols[protocol]
+    return Judged(
+        result.average_precision,
+        result.precision,
+        nearest_images(evaluation, protocol),
+        roles.queries,
+        len(roles.gallery),
     )
-    return Judged(result.average_precision, result.precision, neighbours.numpy(), gallery)
 
 
 def _stored(finals: Finals, trial: str) -> dict[str, Judged]:
-    found = {}
-    for name, protocol in PROTOCOLS.items():
-        neighbours = finals.arrays.get(f"nearest_{name}/{trial}")
+    arrays, found = finals.arrays, {}
+    for name in protocols_of(finals.runs):
+        precisions = arrays[f"ap_{name}/{trial}"]
+        neighbours = arrays.get(f"nearest_{name}/{trial}")
+        # Records that do not say which images asked are of the first ones.
+        queries = arrays.get(f"queries_{name}", np.arange(len(precisions)))
+        gallery = arrays.get(f"gallery_{name}")
+        size = min(GALLERY[name], len(arrays["labels"])) if gallery is None else len(gallery)
         found[name] = Judged(
-            finals.arrays[f"ap_{name}/{trial}"],
-            finals.arrays[f"precision_{name}/{trial}"],
+            precisions,
+            arrays[f"precision_{name}/{trial}"],
             None if neighbours is None else neighbours.astype(np.int64),
-            min(protocol.gallery, len(finals.arrays["labels"])),
+            queries.astype(np.int64),
+            size,
         )
     return found

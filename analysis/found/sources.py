@@ -89,7 +89,7 @@ class Source:
         images = (
             validation_images(judged, data_dir) if test is None else _test(study, test, data_dir)
         )
-        evaluations = evaluate_study(study, images.data)
+        evaluations = evaluate_study(study, images)
         differences = query_differences(evaluations)
         return cls(study, of_study(evaluations, images), differences, None, provisional)
 
@@ -134,4 +134,4 @@ def _with_pixels(finals: Finals, data_dir: Path | str | None) -> Results:
     if not np.array_equal(test.labels, results.labels):
         law = "the test images at hand must be those that were tested; their labels differ"
         return dataclasses.replace(results, no_pixels=law)
-    return dataclasses.replace(results, pixels=test.images)
+    return dataclasses.replace(results, pixels=test)

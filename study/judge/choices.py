@@ -21,12 +21,14 @@ from study.run.results import (
     trial_name,
     write_atomically,
 )
-from study.search.space import reference
+from study.search.space import FIXED, reference
 from trainables.config import TrialConfig
+from trainables.metrics import METRICS
 
 SCHEMA = 1
 CHOICES = "choices.json"
 ROLES = ("chosen", "reference")
+AT_LARGE = ("epochs", "seed")  # of a confirming run, its own
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Rule:
     choose: Callable[[Study], dict[str, Choice]]
 
 
-HIGHEST_VALIDATION_MAP = Rule(
-    "Of each loss, the trial that did not fail or diverge whose best epoch has the highest mAP "
-    "on the validation images; no test image is seen.",
-    Study.best,
-)
+def highest(metric: str) -> Rule:
+    """The rule by a metric of `trainables.metrics.METRICS`."""
+    return Rule(
+        "Of each loss, the trial that did not fail or diverge whose best epoch has the highest "
+        f"{METRICS[metric].title} on the validation images; no test image is seen.",
+        Study.best,
+    )
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Frozen:
                     row["val_map"],
                     row["epoch"],
                     None,
+                    row.get("score", row["val_map"]),
                 )
                 for loss, row in content["choices"].items()
             }
@@ -87,6 +92,7 @@ class Frozen:
             loss: {
                 "trial_id": choice.trial_id,
                 "val_map": choice.val_map,
+                "score": choice.score,
                 "epoch": choice.epoch,
                 "config": choice.config.to_dict(),
             }
@@ -106,13 +112,14 @@ class Frozen:
         return ROLES[run.number // len(self.seeds)]
 
 
-def freeze(sweep: Study, plan: Plan, rule: Rule = HIGHEST_VALIDATION_MAP) -> Frozen:
+def freeze(sweep: Study, plan: Plan, rule: Rule | None = None) -> Frozen:
     """The choices of a finished sweep: written now, or read back if they were.
 
     Raises:
         StudyError: a loss has no trial to choose, or what was written is not what the sweep's
             records say.
     """
+    rule = rule or highest(plan.select_by)
     choices = {
         loss: choice._replace(checkpoint=None) for loss, choice in rule.choose(sweep).items()
     }
@@ -141,13 +148,25 @@ def confirming_trials(plan: Plan, frozen: Frozen) -> list[TrialRecord]:
     trials = []
     for loss, choice in frozen.choices.items():
         configs = [choice.config.replace(epochs=epochs, seed=seed) for seed in frozen.seeds]
-        beside = [reference(loss, epochs=epochs, seed=seed, **plan.fixed) for seed in frozen.seeds]
+        beside = [_reference(choice.config, epochs, seed) for seed in frozen.seeds]
         configs += [config for config in beside if config is not None]
-        trials += [TrialRecord(trial_name(loss, n), config) for n, config in enumerate(configs)]
+        trials += [
+            TrialRecord(trial_name(loss, n), config, metric=plan.metric)
+            for n, config in enumerate(configs)
+        ]
     return sorted(trials, key=lambda trial: trial.number)  # the losses in turn, as in a sweep
+
+
+def _reference(config: TrialConfig, epochs: int, seed: int) -> TrialConfig | None:
+    """The seed study's configuration of a loss, on its data with its network alone."""
+    seeds = {name: getattr(TrialConfig, name) for name in ("dataset", "network", "weights")}
+    if any(getattr(config, name) != value for name, value in seeds.items()):
+        return None
+    fixed = {name: getattr(config, name) for name in FIXED if name not in ("loss", *AT_LARGE)}
+    return reference(config.loss, epochs=epochs, seed=seed, **fixed)
 
 
 def _short(value: object) -> str:
     if isinstance(value, Choice):
-        return f"{value.trial_id} at epoch {value.epoch}, {value.val_map}"
+        return f"{value.trial_id} at epoch {value.epoch}, {value.score}"
     return str(value)

@@ -49,7 +49,7 @@ def compare(
         frozen = freeze(sweep, plan)
         print(f"\nchosen: {frozen.rule}")
         for loss, choice in frozen.choices.items():
-            print(f"  {loss}: {choice.trial_id}, {choice.val_map:.4f} at epoch {choice.epoch}")
+            print(f"  {loss}: {choice.trial_id}, {choice.score:.4f} at epoch {choice.epoch}")
         print(f"frozen in {folder / CHOICES}\n", flush=True)
         confirmation = _confirm(plan, frozen, folder / CONFIRMATION, where)
         for run in confirmation.trials:

@@ -9,18 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from study.judge.images import Images
 from study.judge.significance import Interval, mean_interval
 from study.run.results import Choice, Study, StudyError
-from trainables.data import PROTOCOLS, LabelledImages, Protocol
-from trainables.metrics import RetrievalResult, evaluate_retrieval
+from trainables.data import Roles
+from trainables.metrics import RetrievalResult, evaluate_roles
 from trainables.networks import Embedder
 from trainables.train import embed, load_network, read_checkpoint
 
 
 class ProtocolResult(NamedTuple):
-    """One network under one protocol, with the sizes that were really used."""
+    """One network under one protocol: the roles of the images, and what came of them."""
 
-    protocol: Protocol
+    roles: Roles
     result: RetrievalResult
     interval: Interval
 
@@ -39,22 +40,22 @@ class Evaluation:
     protocols: dict[str, ProtocolResult]
 
 
-def evaluate(choice: Choice, data: LabelledImages) -> Evaluation:
+def evaluate(choice: Choice, images: Images) -> Evaluation:
     """One chosen network on N images, which it embeds once; StudyError as `trained_network`."""
     network = trained_network(choice)
-    embeddings, labels = embed(network, data), torch.from_numpy(data.labels)
-    judged = {name: judge(embeddings, labels, protocol) for name, protocol in PROTOCOLS.items()}
+    embeddings, labels = embed(network, images.data), torch.from_numpy(images.data.labels)
+    judged = {name: judge(embeddings, labels, roles) for name, roles in images.protocols.items()}
     return Evaluation(choice, embeddings, judged)
 
 
-def evaluate_study(study: Study, images: LabelledImages) -> dict[str, Evaluation]:
-    """By loss, its chosen network on these images, the best mAP under `full` first.
+def evaluate_study(study: Study, images: Images) -> dict[str, Evaluation]:
+    """By loss, its chosen network on these images, the best mAP under the first protocol first.
 
     Raises:
         StudyError: a checkpoint is missing, damaged, or of another configuration or epoch.
     """
     evaluations = {loss: evaluate(choice, images) for loss, choice in study.best().items()}
-    return dict(sorted(evaluations.items(), key=lambda item: -_full_map(item[1])))
+    return dict(sorted(evaluations.items(), key=lambda item: -_first_map(item[1])))
 
 
 def difference(
@@ -88,19 +89,11 @@ def trained_network(choice: Choice) -> Embedder:
     return network
 
 
-def judge(embeddings: Tensor, labels: Tensor, protocol: Protocol) -> ProtocolResult:
-    """Embeddings (N, D) with labels (N,) under a protocol, or as much of it as N images allow."""
-    used = Protocol(min(protocol.gallery, len(labels)), min(protocol.queries, len(labels)))
-    queries, gallery = slice(used.queries), slice(used.gallery)
-    result = evaluate_retrieval(
-        embeddings[queries],
-        labels[queries],
-        embeddings[gallery],
-        labels[gallery],
-        query_index=torch.arange(used.queries),
-    )
-    return ProtocolResult(used, result, mean_interval(result.average_precision))
+def judge(embeddings: Tensor, labels: Tensor, roles: Roles) -> ProtocolResult:
+    """Embeddings (N, D) with labels (N,) in their roles."""
+    result = evaluate_roles(embeddings, labels, roles)
+    return ProtocolResult(roles, result, mean_interval(result.average_precision))
 
 
-def _full_map(evaluation: Evaluation) -> float:
-    return evaluation.protocols["full"].mean_average_precision
+def _first_map(evaluation: Evaluation) -> float:
+    return next(iter(evaluation.protocols.values())).mean_average_precision

@@ -20,27 +20,25 @@ from study.judge.significance import (
     verdicts,
 )
 from study.run.results import Study, search_of
+from trainables.metrics import METRICS
 
-PROTOCOL_NAMES = ("full", "seed")
-RUN_COLUMNS = [
-    "trial_id",
-    "loss",
-    "role",
-    "seed",
-    "epochs",
-    "best_epoch",
-    "best_val_map",
-    "seconds",
-    "map_full",
-    "map_seed",
-]
-Arrays = Mapping[str, np.ndarray]  # `labels` (N,), and `ap_<protocol>/<trial_id>` (Q,)
+# `labels` (N,); by protocol `queries_<protocol>` (Q,); `ap_<protocol>/<trial_id>` (Q,)
+Arrays = Mapping[str, np.ndarray]
 Runs = dict[int, np.ndarray]  # by seed, the AP of each query
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """A row a confirmed run, by loss, then role, then seed."""
-    return pd.DataFrame(rows, columns=RUN_COLUMNS).sort_values("trial_id", ignore_index=True)
+    """A row a confirmed run, by loss, then role, then seed.
+
+    `map_<protocol>` is of each protocol, the other metrics are of the first.
+    """
+    return pd.DataFrame(rows).sort_values("trial_id", ignore_index=True)
+
+
+def protocols_of(runs: pd.DataFrame) -> list[str]:
+    """The protocols under which the runs were judged; the first is the answer's."""
+    named = [c for c in runs.columns if c.startswith("map_") and c not in METRICS]
+    return [column.removeprefix("map_") for column in named]
 
 
 def summary_table(runs: pd.DataFrame, arrays: Arrays, sweep: Study) -> pd.DataFrame:
@@ -54,14 +52,14 @@ def summary_table(runs: pd.DataFrame, arrays: Arrays, sweep: Study) -> pd.DataFr
     `confirm_seconds` what the runs took.
     """
     rows = []
-    for protocol in PROTOCOL_NAMES:
+    for protocol in protocols_of(runs):
         for role in ROLES:
             for search in sweep.losses:
                 mine = _of(runs, role, search)
                 if mine.empty:
                     continue
                 aps = _by_seed(mine, arrays, protocol)
-                mean = mean_of_runs(aps, _classes(arrays, aps))
+                mean = mean_of_runs(aps, _classes(arrays, aps, protocol))
                 searched = [t for t in sweep.trials if t.loss == search and role == "chosen"]
                 rows.append(
                     {
@@ -97,11 +95,12 @@ def differences_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str
     seeds the first is above.
     """
     rows: list[dict[str, Any]] = []
-    for protocol in PROTOCOL_NAMES:
+    for protocol in protocols_of(runs):
         for role, pairs in _families(runs, searches).items():
             both = [[_by_seed(one, arrays, protocol) for one in pair] for pair in pairs]
             family = [
-                difference_of_runs(a, b, _classes(arrays, a), family=len(pairs)) for a, b in both
+                difference_of_runs(a, b, _classes(arrays, a, protocol), family=len(pairs))
+                for a, b in both
             ]
             wins = [sum(np.nanmean(a[s]) > np.nanmean(b[s]) for s in a if s in b) for a, b in both]
             named = [[one["loss"].iloc[0] for one in pair] for pair in pairs]
@@ -110,13 +109,14 @@ def differences_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str
 
 
 def class_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> pd.DataFrame:
-    """A row a pair of chosen losses and a class, full protocol: by how much `first` is above in the
-    mean AP of the class's queries, with its 95 % interval over seeds, paired."""
+    """A row a pair of chosen losses and a class, first protocol: by how much `first` is above in
+    the mean AP of the class's queries, with its 95 % interval over seeds, paired."""
     rows = []
+    answer = protocols_of(runs)[0]
     for pair in _families(runs, searches)["chosen"]:
-        first, second = (_by_seed(one, arrays, "full") for one in pair)
+        first, second = (_by_seed(one, arrays, answer) for one in pair)
         common = [seed for seed in first if seed in second]
-        classes = _classes(arrays, first)
+        classes = _classes(arrays, first, answer)
         # A class without a second image has no AP.
         judged = classes[~np.isnan(first[common[0]])] if common else classes[:0]
         for label in np.unique(judged):
@@ -196,6 +196,8 @@ def _by_seed(runs: pd.DataFrame, arrays: Arrays, protocol: str) -> Runs:
     }
 
 
-def _classes(arrays: Arrays, runs: Runs) -> np.ndarray:
-    """(Q,) of the queries, which are the first of the images."""
-    return arrays["labels"][: len(next(iter(runs.values())))]
+def _classes(arrays: Arrays, runs: Runs, protocol: str) -> np.ndarray:
+    """(Q,) of the queries; in records that do not say which they are, the first of the images."""
+    queries = arrays.get(f"queries_{protocol}")
+    labels = arrays["labels"]
+    return labels[: len(next(iter(runs.values())))] if queries is None else labels[queries]

@@ -27,10 +27,11 @@ import torch
 from study.judge.choices import CHOICES, Frozen
 from study.judge.evaluation import Evaluation, evaluate, trained_network
 from study.judge.final_tables import class_table, differences_table, runs_table, summary_table
-from study.judge.images import read_test_images
+from study.judge.images import Images, read_test_images
 from study.run.results import Study, StudyError, TrialRecord, write_atomically
 from trainables.data.ledger import Reading, entries, ledger_of, name_of
 from trainables.data.ledger import readings as readings_for
+from trainables.metrics import METRICS
 from trainables.retrieval import nearest
 
 FINALS = "finals"
@@ -93,11 +94,11 @@ def read_test(
         rows=len(runs),
         commit=sweep.info.get("commit"),
     )
-    test = read_test_images(sweep, reading, data_dir).data
+    test = read_test_images(sweep, reading, data_dir)
     folder = sweep.folder / FINALS
     folder.mkdir(exist_ok=True)
     (folder / "summary.csv").unlink(missing_ok=True)
-    arrays, rows = {"labels": narrow(test.labels)}, []
+    arrays, rows = _roles(test), []
     shown: set[tuple[str, str]] = set()
     for run in runs:
         role = frozen.role(run)
@@ -107,7 +108,7 @@ def read_test(
             arrays |= _nearest(run.trial_id, evaluation)
             shown.add((run.loss, role))
         rows.append(_row(run, role, evaluation))
-        scores = ", ".join(f"{name} {rows[-1][f'map_{name}']:.4f}" for name in NEAREST)
+        scores = ", ".join(f"{name} {rows[-1][f'map_{name}']:.4f}" for name in test.protocols)
         print(f"  {run.trial_id}  {role:<9}  seed {run.config.seed}  test mAP {scores}", flush=True)
     _write(folder, sweep, runs_table(rows), arrays)
 
@@ -146,6 +147,15 @@ def narrow(values: np.ndarray) -> np.ndarray:
     return values.astype(np.result_type(np.min_scalar_type(least), np.min_scalar_type(most)))
 
 
+def _roles(images: Images) -> dict[str, np.ndarray]:
+    """The labels (N,) of the images; by protocol, which of them are queries, which the gallery."""
+    arrays = {"labels": narrow(images.data.labels)}
+    for name, roles in images.protocols.items():
+        arrays |= {f"queries_{name}": narrow(roles.queries)}
+        arrays |= {f"gallery_{name}": narrow(roles.gallery)}
+    return arrays
+
+
 def _queries(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
     arrays = {}
     for name, judged in evaluation.protocols.items():
@@ -155,19 +165,31 @@ def _queries(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
 
 
 def _nearest(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """The gallery rows that are nearest to each query, (Q, k), nearest first."""
-    arrays = {}
-    for name, most in NEAREST.items():
-        protocol = evaluation.protocols[name].protocol
-        gallery = evaluation.embeddings[: protocol.gallery]
-        rows = nearest(
-            gallery[: protocol.queries],
-            gallery,
-            k=min(most, protocol.gallery - 1),
-            query_index=torch.arange(protocol.queries),
-        )
-        arrays[f"nearest_{name}/{trial_id}"] = narrow(rows.numpy())
-    return arrays
+    """The images that are nearest to each query, (Q, k), nearest first."""
+    return {
+        f"nearest_{name}/{trial_id}": narrow(nearest_images(evaluation, name))
+        for name in evaluation.protocols
+    }
+
+
+def nearest_images(evaluation: Evaluation, protocol: str) -> np.ndarray:
+    """(Q, k) places of the images that are nearest to each query, nearest first."""
+    roles = evaluation.protocols[protocol].roles
+    k = min(NEAREST[protocol], roles.ranked)
+    if not k:
+        return np.empty((len(roles.queries), 0), dtype=np.int64)
+    gallery = torch.from_numpy(roles.gallery)
+    groups = None if roles.groups is None else torch.from_numpy(roles.groups)
+    queries = torch.from_numpy(roles.queries)
+    rows = nearest(
+        evaluation.embeddings[queries],
+        evaluation.embeddings[gallery],
+        k=k,
+        query_index=torch.from_numpy(roles.own),
+        query_groups=None if groups is None else groups[queries],
+        gallery_groups=None if groups is None else groups[gallery],
+    )
+    return np.asarray(roles.gallery[rows.numpy()])
 
 
 def _row(run: TrialRecord, role: str, evaluation: Evaluation) -> dict[str, Any]:
@@ -175,6 +197,8 @@ def _row(run: TrialRecord, role: str, evaluation: Evaluation) -> dict[str, Any]:
         f"map_{name}": judged.mean_average_precision
         for name, judged in evaluation.protocols.items()
     }
+    first = next(iter(evaluation.protocols.values())).result
+    scores |= {name: METRICS[name].mean(first) for name in METRICS if name != "map"}
     return {
         "trial_id": run.trial_id,
         "loss": run.config.loss,

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from study.run.results import Study, StudyError
-from trainables.config import TrialConfig
-from trainables.data import DATASETS, Dataset, LabelledImages, Split, hold_out, slice_of
+from study.run.results import Study, StudyError, read_json
+from trainables.data import Asked, Dataset, JudgedImages, LabelledImages, Roles, resolve
 from trainables.data.ledger import Reading
+from trainables.data.names import DEFAULT, known
+from trainables.networks import NetworkError
+from trainables.networks import resolve as network_named
 
-# In a smoke test: no fewer to train and validate on than the largest batch.
-SMOKE_TRAIN, SMOKE_VALIDATION, SMOKE_TEST = 3_000, 1_024, 1_000
+DATA = "data.json"  # in a study's folder: what `Dataset.about` says
 
 
 class Images(NamedTuple):
@@ -22,47 +21,91 @@ class Images(NamedTuple):
 
     Attributes:
         data: N images with their labels.
+        protocols: by name, their roles; the first is the answer's.
         classes: the name of label 0, 1, ...
         name: `test images` or `validation images`, and of which classes if not of all.
         note: why these are not the test images; empty if they are.
     """
 
     data: LabelledImages
+    protocols: Mapping[str, Roles]
     classes: tuple[str, ...]
     name: str
     note: str
 
 
-def trained_on(plan: Mapping[str, Any], data_dir: Path | str | None = None) -> Split:
-    """What the trials of a plan train on and are judged on meanwhile: no held-out class.
+def dataset_of(plan: Mapping[str, Any], data_dir: Path | str | None = None) -> Dataset:
+    """The data set of a plan, whose fields are as in study.json.
 
     Args:
-        plan: a plan's fields, as in study.json.
+        data_dir: where its files are now; None: where the plan says.
 
     Raises:
-        DataError: the dataset's files are missing or damaged.
+        StudyError: the network that the pictures are to be made for cannot be had.
+        DataError: there is no such data, or it does not know what the plan asks of it.
     """
-    split = DATASETS[TrialConfig.dataset].load_split(data_dir)
-    split = hold_out(split, plan.get("holdout_classes") or ())
-    return slice_of(split, SMOKE_TRAIN, SMOKE_VALIDATION) if plan.get("smoke_test") else split
+    data = plan.get("data", DEFAULT)
+    wants = None
+    if not known(data):
+        try:
+            wants = network_named(
+                plan["network"],
+                weights=plan["weights"],
+                channels=1 if plan["grey"] else 3,
+                size=plan["image_size"],
+            ).input
+        except NetworkError as error:
+            raise StudyError(str(error)) from error
+        if wants.height != wants.width:
+            law = "a network of one's own pictures must take squares"
+            raise StudyError(f"{law}; {plan['network']} takes {wants.height} x {wants.width}")
+    asked = Asked(
+        place=None if data_dir is None else Path(data_dir),
+        protocol=plan.get("protocol"),
+        folds=plan.get("folds"),
+        fold=plan.get("fold", 0),
+        held_out=tuple(plan.get("holdout_classes") or ()),
+        small=bool(plan.get("smoke_test")),
+        grey=bool(plan.get("grey")),
+        input=wants,
+    )
+    return resolve(data, asked)
+
+
+def fixed_by(dataset: Dataset, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of every trial's configuration that its data decides."""
+    size = plan.get("image_size")
+    if not dataset.own_size:
+        size = dataset_size(plan)
+    return {
+        "dataset": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "image_size": size,
+    }
+
+
+def dataset_size(plan: Mapping[str, Any]) -> int:
+    """The side, in pixels, of the squares that a plan's network gets of one's own pictures."""
+    wants = network_named(
+        plan["network"],
+        weights=plan["weights"],
+        channels=1 if plan["grey"] else 3,
+        size=plan["image_size"],
+    ).input
+    return wants.height
 
 
 def validation_images(study: Study, data_dir: Path | str | None = None) -> Images:
     """The validation images that a study is judged on; with held-out classes those of these.
 
     Raises:
-        StudyError: its trials are of no known dataset, or of several.
-        DataError: the dataset's files are missing or damaged.
+        StudyError: the data is not that which the study's trials were trained on.
+        DataError: its files are missing or damaged.
     """
-    dataset, plan = _dataset(study), study.info["plan"]
-    if plan.get("holdout_classes"):
-        validation = _held_out(dataset.load_split(data_dir).validation, plan)
-        validation = validation.take(slice(SMOKE_VALIDATION if plan.get("smoke_test") else None))
-    else:
-        validation = trained_on(plan, data_dir).validation
-    name, status = f"validation images{_of(dataset, plan)}", study.info.get("status")
+    dataset = _dataset(study, data_dir)
+    name, status = f"validation images{dataset.described}", study.info.get("status")
     state = "" if status == "finished" else f"; the study is {status}"
-    return Images(validation, dataset.classes, name, f"{name}, not test{state}")
+    return _images(dataset, dataset.validation(), name, f"{name}, not test{state}")
 
 
 def read_test_images(study: Study, reading: Reading, data_dir: Path | str | None = None) -> Images:
@@ -70,10 +113,10 @@ def read_test_images(study: Study, reading: Reading, data_dir: Path | str | None
 
     Raises:
         StudyError: as `validation_images`.
-        DataError: as `trainables.data.load_test`.
+        DataError: as `trainables.data.Dataset.test`.
     """
-    dataset = _dataset(study)
-    return _tested(study, dataset, dataset.load_test(data_dir, reading=reading))
+    dataset = _dataset(study, data_dir)
+    return _images(dataset, dataset.test(reading), name_of_test(study), "")
 
 
 def show_test_images(study: Study, found: Path, data_dir: Path | str | None = None) -> Images:
@@ -81,42 +124,52 @@ def show_test_images(study: Study, found: Path, data_dir: Path | str | None = No
 
     Raises:
         StudyError: as `validation_images`.
-        DataError: as `trainables.data.show_test`.
+        DataError: as `trainables.data.Dataset.shown`.
     """
-    dataset = _dataset(study)
-    return _tested(study, dataset, dataset.show_test(data_dir, found=found))
+    dataset = _dataset(study, data_dir)
+    return _images(dataset, dataset.shown(found), name_of_test(study), "")
 
 
 def name_of_test(study: Study) -> str:
     """What `read_test_images` calls its images."""
-    return f"test images{_of(_dataset(study), study.info['plan'])}"
+    return f"test images{about(study)['described']}"
 
 
 def classes_of(study: Study) -> tuple[str, ...]:
-    """The name of label 0, 1, ... of a study's images; StudyError as `validation_images`."""
-    return _dataset(study).classes
+    """The name of label 0, 1, ... of a study's images."""
+    return tuple(about(study)["classes"])
 
 
-def _tested(study: Study, dataset: Dataset, test: LabelledImages) -> Images:
-    plan = study.info["plan"]
-    test = _held_out(test, plan).take(slice(SMOKE_TEST if plan.get("smoke_test") else None))
-    return Images(test, dataset.classes, name_of_test(study), "")
+def about(study: Study) -> dict[str, Any]:
+    """What a study's folder says of its data, which need not be at hand.
+
+    Of a record that says nothing, what its data set says, which it knows by name.
+
+    Raises:
+        StudyError: the file is damaged.
+    """
+    path = study.folder / DATA
+    if path.exists():
+        return read_json(path)
+    return dataset_of(study.info["plan"]).about()
 
 
-def _dataset(study: Study) -> Dataset:
-    names = sorted({trial.config.dataset for trial in study.trials})
-    if len(names) != 1 or names[0] not in DATASETS:
-        known, got = ", ".join(DATASETS), ", ".join(names)
-        raise StudyError(f"the trials must be of one dataset of {known}; got {got}")
-    return DATASETS[names[0]]
+def _images(dataset: Dataset, judged: JudgedImages, name: str, note: str) -> Images:
+    return Images(judged.images, judged.protocols, dataset.classes, name, note)
 
 
-def _held_out(images: LabelledImages, plan: Mapping[str, Any]) -> LabelledImages:
-    """Those of the held-out classes alone; all of them if none is held out."""
-    classes = plan.get("holdout_classes")
-    return images.take(np.isin(images.labels, classes)) if classes else images
+def _dataset(study: Study, data_dir: Path | str | None) -> Dataset:
+    """The data of a study, once it is known to be what its trials were trained on."""
+    dataset = dataset_of(study.info["plan"], data_dir)
+    for trial in study.trials:
+        check_data(dataset, trial.config.dataset, trial.config.data_fingerprint, study.folder)
+    return dataset
 
 
-def _of(dataset: Dataset, plan: Mapping[str, Any]) -> str:
-    names = [dataset.classes[number] for number in plan.get("holdout_classes") or ()]
-    return f" of {', '.join(names[:-1])} and {names[-1]}" if names else ""
+def check_data(dataset: Dataset, name: str, fingerprint: str, folder: Path) -> None:
+    """StudyError unless a data set is the one of this name and fingerprint."""
+    law = f"the study in {folder} is of other data"
+    if known(dataset.name) and dataset.name != name:
+        raise StudyError(f"{law}: {name}; got {dataset.name}")
+    if dataset.fingerprint != fingerprint:
+        raise StudyError(f"{law}: {name} {fingerprint}; got {dataset.name} {dataset.fingerprint}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from ray.tune import TuneError
 
+from study.judge.images import dataset_of
 from study.run.cluster import ROOT, end_in_order_on_sigterm
 from study.run.commands import going_on
 from study.run.plan import Plan
@@ -23,6 +24,8 @@ from study.search.changes import read_setting, read_space
 from study.search.searches import SEARCHES
 from trainables.config import PRECISIONS
 from trainables.data import DataError
+from trainables.data.protocols import PROTOCOLS
+from trainables.metrics import METRICS
 from trainables.networks import FREEZES
 from trainables.terminal import Parser
 
@@ -38,6 +41,14 @@ def add_run_options(text: Parser) -> None:
     add("--seed", type=int, help="of the searches and of every trial (default: 0)")
     add("--search", choices=SEARCHES, help="how configurations are chosen (default: tpe)")
     add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
+    add("--data", help="fashion_mnist (default), or one's own: a folder, a CSV, a known benchmark")
+    add("--protocol", choices=tuple(PROTOCOLS), help="of one's own data (default: held_out)")
+    add("--folds", type=int, help="of the classes that judge meanwhile (default: 4, fewer if few)")
+    add("--fold", type=int, help="which of them judges (default: 0)")
+    add("--size", type=int, dest="image_size", help="side of the pictures that the network gets")
+    add("--grey", action="store_true", help="take one's own pictures without their colours")
+    add("--check", action="store_true", help="print what is to be known of the data, and stop")
+    add("--select-by", choices=tuple(METRICS), help="what chooses, on validation (default: map)")
     add("--network", help="seed_cnn (default), torchvision:NAME, timm:NAME, file.py:function")
     add("--weights", help="default, none, or a file of the network's weights (default: default)")
     add("--freeze", choices=FREEZES, help="what of the network stays (default: bn if pretrained)")
@@ -71,7 +82,7 @@ def add_machine_options(text: Parser) -> None:
     add("--resume", action="store_true", help="go on with the study of this name")
     add(
         "--data-dir",
-        help="holds Fashion-MNIST's files (default: the system's, else downloaded)",
+        help="where the data's files are now (Fashion-MNIST's default: the system's, else fetched)",
     )
 
 
@@ -105,10 +116,16 @@ def run(
     except StudyError as error:
         return refuse(error)
 
+    check = options.pop("check", False)
+
     def study() -> int:
         check_folder(folder, resume)
-        plan = Study.load(folder).info["plan"] if resume else defaults
-        done = job(Plan(**{**plan, **options}), folder, resume=resume, **where)
+        before = Study.load(folder).info["plan"] if resume else defaults
+        plan = Plan(**{**before, **options})
+        if check:
+            print(dataset_of(plan.fields(), where["data_dir"]).card())
+            return 0
+        done = job(plan, folder, resume=resume, **where)
         return tell(done, time.monotonic() - start, where["data_dir"])
 
     go_on = going_on(name=folder.name, storage_path=folder.parent, **where)

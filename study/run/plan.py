@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.run.results import StudyError
-from study.search.changes import check_names
+from study.search.changes import Changes, check_names
 from study.search.searches import SEARCHES
-from study.search.space import SPACE, Space, knobs_of
+from study.search.space import SPACE, Space, all_knobs, knobs_of
+from trainables import data
 from trainables.config import PRECISIONS
-from trainables.data import CLASSES, class_numbers
+from trainables.data.names import DEFAULT, placed
 from trainables.losses import resolve
+from trainables.metrics import METRICS
 
 # What a study that is continued may change: where it runs, and how many trials it is to have.
 MAY_CHANGE = (
@@ -23,6 +25,7 @@ MAY_CHANGE = (
     "gpus_per_trial",
     "max_concurrent",
     "checkpoint_uri",
+    "data",  # which is known by its fingerprint, wherever it lies
 )
 
 
@@ -55,10 +58,17 @@ class Plan:
             study that is none.
         confirm_epochs: of a confirming run; None for `max_epochs`.
         network, weights, freeze, embedding_dim: of every trial, as in `TrialConfig`.
+        data: a name of `trainables.data`, or the path of one's own pictures.
+        protocol, folds, fold, grey: of these, as `trainables.data.Asked` has them.
+        image_size: the side, in pixels, of the squares that the network gets; None for that which
+            its weights ask for, or which all images of the data have.
+        select_by: the metric of `trainables.metrics.METRICS` by which trials are stopped and the
+            best is chosen, on the validation images.
         changes: of the space: by knob its range, choices or default (`study.search.changes`).
-        holdout_classes: given by number or name, kept as ascending numbers. No image of these is
-            trained or validated on, and of the test images only theirs are retrieved. Empty: the
-            same classes for all; else at least 2, with at least 2 left.
+        holdout_classes: of data that is known by its name; given by number or name, kept as
+            ascending numbers. No image of these is trained or validated on, and of the test images
+            only theirs are retrieved. Empty: the same classes for all; else at least 2, with at
+            least 2 left.
 
     Raises:
         StudyError, DataError: a field breaks its law; the message states the law and the value.
@@ -83,6 +93,13 @@ class Plan:
     weights: str = "default"
     freeze: str | None = None
     embedding_dim: int | None = None
+    data: str = DEFAULT
+    protocol: str | None = None
+    folds: int | None = None
+    fold: int = 0
+    grey: bool = False
+    image_size: int | None = None
+    select_by: str = "map"
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,31 +133,40 @@ class Plan:
         if self.max_concurrent is not None and self.max_concurrent < 1:
             raise StudyError(f"max_concurrent must be >= 1; got {self.max_concurrent}")
 
-        check_names(self.changes, [knob for loss in self.losses for knob in knobs_of(loss)])
+        if self.select_by not in METRICS:
+            law = f"select_by must be one of {', '.join(METRICS)}"
+            raise StudyError(f"{law}; got {self.select_by!r}")
+        check_names(self.changes, [knob for loss in self.losses for knob in all_knobs(loss)])
         for loss in self.losses:
             knobs_of(loss, self.space())
-        held_out = class_numbers(self.holdout_classes)
-        if held_out and not 2 <= len(held_out) <= len(CLASSES) - 2:
-            law = f"holdout_classes must be 2 to {len(CLASSES) - 2} of the {len(CLASSES)} classes"
-            raise StudyError(f"{law}; got {len(held_out)}: {held_out}")
+        object.__setattr__(self, "data", placed(self.data))
+        held_out: list[int] = []
+        if self.holdout_classes:
+            asked = data.Asked(held_out=tuple(self.holdout_classes))
+            held_out = list(data.resolve(self.data, asked).held_out)
         object.__setattr__(self, "holdout_classes", held_out)
 
-    def space(self, lr: float | None = None) -> Space:
+    @property
+    def metric(self) -> str:
+        """The field of an epoch by which trials are stopped and chosen."""
+        return f"val_{self.select_by}"
+
+    def space(self, lr: float | None = None, changes: Changes | None = None) -> Space:
         """What is searched, as far as the plan says; the data may leave choices out.
 
         Args:
             lr: the network's own default of Adam's learning rate; None for the space's.
+            changes: that the data asks for; the plan's own come after them.
         """
         own = SPACE if lr is None else SPACE.changed({"lr_adam": {"default": lr}})
-        return own.changed(self.changes)
+        if self.embedding_dim is not None:
+            own = own.changed({"embedding_dim": {"choices": [self.embedding_dim]}})
+        return own.changed(changes or {}).changed(self.changes)
 
     @property
     def fixed(self) -> dict[str, Any]:
         """The fields that every trial has alike, by their names in `TrialConfig`."""
-        return {
-            name: getattr(self, name)
-            for name in ("precision", "network", "weights", "freeze", "embedding_dim")
-        }
+        return {name: getattr(self, name) for name in ("precision", "network", "weights", "freeze")}
 
     def fields(self) -> dict[str, Any]:
         """As study.json has it; `Plan(**fields)` takes it back."""

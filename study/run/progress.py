@@ -11,6 +11,7 @@ import pandas as pd
 from study.run.commands import report_command
 from study.run.results import SOUND, Choice, Study, TrialRecord
 from trainables.config import FIELDS
+from trainables.metrics import METRICS
 
 STATUS_EVERY = 30.0  # seconds
 TABLE_ROWS = 10
@@ -88,7 +89,9 @@ def counts_line(study: Study) -> str:
 def trial_line(record: TrialRecord) -> str:
     """One ended trial: status, best epoch, time, and the cause if it is a fault."""
     best = record.best
-    score = "no epoch" if best is None else f"mAP {best['val_map']:.4f} at epoch {best['epoch']}"
+    score = "no epoch"
+    if best is not None:
+        score = f"{title(record.metric)} {record.score:.4f} at epoch {best['epoch']}"
     line = (
         f"{record.trial_id}  {record.status.replace('_', ' '):<13}  {score}"
         f"  ({len(record.epochs)} epochs, {duration(record.seconds)})"
@@ -101,16 +104,16 @@ def best_table(study: Study) -> str:
 
     A knob that a trial does not use is `-`, and `none` a choice.
     """
-    table = study.trials_table()
+    table, best = study.trials_table(), f"best_{study.metric}"
     configs = {trial.trial_id: trial.config.used() for trial in study.trials}
     parts = []
     for loss in study.losses:
-        sound = table["status"].isin(SOUND) & table["best_val_map"].notna()
+        sound = table["status"].isin(SOUND) & table[best].notna()
         rows = table[(table["loss"] == loss) & sound]
-        rows = rows.sort_values("best_val_map", ascending=False).head(TABLE_ROWS)
+        rows = rows.sort_values(best, ascending=False).head(TABLE_ROWS)
         if rows.empty:
             continue
-        shown = rows[["trial_id", "status", "best_val_map", "best_epoch", "seconds"]]
+        shown = rows[["trial_id", "status", best, "best_epoch", "seconds"]]
         for knob in (*_KNOBS, *_own(configs.values())):
             values = [_cell(configs[trial].get(knob, "-")) for trial in rows["trial_id"]]
             if len(set(values)) > 1:
@@ -142,8 +145,13 @@ def duration(seconds: float) -> str:
     return f"{whole.minutes} m {whole.seconds:02d} s" if whole.minutes else f"{whole.seconds} s"
 
 
+def title(metric: str) -> str:
+    """The metric of an epoch's field, as the field of retrieval writes it."""
+    return METRICS[metric.removeprefix("val_")].title
+
+
 def _best(choice: Choice) -> str:
-    return f"{choice.val_map:.4f} ({choice.trial_id}, epoch {choice.epoch})"
+    return f"{choice.score:.4f} ({choice.trial_id}, epoch {choice.epoch})"
 
 
 def summarize(study: Study, seconds: float, data_dir: str | None = None) -> int:
@@ -157,10 +165,11 @@ def summarize(study: Study, seconds: float, data_dir: str | None = None) -> int:
     if not choices and study.info["status"] == "finished":
         print(f"error: none of {len(study.trials)} trials succeeded; see {study.folder}")
         return 1
-    print(f"\nBest trials, by validation mAP (best epoch):\n{best_table(study)}\n")
+    name = f"validation {title(study.metric)}"
+    print(f"\nBest trials, by {name} (best epoch):\n{best_table(study)}\n")
     for loss, choice in choices.items():
         print(
-            f"{loss}: validation mAP {choice.val_map:.4f} "
+            f"{loss}: {name} {choice.score:.4f} "
             f"({choice.trial_id}, epoch {choice.epoch})\n  {choice.config.describe()}"
         )
     print(f"\nThe study is {study.info['status']} ({counts_line(study)}); {duration(seconds)}.")

@@ -2,6 +2,7 @@
 
     <storage-path>/<name>/
         study.json            what was asked, by which command, versions, commit, machine, status
+        data.json             the data as it was: name, fingerprint, classes, its card
         trials/<trial>.json   the record of a trial: the truth from which the tables are derived
         trials.csv            a row a trial: identity, status, best epoch, then the knobs
         epochs.csv            a row an epoch of a trial
@@ -31,6 +32,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from trainables.config import FIELDS, TrialConfig
+from trainables.metrics import METRICS
 from trainables.train import read_checkpoint
 
 SCHEMA = 1
@@ -65,6 +67,7 @@ class TrialRecord:
         last_checkpoint, last_checkpoint_epoch: the last epoch's, from which it can go on.
         logs: Tune's folder of the trial.
         search_state: what the search keeps with the trial (Optuna's system attributes).
+        metric: the field of an epoch by which its study stops and chooses.
         worker: `host:pid` of the process that trained it last.
         started, ended: seconds since 1970, None if it has not.
     """
@@ -79,6 +82,7 @@ class TrialRecord:
     last_checkpoint_epoch: int = 0
     search_state: dict[str, Any] = field(default_factory=dict)
     logs: str | None = None
+    metric: str = "val_map"
     worker: str | None = None
     started: float | None = None
     ended: float | None = None
@@ -99,10 +103,15 @@ class TrialRecord:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The epoch of the highest validation mAP, of equal ones the latest; None before any."""
+        """The epoch of the highest metric, of equal ones the latest; None before any."""
         if not self.epochs:
             return None
-        return max(self.epochs, key=lambda row: (row["val_map"], row["epoch"]))
+        return max(self.epochs, key=lambda row: (row[self.metric], row["epoch"]))
+
+    @property
+    def score(self) -> float:
+        """The metric at the best epoch; NaN before any."""
+        return math.nan if self.best is None else float(self.best[self.metric])
 
     @property
     def seconds(self) -> float:
@@ -154,13 +163,15 @@ def search_of(trial_id: str) -> str:
 
 
 class Choice(NamedTuple):
-    """The configuration that a loss is represented by, chosen on validation mAP alone."""
+    """The configuration that a loss is represented by, chosen on the validation images alone; its
+    `score` is the value of the metric that chose it."""
 
     trial_id: str
     config: TrialConfig
     val_map: float
     epoch: int
     checkpoint: Path | None
+    score: float = math.nan
 
 
 @dataclass
@@ -217,6 +228,11 @@ class Study:
         return cls(folder, info, trials)
 
     @property
+    def metric(self) -> str:
+        """The field of an epoch by which the study stops and chooses trials."""
+        return f"val_{self.info['plan'].get('select_by', 'map')}"
+
+    @property
     def losses(self) -> list[str]:
         """The losses that the study was asked to tune, in that order."""
         return list(self.info["plan"]["losses"])
@@ -236,6 +252,7 @@ class Study:
             loss: {
                 "trial_id": choice.trial_id,
                 "val_map": choice.val_map,
+                "score": choice.score,
                 "epoch": choice.epoch,
                 "checkpoint": None if choice.checkpoint is None else str(choice.checkpoint),
                 "config": choice.config.to_dict(),
@@ -256,6 +273,7 @@ class Study:
                 "epochs": len(trial.epochs),
                 "best_epoch": best.get("epoch"),
                 "best_val_map": best.get("val_map"),
+                f"best_{self.metric}": best.get(self.metric),
                 "seconds": round(trial.seconds, 3),
                 "started": trial.started,
                 "ended": trial.ended,
@@ -268,7 +286,10 @@ class Study:
             rows.append(row | knobs | {"loss": trial.loss})
         shared = [name for name in FIELDS if name not in ("loss", "loss_args", "epochs")]
         own = [name for row in rows for name in row if name not in TRIAL_COLUMNS]
-        columns = dict.fromkeys([*TRIAL_COLUMNS, *shared, "max_epochs", *own])
+        chosen_by = [f"best_{self.metric}"]
+        columns = dict.fromkeys(
+            [*TRIAL_COLUMNS[:7], *chosen_by, *TRIAL_COLUMNS[7:], *shared, "max_epochs", *own]
+        )
         table = pd.DataFrame(rows, columns=list(columns))
         return table.astype({"best_epoch": "Int64"})
 
@@ -282,12 +303,12 @@ class Study:
         return pd.DataFrame(rows, columns=EPOCH_COLUMNS)
 
     def best(self) -> dict[str, Choice]:
-        """By loss, the sound trial whose best epoch has the highest validation mAP."""
+        """By loss, the sound trial whose best epoch has the highest value of the metric."""
         choices = {}
         for loss in self.losses:
             sound = [t for t in self.trials if t.loss == loss and t.status in SOUND and t.best]
             if sound:
-                trial = max(sound, key=lambda t: t.best["val_map"])  # type: ignore[index]
+                trial = max(sound, key=lambda t: t.score)
                 choices[loss] = self.choice(trial)
         return choices
 
@@ -296,7 +317,9 @@ class Study:
         best = trial.best
         assert best is not None
         path = None if trial.checkpoint is None else Path(trial.checkpoint)
-        return Choice(trial.trial_id, trial.config, best["val_map"], best["epoch"], path)
+        return Choice(
+            trial.trial_id, trial.config, best["val_map"], best["epoch"], path, trial.score
+        )
 
     def unfinished(self) -> list[TrialRecord]:
         """The trials that have not ended, those that failed included: a fault may have passed."""
@@ -340,7 +363,7 @@ EPOCH_COLUMNS = [
     "epoch",
     "train_loss",
     "val_loss",
-    "val_map",
+    *(f"val_{name}" for name in METRICS),
     "seconds",
     "evaluation_seconds",
     "images_per_second",
@@ -403,7 +426,7 @@ def _read_trial(path: Path) -> TrialRecord:
         trial = TrialRecord.from_dict(read_json(path))
         name = trial_name(trial.loss, trial.number)
         fits = trial.config.loss in (trial.loss, FORMERLY.get(trial.loss))
-        maps = [row["val_map"] for row in trial.epochs]
+        maps = [row[trial.metric] for row in trial.epochs]
     except StudyError:
         raise
     except (TypeError, KeyError, ValueError, IndexError) as error:
@@ -411,7 +434,7 @@ def _read_trial(path: Path) -> TrialRecord:
     if not (fits and trial.trial_id == path.stem == name and trial.status in STATUSES):
         raise StudyError(f"{path} is not the record of a trial: {trial.trial_id}, {trial.status}")
     if not all(map(math.isfinite, maps)):
-        raise StudyError(f"{path}: val_map must be finite; got {maps}")
+        raise StudyError(f"{path}: {trial.metric} must be finite; got {maps}")
     return trial
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from ray import tune
 
-from study.judge.images import trained_on
+from study.judge.images import DATA, about, check_data, dataset_of, fixed_by
 from study.run.cluster import (
     describe_run,
     ending_on_signals,
@@ -28,9 +29,8 @@ from study.run.gauges import Gauges
 from study.run.journal import Journal
 from study.run.plan import Plan
 from study.run.progress import Progress, counts_line
-from study.run.results import UNFINISHED, Study, StudyError, TrialRecord
+from study.run.results import UNFINISHED, Study, StudyError, TrialRecord, write_atomically
 from study.run.tune_adapters import (
-    METRIC,
     Clock,
     HalvingByLoss,
     Recorder,
@@ -38,10 +38,10 @@ from study.run.tune_adapters import (
     View,
     loggers,
 )
-from study.search.fitted import broken_law, fitted
+from study.search.fitted import broken_law, fitted, rare_positives
 from study.search.searches import Listed, Searches, Source
 from study.search.space import Space, describe
-from trainables.data import Split
+from trainables.data import Dataset, Split
 from trainables.networks import Network, resolve
 from trainables.trainable import RetrievalTrial
 
@@ -74,26 +74,29 @@ def run_study(
     """
     check_folder(folder, resume)
     check_store(plan.checkpoint_uri)
-    split = trained_on(plan.fields(), data_dir)
-    asked = plan.space(_network(plan, split).lr)
+    dataset = dataset_of(plan.fields(), data_dir)
+    split, fixed = dataset.split(), {**plan.fixed, **fixed_by(dataset, plan.fields())}
+    asked = plan.space(_network(plan, split).lr, dataset.changes)
     space, left_out = fitted(split, plan.losses, asked)
     _check_room(trials or (), split)
     with only_driver(folder):
-        study = _continued(plan, folder, space) if resume else None
+        study = _continued(plan, folder, space, dataset) if resume else None
         start_ray(address)
         try:
             plan, concurrent = fit_to_cluster(plan)
             if study is None:
                 study = Study.create(folder, describe_run(plan, space))
+                write_atomically(folder / DATA, json.dumps(dataset.about(), indent=1))
             print(f"study: {folder}", flush=True)
             if trials is None:
-                print("\n".join(left_out), end="\n" * bool(left_out))
+                said = [*left_out, *rare_positives(split, plan.losses, space)]
+                print("\n".join(said), end="\n" * bool(said))
                 print(f"search: {viewer('optuna-dashboard', str(folder / JOURNAL))}")
             print(f"curves: {viewer('tensorboard', '--logdir', str(folder / 'tune'))}", flush=True)
             study.info |= {"status": "running", "runs": study.info["runs"] + 1}
             study.info |= {"plan": plan.fields(), "listed": trials is not None}
             study.write()
-            _tune(plan, split, space, study, concurrent, trials)
+            _tune(plan, split, space, study, concurrent, fixed, trials)
             return study
         finally:
             ray.shutdown()
@@ -134,14 +137,14 @@ def only_driver(folder: Path) -> Iterator[None]:
 
 def _network(plan: Plan, split: Split) -> Network:
     """The network's entry; StudyError if it, or its weights, cannot be had for these images."""
-    channels, *size = split.train.shape
+    channels, *size = split.shape
     try:
         entry = resolve(
             plan.network,
             weights=plan.weights,
             freeze=plan.freeze,
             channels=channels,
-            size=(size[0], size[1]),
+            size=plan.image_size or (size[0], size[1]),
         )
         with torch.random.fork_rng(devices=[]):
             entry.build(plan.embedding_dim)
@@ -158,10 +161,12 @@ def _check_room(trials: Sequence[TrialRecord], split: Split) -> None:
             raise StudyError(f"{trial.trial_id} cannot be trained on this data: {law}")
 
 
-def _continued(plan: Plan, folder: Path, space: Space) -> Study:
+def _continued(plan: Plan, folder: Path, space: Space, dataset: Dataset) -> Study:
     """The study in the folder, if this plan continues it; StudyError shows what differs."""
     study = Study.load(folder)
     check_plan(plan, study)
+    before = about(study)
+    check_data(dataset, before["name"], before["fingerprint"], folder)
     old, new = study.info["space"], describe(plan.losses, space)
     # Losses may have knobs of one name and different ranges: a row each.
     knobs = sorted({row["knob"] for row in [*old, *new] if (row in old) != (row in new)})
@@ -188,10 +193,11 @@ def _tune(
     space: Space,
     study: Study,
     concurrent: int,
+    fixed: Mapping[str, Any],
     trials: Sequence[TrialRecord] | None,
 ) -> None:
     """Runs the trials; the study then says how it ended."""
-    source = _source(plan, study, space, trials)
+    source = _source(plan, study, space, fixed, trials)
     total = plan.num_samples * len(plan.losses) if trials is None else len(trials)
     needs = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial or 0.0}
     progress = Progress(study, total, concurrent, lambda: waits_for(needs))
@@ -207,6 +213,7 @@ def _tune(
         max_epochs=plan.max_epochs,
         grace_epochs=GRACE_EPOCHS if plan.early_stopping else plan.max_epochs,
         factor=REDUCTION_FACTOR,
+        metric=plan.metric,
         records=study.trials,
     )
     for record in study.trials:
@@ -219,7 +226,7 @@ def _tune(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            metric=METRIC,
+            metric=plan.metric,
             mode="max",
             search_alg=StudySearcher(source, study, exchange),
             scheduler=scheduler,
@@ -249,7 +256,13 @@ def _tune(
         _end(study, total, source)
 
 
-def _source(plan: Plan, study: Study, space: Space, trials: Sequence[TrialRecord] | None) -> Source:
+def _source(
+    plan: Plan,
+    study: Study,
+    space: Space,
+    fixed: Mapping[str, Any],
+    trials: Sequence[TrialRecord] | None,
+) -> Source:
     if trials is not None:
         known = {trial.trial_id for trial in study.trials}
         return Listed([trial for trial in trials if trial.trial_id not in known])
@@ -262,7 +275,8 @@ def _source(plan: Plan, study: Study, space: Space, trials: Sequence[TrialRecord
         space=space,
         storage=JournalStorage(Journal(study.folder / JOURNAL)),
         records=study.trials,
-        **plan.fixed,
+        metric=plan.metric,
+        **fixed,
     )
 
 

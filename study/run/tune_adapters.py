@@ -26,7 +26,6 @@ from study.search.searches import Source
 from trainables.terminal import BestEffort
 from trainables.train import EpochMetrics
 
-METRIC = "val_map"
 TABLES_EVERY = 20  # times as long as writing them takes
 View = Callable[[TrialRecord], None]
 EPOCH_FIELDS = tuple(EpochMetrics.__dataclass_fields__)
@@ -39,7 +38,7 @@ class StudySearcher(Searcher):
     """
 
     def __init__(self, source: Source, study: Study, exchange: Exchange) -> None:
-        super().__init__(metric=METRIC, mode="max")
+        super().__init__(metric=study.metric, mode="max")
         self.source = source
         self.study = study
         self.exchange = exchange
@@ -96,13 +95,15 @@ class HalvingByLoss(FIFOScheduler):
         max_epochs: int,
         grace_epochs: int,
         factor: int,
+        metric: str = "val_map",
         records: Sequence[TrialRecord] = (),
     ) -> None:
         super().__init__()
+        self.by = metric
         self.by_loss: dict[str, Any] = {
             loss: ASHAScheduler(
                 time_attr="epoch",
-                metric=METRIC,
+                metric=metric,
                 mode="max",
                 max_t=max_epochs,
                 grace_period=min(grace_epochs, max_epochs),
@@ -114,14 +115,14 @@ class HalvingByLoss(FIFOScheduler):
         self._replay(records)
 
     def rungs(self) -> dict[str, dict[int, dict[str, float]]]:
-        """By loss and epoch, the validation mAP of each trial that reached that rung."""
+        """By loss and epoch, the metric of each trial that reached that rung."""
         return {
             loss: {int(epoch): dict(recorded) for epoch, recorded in asha._brackets[0]._rungs}
             for loss, asha in self.by_loss.items()
         }
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        return metric in (None, METRIC) and mode in (None, "max")
+        return metric in (None, self.by) and mode in (None, "max")
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         asha, named = self._asha(trial)

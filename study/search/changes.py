@@ -98,7 +98,7 @@ def _range(knob: Knob, change: Mapping[str, Any]) -> Range:
         return Choice(tuple(None if value == "none" else value for value in values))
     ends = change.get("range")
     if ends is None:
-        return knob.range or Choice((knob.default,))
+        return knob.range or Choice((change.get("default", knob.default),))
     numbers = isinstance(ends, list) and len(ends) == 2 and all(_is_number(end) for end in ends)
     if not numbers or not ends[0] < ends[1]:
         raise StudyError(f"the range of {knob.name} must be [low, high]; got {ends!r}")

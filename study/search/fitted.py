@@ -6,13 +6,17 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from study.run.results import StudyError
 from study.search.space import SPACE, Space, default
 from trainables.batches import check_room
 from trainables.config import TrialConfig
 from trainables.data import Split
 from trainables.knobs import Choice, Knob
+from trainables.losses import resolve
 
+FEW_POSITIVES = 0.5  # for an image of a random batch
 BY_DATA = ("batch_size", "per_class", "shift", "erase")  # whose choices data may not hold
 
 Combinations = list[dict[str, Any]]
@@ -60,6 +64,24 @@ def _fitted(
     held = [{**combination, knob.sets: choice} for combination in held for choice in stay]
     default = knob.default if knob.default in stay else stay[-1]
     return knob._replace(default=default, range=Choice(tuple(stay))), held, lines
+
+
+def rare_positives(split: Split, losses: Sequence[str], space: Space) -> list[str]:
+    """A line for each loss that needs positives where random batches of its first trial's size hold
+    almost none: less than one for every second image."""
+    shares = np.unique(split.train.labels, return_counts=True)[1] / len(split.train)
+    lines = []
+    for loss in losses:
+        size = default(loss, epochs=1, seed=0, space=space).batch_size
+        positives = (size - 1) * float((shares * (shares - 1 / len(split.train))).sum())
+        random = next(knob for knob in space.shared if knob.sets == "per_class").range
+        asked = random is None or random.holds(None)
+        if resolve(loss).needs_positives and asked and positives < FEW_POSITIVES:
+            lines.append(
+                f"{loss} needs positives, and a random batch of {size} holds {positives:.2g} for "
+                "an image: per_class none is a poor choice here (--set per_class=4 leaves it out)"
+            )
+    return lines
 
 
 def broken_law(configs: Iterable[TrialConfig], split: Split) -> str | None:

@@ -1,6 +1,6 @@
 """One Optuna search for each loss, all of equal size, taken in turn.
 
-Optuna is told what happened: a finished trial is COMPLETE with its best epoch's validation mAP, one
+Optuna is told what happened: a finished trial is COMPLETE with its best epoch's metric, one
 that ASHA stopped is PRUNED with its epochs' values, one that failed or diverged is FAIL, and so is
 one that was interrupted, until its study goes on.
 """
@@ -26,6 +26,7 @@ from study.search.space import (
     sample,
     starts,
 )
+from trainables.metrics import METRICS
 
 SEARCHES = ("tpe", "random")
 STARTUP_TRIALS = 6  # before TPE models what it has seen: few, as a study of an evening is small
@@ -37,7 +38,6 @@ STATES: Mapping[str, TrialState] = {
     "diverged": TrialState.FAIL,
     "failed": TrialState.FAIL,
 }
-METRIC_NAME = "validation mAP"  # what optuna-dashboard's charts call the objective
 LEFT_OPEN = (TrialState.RUNNING, TrialState.WAITING)
 
 
@@ -77,6 +77,7 @@ class Searches:
 
     Args:
         space: what is searched; of the data in use, by `search_space.fitted`.
+        metric: the field of an epoch that is to be high.
         fixed: of every trial: precision, network, weights and the like.
         records: the trials of a study that is continued, in order; none for a new one. The
             storage must be empty: it is filled from these.
@@ -91,17 +92,18 @@ class Searches:
         seed: int,
         kind: str = "tpe",
         space: Space = SPACE,
+        metric: str = "val_map",
         storage: BaseStorage | None = None,
         records: Sequence[TrialRecord] = (),
         **fixed: Any,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.seed, self.kind, self.space = seed, kind, space
+        self.seed, self.kind, self.space, self.metric = seed, kind, space, metric
         self.base = {
             loss: default(loss, epochs=epochs, seed=seed, space=space, **fixed) for loss in losses
         }
         self.turns = [loss for _ in range(num_samples) for loss in losses]
-        self.studies = {loss: _new_study(loss, storage) for loss in losses}
+        self.studies = {loss: _new_study(loss, storage, metric) for loss in losses}
         self.asked: dict[str, optuna.Trial] = {}
         for record in sorted(records, key=lambda record: record.number):
             self._take_back(record)
@@ -116,7 +118,8 @@ class Searches:
             study.enqueue_trial(params(start, self.space))
         study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
         trial = study.ask()
-        record = TrialRecord(trial_name(loss, number), sample(trial, self.base[loss], self.space))
+        config = sample(trial, self.base[loss], self.space)
+        record = TrialRecord(trial_name(loss, number), config, metric=self.metric)
         record.search_state = study.get_trials(deepcopy=False)[number].system_attrs
         self.asked[record.trial_id] = trial
         return record
@@ -127,21 +130,21 @@ class Searches:
         trial = self.asked[record.trial_id]
         known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
         if last["epoch"] not in known:  # a trial that went on from a checkpoint may repeat one
-            trial.report(last["val_map"], last["epoch"])
+            trial.report(last[record.metric], last["epoch"])
 
     def tell(self, record: TrialRecord) -> None:
         """Tells Optuna how a trial ended."""
         state, trial = STATES[record.status], self.asked[record.trial_id]
         if trial.study.get_trials(deepcopy=False)[trial.number].state not in LEFT_OPEN:
             return  # a trial that Tune ends again, after a fault in between
-        value = record.best["val_map"] if state is TrialState.COMPLETE and record.best else None
+        value = record.score if state is TrialState.COMPLETE and record.best else None
         self.studies[record.loss].tell(self.asked[record.trial_id], value, state)
 
     def _take_back(self, record: TrialRecord) -> None:
         """Puts a recorded trial into its search, as it would be there had it just happened."""
         # A trial that failed is run again when a study is continued.
         state = TrialState.RUNNING if record.status in UNFINISHED else STATES[record.status]
-        values = {row["epoch"]: row["val_map"] for row in record.epochs}
+        values = {row["epoch"]: row[record.metric] for row in record.epochs}
         study = self.studies[record.loss]
         study.add_trial(
             optuna.trial.create_trial(
@@ -157,11 +160,12 @@ class Searches:
         self.asked[record.trial_id] = optuna.Trial(study, frozen._trial_id)
 
 
-def _new_study(loss: str, storage: BaseStorage | None) -> optuna.Study:
+def _new_study(loss: str, storage: BaseStorage | None, metric: str) -> optuna.Study:
     study = optuna.create_study(storage=storage, study_name=loss, direction="maximize")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([METRIC_NAME])
+        # What optuna-dashboard's charts call the objective.
+        study.set_metric_names([f"validation {METRICS[metric.removeprefix('val_')].title}"])
     return study
 
 

@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from study.search.changes import Changes, changed
 from trainables import config as configuration
 from trainables import losses
-from trainables.config import LAWS, LEAST_LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
+from trainables.config import FIELDS, LAWS, LEAST_LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
 from trainables.knobs import Choice, Knob, Range, choice, log
 
 _SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
@@ -40,7 +40,11 @@ class Space:
 
 
 def _shared(
-    name: str, default: Any, range: Range, field: str = "", where: Mapping[str, Any] | None = None
+    name: str,
+    default: Any,
+    range: Range | None,
+    field: str = "",
+    where: Mapping[str, Any] | None = None,
 ) -> Knob:
     law = {**LAWS, **LEAST_LAWS}[field or name]
     return Knob(name, default, range, law, field=field, where=where or {})
@@ -63,19 +67,34 @@ _SHARED = (
     _shared("flip",         False,    choice(False, True)),
     _shared("shift",        0,        choice(0, 1)),
     _shared("erase",        0,        choice(0, 4)),
+    # Not searched unless the data or the user gives a range.
+    _shared("crop",         None,     None),
+    _shared("jitter",       0.0,      None),
+    _shared("embedding_dim", None,    None),
+    _shared("head_lr",      1.0,      None),
+    _shared("loss_lr",      1.0,      None),
 )
 # fmt: on
 SPACE = Space(_SHARED)
 SMALL_BATCH, SMALL_SHARE = 64, 7 / 15  # of the usual learning rate
 # What a search leaves as its study has it; the rest are knobs.
-FIXED = ("loss", "epochs", "precision", "seed", "dataset", "network", "weights", "embedding_dim",
-         "freeze", "head_lr", "loss_lr")  # fmt: skip
+FIXED = ("loss", "epochs", "precision", "seed", "dataset", "data_fingerprint", "image_size",
+         "network", "weights", "freeze")  # fmt: skip
 
 
 def knobs_of(loss: str, space: Space = SPACE) -> list[Knob]:
-    """All knobs of a loss's search: the shared ones, then its own that have a range."""
-    own = changed(losses.resolve(loss).knobs, space.changes)
-    return [*space.shared, *(knob for knob in own if knob.range is not None)]
+    """The knobs of a loss's search: all that have a range and that it can use."""
+    classes = losses.resolve(loss).knows_classes
+    return [
+        knob
+        for knob in all_knobs(loss, space)
+        if knob.range is not None and (classes or knob.sets != "loss_lr")
+    ]
+
+
+def all_knobs(loss: str, space: Space = SPACE) -> list[Knob]:
+    """The shared knobs, then the loss's own; also those that stay unless they are set."""
+    return [*space.shared, *changed(losses.resolve(loss).knobs, space.changes)]
 
 
 def sample(trial: optuna.trial.BaseTrial, base: TrialConfig, space: Space = SPACE) -> TrialConfig:
@@ -90,7 +109,7 @@ def _suggested(
     for knob in knobs_of(chosen["loss"], space):
         if knob.used(chosen):
             value = _suggest(trial, knob)
-            (chosen if knob in space.shared else own)[knob.sets] = value
+            (chosen if knob.sets in FIELDS else own)[knob.sets] = value
     return TrialConfig(**chosen, loss_args=own)
 
 
@@ -133,6 +152,7 @@ def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
     fixed: dict[str, Any] = {field: getattr(base, field) for field in FIXED if field != "loss"}
     first = configuration.reference(base.loss)
     usual = default(base.loss, space=space, **fixed)
+    fixed["embedding_dim"] = usual.embedding_dim
     begin = [] if first is None else [first.replace(**fixed)]
     rate = float(f"{usual.lr * SMALL_SHARE:.3g}")
     small = usual.replace(batch_size=SMALL_BATCH, lr=rate)
@@ -185,11 +205,12 @@ def distribution(range: Range) -> BaseDistribution:
 def describe(names: Sequence[str], space: Space = SPACE) -> list[dict[str, str]]:
     """The searches of these losses as rows of text, for results and pages."""
     rows = [
-        _row(knob, ", ".join(v for vs in knob.where.values() for v in vs)) for knob in space.shared
+        _row(knob, ", ".join(v for vs in knob.where.values() for v in vs))
+        for knob in space.shared
+        if knob.range is not None
     ]
     for loss in names:
-        for knob in knobs_of(loss, space)[len(space.shared) :]:
-            rows.append(_row(knob, loss))
+        rows += [_row(knob, loss) for knob in knobs_of(loss, space) if knob.sets not in FIELDS]
     merged: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:  # a knob that several losses have alike is one row
         key = (row["knob"], row["default"], row["range"])

@@ -39,8 +39,8 @@ from torchvision.transforms import v2
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from trainables.augment import Augmentation, change, normalise
-from trainables.data.caching import ABOUT, ARRAY
-from trainables.data.pixels import Decoding, Pixels, load_pixels, open_pixels
+from trainables.data.pixels.cache import Decoding, Pixels, load_pixels, open_pixels
+from trainables.data.pixels.making import ABOUT, ARRAY
 
 BATCH, SIDE, KEPT, LEAST, JITTER = 64, 224, 256, 0.16, 0.2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

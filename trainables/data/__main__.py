@@ -10,11 +10,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from trainables.data import fashion_mnist
-from trainables.data.card import read_card
-from trainables.data.errors import DataError
-from trainables.data.protocols import PROTOCOLS, partition
-from trainables.data.sources import read_table
+from trainables.data import Asked, DataError, resolve
+from trainables.data import fashion_mnist_files as files
+from trainables.data.names import DEFAULT
+from trainables.data.protocols import PROTOCOLS
 from trainables.terminal import Parser, patient_streams
 
 
@@ -34,13 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints what the arguments ask for; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        if options.path is None or fashion_mnist.holds_files(options.path):
-            found = fashion_mnist.check(options.path)
-            print(f"Fashion-MNIST: {found} (four files, checksums right)")
+        if options.path is None or files.holds_files(options.path):
+            print(resolve(DEFAULT, Asked(place=options.path)).card())
             return 0
-        table = read_table(options.path)
-        parts = partition(table, options.protocol, folds=options.folds, fold=options.fold)
-        print(read_card(table, parts).text())
+        asked = Asked(protocol=options.protocol, folds=options.folds, fold=options.fold)
+        print(resolve(str(options.path), asked).card())
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from .partitions import Judged, Partition, Rows
-from .table import Table
+from trainables.data.partitions import JudgedRows, Partition, Rows
+from trainables.data.tables.table import Table
 
 SHOWN = 5  # of a list that may be long
 _READERS = 8  # threads: they wait for the disk more than they count
@@ -195,7 +195,7 @@ def _lines_of_partition(table: Table, partition: Partition) -> _Lines:
     return lines
 
 
-def _roles(table: Table, judged: Judged, unanswered: int) -> str:
+def _roles(table: Table, judged: JudgedRows, unanswered: int) -> str:
     classes = _many(len(np.unique(table.labels[judged.rows])), "class", "classes")
     queries, without = (_many(n, "query", "queries") for n in (len(judged.queries), unanswered))
     roles = f"{queries}, gallery of {_many(len(judged.gallery), 'image')}"

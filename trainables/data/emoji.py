@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from .errors import DataError
+from trainables.data.errors import DataError
 
 VARIATION = "-fe0f"  # asks for a picture where there is a sign as well: not another emoji
 SKIN_TONES = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}

@@ -1,238 +1,155 @@
-"""Fashion-MNIST's four files: where they are found, how they are fetched and verified."""
+"""Fashion-MNIST: 28 x 28 grey pictures of ten kinds of clothing (Xiao, Rasul and Vollgraf, 2017).
+
+60,000 training images, of which a tenth of each class is for validation, and 10,000 test images.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import hashlib
-import logging
-import os
-import tempfile
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 
+from trainables.data import fashion_mnist_files as files
+from trainables.data.entry import Asked, Dataset, check_found
 from trainables.data.errors import DataError
+from trainables.data.images import JudgedImages, LabelledImages, Roles, Split
+from trainables.data.ledger import Reading
 
-SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # Debian: dataset-fashion-mnist
-DOWNLOAD_FOLDER = Path(__file__).resolve().parents[2] / "data"
-IN_TORCHVISION = Path("FashionMNIST", "raw")  # of a folder that torchvision downloads into
-LOGGER = logging.getLogger(__name__)
-
-
-class File(NamedTuple):
-    """One IDX file, by the name, shape and SHA-256 of its unpacked form: packers differ in the
-    gzip header, never in this."""
-
-    name: str
-    shape: tuple[int, ...]
-    sha256: str
-
-
-FILES = {
-    "train_images": File(
-        "train-images-idx3-ubyte",
-        (60_000, 28, 28),
-        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    ),
-    "train_labels": File(
-        "train-labels-idx1-ubyte",
-        (60_000,),
-        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    ),
-    "test_images": File(
-        "t10k-images-idx3-ubyte",
-        (10_000, 28, 28),
-        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    ),
-    "test_labels": File(
-        "t10k-labels-idx1-ubyte",
-        (10_000,),
-        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-    ),
-}
+NAME = "fashion_mnist"
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+# Of the test images, the first of which are the queries and the gallery: by protocol.
+GALLERY = {"full": 10_000, "seed": 1_000}
+QUERIES = {"full": 10_000, "seed": 100}
+VALIDATION_FRACTION = 0.1
+SPLIT_SEED = 20_201_123  # of the training/validation split alone: no trial's seed moves it
+# In a smoke test: no fewer to train and validate on than the largest batch.
+SMOKE_TRAIN, SMOKE_VALIDATION, SMOKE_TEST = 3_000, 1_024, 1_000
 
 
-def read(part: str, folder: Path | str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 28, 28) and labels (N,), both uint8, of the part `train` or `test`.
+@dataclass(frozen=True, eq=False)
+class FashionMnist(Dataset):
+    """Its files as they are found.
 
-    A damaged file in this project's own folder is fetched again.
+    Attributes:
+        folder: holds them; None: `find_fashion_mnist` looks for them.
+        held_out: numbers of the classes that are not trained on, and are all that is tested.
+        small: a slice of each part, for smoke tests.
+    """
+
+    folder: Path | None = None
+    held_out: tuple[int, ...] = ()
+    small: bool = False
+
+    name = NAME
+    own_size = True
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return CLASSES
+
+    @property
+    def described(self) -> str:  # type: ignore[override]
+        names = [CLASSES[number] for number in self.held_out]
+        return f" of {', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+    def split(self) -> Split:
+        split = hold_out(stratified_split(self._read("train")), self.held_out)
+        return split.sliced(SMOKE_TRAIN, SMOKE_VALIDATION) if self.small else split
+
+    def validation(self) -> JudgedImages:
+        images = stratified_split(self._read("train")).validation
+        return self._judged(images, SMOKE_VALIDATION)
+
+    def test(self, reading: Reading) -> JudgedImages:
+        reading.check()
+        files.find_fashion_mnist(self.folder)  # what is missing is missed before it is logged
+        reading.enter()
+        return self._judged(self._read("test"), SMOKE_TEST)
+
+    def shown(self, found: Path) -> JudgedImages:
+        check_found(found)
+        return self._judged(self._read("test"), SMOKE_TEST)
+
+    def card(self) -> str:
+        return f"Fashion-MNIST: {files.check(self.folder)} (four files, checksums right)"
+
+    def _read(self, part: str) -> LabelledImages:
+        images, labels = files.read(part, self.folder)
+        return LabelledImages(images[:, None], labels)
+
+    def _judged(self, images: LabelledImages, smoke: int) -> JudgedImages:
+        if self.held_out:
+            images = images.take(np.isin(images.labels, self.held_out))
+        images = images.take(slice(smoke)) if self.small else images
+        return JudgedImages(images, protocols(len(images)))
+
+
+def open_data(asked: Asked) -> FashionMnist:
+    """As a study asks for it; DataError if it asks for what there is not."""
+    for what in ("protocol", "folds", "fold", "grey"):
+        if getattr(asked, what):
+            law = f"{what} is of one's own data: Fashion-MNIST has its own protocols"
+            raise DataError(f"{law}; got {getattr(asked, what)!r}")
+    held_out = class_numbers(asked.held_out)
+    if held_out and not 2 <= len(held_out) <= len(CLASSES) - 2:
+        law = f"held-out classes must be 2 to {len(CLASSES) - 2} of the {len(CLASSES)} classes"
+        raise DataError(f"{law}; got {len(held_out)}: {held_out}")
+    return FashionMnist(asked.place, tuple(held_out), asked.small)
+
+
+def protocols(images: int) -> dict[str, Roles]:
+    """The roles of so many test images under each protocol, or as much of it as there are."""
+    return {
+        name: Roles.first(min(QUERIES[name], images), min(GALLERY[name], images))
+        for name in GALLERY
+    }
+
+
+def stratified_split(data: LabelledImages, seed: int = SPLIT_SEED) -> Split:
+    """A tenth of each class for validation; both parts in an order that this seed fixes."""
+    order = np.random.default_rng(seed).permutation(len(data))
+    validation = np.zeros(len(data), dtype=bool)
+    for label in np.unique(data.labels):
+        rows = order[data.labels[order] == label]
+        validation[rows[: round(VALIDATION_FRACTION * len(rows))]] = True
+    return Split(data.take(order[~validation[order]]), data.take(order[validation[order]]))
+
+
+def class_numbers(given: Iterable[int | str], names: Sequence[str] = CLASSES) -> list[int]:
+    """Ascending numbers of classes that are given by number or by name, whatever its case.
 
     Raises:
-        DataError: as `find_fashion_mnist`, or a file is damaged; the message names the remedy.
+        DataError: there is no such class, or it is given twice.
     """
-    found, wanted = find_fashion_mnist(folder), (f"{part}_images", f"{part}_labels")
-    try:
-        images, labels = (_content(found, FILES[name]) for name in wanted)
-    except DataError as damage:
-        if found != _own_folder():
-            raise DataError(f"{damage}; {_remedy(found)}") from damage
-        LOGGER.warning("%s; it is fetched again", damage)
-        failure = _fetch()
-        if failure is not None:
-            raise DataError(f"{damage}; to fetch it again failed: {failure}") from damage
-        images, labels = (_content(found, FILES[name]) for name in wanted)
-    return images, labels
+    known = {name.lower(): number for number, name in enumerate(names)}
+    known |= {str(number): number for number in range(len(names))}
+    wanted = [str(one).strip().lower() for one in given]
+    for one in wanted:
+        if one not in known:
+            classes = ", ".join(f"{number} {name}" for number, name in enumerate(names))
+            raise DataError(f"a class must be one of {classes}; got {one!r}")
+    numbers = sorted(known[one] for one in wanted)
+    if len(set(numbers)) < len(numbers):
+        raise DataError(f"classes must be named once each; got {', '.join(wanted)}")
+    return numbers
 
 
-def check(folder: Path | str | None = None) -> Path:
-    """The folder whose four files are sound; DataError as `read`."""
-    for part in ("train", "test"):
-        read(part, folder)
-    return find_fashion_mnist(folder)
-
-
-def holds_files(folder: Path) -> bool:
-    """Whether any of the four files lies in a folder, as it is or as torchvision downloads it."""
-    found = [
-        place / file.name for place in (folder, folder / IN_TORCHVISION) for file in FILES.values()
-    ]
-    return any(path.is_file() or path.with_name(f"{path.name}.gz").is_file() for path in found)
-
-
-def find_fashion_mnist(folder: Path | str | None = None) -> Path:
-    """The folder that holds the four files: the given one, the system's, or torchvision's.
-
-    Args:
-        folder: holds the IDX files (packed or not), or torchvision's `FashionMNIST/raw` that
-            does. With a given folder no other place is tried. Default: Debian's data package,
-            then this project's `data/`, into which torchvision downloads.
-
-    Raises:
-        DataError: a file is missing or a folder may not be read; the message names it, or all
-            remedies.
-    """
-    if folder is not None:
-        given = Path(folder).expanduser()
-        for candidate in (given, given / IN_TORCHVISION):
-            if _missing(candidate) is None:
-                return candidate
-        raise DataError(f"data folder {given} does not hold {_missing(given)}[.gz]")
-    for candidate in (SYSTEM_FOLDER, _own_folder()):
-        if _missing(candidate) is None:
-            return candidate
-    failure = _fetch()
-    if failure is None:
-        return _own_folder()
-    raise DataError(
-        "Fashion-MNIST was not found. Either name a folder that holds its four IDX files "
-        "(--data-dir), or install Debian's package (apt-get install dataset-fashion-mnist), "
-        f"or let torchvision download it into {DOWNLOAD_FOLDER} (it just failed: {failure})"
+def hold_out(split: Split, classes: Sequence[int]) -> Split:
+    """The split without the images of these classes; each that is left asks for all others."""
+    return Split(
+        split.train.take(~np.isin(split.train.labels, classes)),
+        split.validation.take(~np.isin(split.validation.labels, classes)),
     )
-
-
-def _own_folder() -> Path:
-    return DOWNLOAD_FOLDER / IN_TORCHVISION
-
-
-def _missing(folder: Path) -> str | None:
-    """The first file that a folder has in no form; DataError if the folder may not be read."""
-    try:
-        there = set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        there = set()
-    except OSError as error:
-        raise DataError(f"data folder {folder} cannot be read: {error.strerror}") from error
-    for file in FILES.values():
-        if there.isdisjoint((file.name, f"{file.name}.gz")):
-            return file.name
-    return None
-
-
-def _remedy(folder: Path) -> str:
-    if folder == SYSTEM_FOLDER:
-        return "install it again (apt-get install --reinstall dataset-fashion-mnist)"
-    return "put Fashion-MNIST's own file in its place, or name another folder (--data-dir)"
-
-
-def _fetch() -> str | None:
-    """Downloads into this project's own folder; why that failed, on one line.
-
-    Of several programs that need the data at once, one downloads and the others wait for it. Only
-    files that are sound come to their place, each as a whole.
-    """
-    own = _own_folder()
-    try:
-        DOWNLOAD_FOLDER.mkdir(parents=True, exist_ok=True)
-        with _alone(), tempfile.TemporaryDirectory(dir=DOWNLOAD_FOLDER) as partial:
-            if _is_sound(own):
-                return None  # the program before has fetched it
-            _download(Path(partial))
-            new = Path(partial) / IN_TORCHVISION
-            for file in FILES.values():
-                _content(new, file)
-            own.mkdir(parents=True, exist_ok=True)
-            for path in new.iterdir():
-                os.replace(path, own / path.name)
-    except (OSError, RuntimeError, DataError) as error:
-        return " ".join(str(error).split())
-    return None
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-    """No other program is within it; a line is logged if one is waited for."""
-    lock = FileLock(DOWNLOAD_FOLDER / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        LOGGER.warning("waiting for another program that downloads into %s", DOWNLOAD_FOLDER)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _download(root: Path) -> None:
-    """torchvision's download; OSError or RuntimeError if that fails."""
-    from torchvision.datasets import FashionMNIST  # slow to import, rarely needed
-
-    FashionMNIST(str(root), download=True)
-
-
-def _is_sound(folder: Path) -> bool:
-    try:
-        for file in FILES.values():
-            _content(folder, file)
-    except DataError:
-        return False
-    return True
-
-
-def _content(folder: Path, file: File) -> np.ndarray:
-    """The verified content of a file, uint8 of its shape: of its two forms the first sound one."""
-    damages = []
-    for path in (folder / file.name, folder / f"{file.name}.gz"):
-        if not path.exists():  # so that who watches sees that each file is opened once
-            continue
-        try:
-            return _read(path, file)
-        except DataError as damage:
-            damages.append(str(damage))
-    raise DataError("; ".join(damages) or f"data folder {folder} does not hold {file.name}[.gz]")
-
-
-def _read(path: Path, file: File) -> np.ndarray:
-    """The verified content of one form of a file; DataError names damage."""
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read (truncated?): {error}") from error
-    header = 4 + 4 * len(file.shape)  # IDX: a magic number, then the length of each axis
-    size = header + int(np.prod(file.shape))
-    if len(content) != size:
-        raise DataError(f"{path} must hold {size} bytes unpacked; got {len(content)}")
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != file.sha256:
-        raise DataError(
-            f"{path} is not Fashion-MNIST's {file.name}: "
-            f"SHA-256 must be {file.sha256[:16]}…; got {digest[:16]}…"
-        )
-    return np.frombuffer(content, np.uint8, offset=header).reshape(file.shape)

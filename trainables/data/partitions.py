@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .errors import DataError
-from .table import Table
+from trainables.data.errors import DataError
+from trainables.data.images import Roles, Rows, own_places
+from trainables.data.tables.table import Table
 
 SEED = 20_201_123  # of partitions alone: no trial's seed moves it
 
-Rows = NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgedRows:
     """The rows of a table that a network is judged on.
 
     Attributes:
@@ -34,15 +32,21 @@ class Judged:
         """The rows to embed, ascending, each once: queries and gallery together."""
         return np.union1d(self.queries, self.gallery)
 
-    @cached_property
+    @property
     def own(self) -> Rows:
         """(Q,) int64: each query's place in the gallery, -1 for a query that is not in it."""
-        if not len(self.gallery):
-            return np.full(len(self.queries), -1, dtype=np.int64)
-        order = np.argsort(self.gallery)
-        place = np.searchsorted(self.gallery, self.queries, sorter=order)
-        place = order[np.minimum(place, len(order) - 1)]
-        return np.where(self.gallery[place] == self.queries, place, -1)
+        return own_places(self.queries, self.gallery)
+
+    def roles(self, table: Table) -> Roles:
+        """The roles of the images at `rows`, in that order."""
+        queries, gallery = (
+            np.searchsorted(self.rows, part) for part in (self.queries, self.gallery)
+        )
+        names = table.rows["sequence"].to_numpy(dtype=str)[self.rows]
+        if not names.any():
+            return Roles(queries, gallery)
+        groups = np.unique(names, return_inverse=True)[1]
+        return Roles(queries, gallery, np.where(names == "", -1, groups))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +62,13 @@ class Partition:
     """
 
     train: Rows
-    validation: Judged
-    test: Judged
+    validation: JudgedRows
+    test: JudgedRows
     left_out: Rows
     unanswered: Mapping[str, int]
 
 
-def relevant_counts(table: Table, judged: Judged) -> Rows:
+def relevant_counts(table: Table, judged: JudgedRows) -> Rows:
     """(Q,) int64: how many gallery rows are of each query's class.
 
     The query itself is not counted, nor are the rows of its own sequence.
@@ -101,8 +105,8 @@ def parted(table: Table, train: Rows, validation: Rows, test: Rows) -> Partition
     asks = trains | table.rows["is_query"].to_numpy(dtype=bool)
     answers = trains | table.rows["is_gallery"].to_numpy(dtype=bool)
     judged = {
-        "validation": Judged(validation[asks[validation]], validation[answers[validation]]),
-        "test": Judged(test[asks[test]], shuffled[answers[shuffled]]),
+        "validation": JudgedRows(validation[asks[validation]], validation[answers[validation]]),
+        "test": JudgedRows(test[asks[test]], shuffled[answers[shuffled]]),
     }
     _check_classes(table, "train", train[~alone], "of two images or more")
     unanswered = {}

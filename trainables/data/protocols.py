@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import DataError
-from .partitions import SEED, Partition, Rows, parted
-from .table import Table
+from trainables.data.errors import DataError
+from trainables.data.partitions import SEED, Partition, Rows, parted
+from trainables.data.tables.table import Table
 
 FOLDS = 4
 TEST_FRACTION = 0.2  # of each class, where the protocol is closed

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import DataError
+from trainables.data.errors import DataError
+
 from .lists import read_list
 from .sources import Layout
 from .table import Table

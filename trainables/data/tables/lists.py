@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .errors import DataError
+from trainables.data.errors import DataError
 
 
 def read_list(

@@ -19,22 +19,25 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .caching import ABOUT, ARRAY, Picture, Progress, UnreadablePicturesError, make, one_maker
+from trainables.data.errors import DataError
+
 from .decode import VERSION, Decoding
-from .errors import DataError
+from .making import ABOUT, ARRAY, Picture, Progress, UnreadablePicturesError, check, make, one_maker
 
 __all__ = [
     "Decoding",
     "Picture",
     "Pixels",
     "UnreadablePicturesError",
+    "check_pictures",
     "default_folder",
     "load_pixels",
     "open_pixels",
@@ -43,25 +46,28 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """The pixels of N pictures; on its way to another process it is a path.
+    """The pixels of N pictures; on its way to another process it is a path, where on another
+    machine there is nothing, and the pictures from which that machine makes its own.
 
     Attributes:
         path: the folder that holds them.
         array: (N, C, H, W) uint8, mapped from the file, not to be written to.
         fingerprint: SHA-256 of the pixels and their order, the same wherever the files lie.
         several_frames: how many files hold further frames, which are not taken.
+        source: the pictures and how they were decoded; None where that is not known.
     """
 
     path: Path
     array: np.ndarray
     fingerprint: str
     several_frames: int
+    source: tuple[Sequence[Picture], Decoding] | None = None
 
     def __len__(self) -> int:
         return len(self.array)
 
-    def __reduce__(self) -> tuple[Callable[[Path], Pixels], tuple[Path]]:
-        return open_pixels, (self.path,)
+    def __reduce__(self) -> tuple[Callable[..., Pixels], tuple[Any, ...]]:
+        return _arrived, (self.path, self.fingerprint, self.source)
 
     def tensor(self) -> Tensor:
         """(N, C, H, W) uint8 on the CPU: a view of the file."""
@@ -84,6 +90,27 @@ def open_pixels(path: Path) -> Pixels:
         return Pixels(path, array, about["fingerprint"], about["several_frames"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no whole pixel cache: {error}") from error
+
+
+def _arrived(
+    path: Path, fingerprint: str, source: tuple[Sequence[Picture], Decoding] | None
+) -> Pixels:
+    """The pixels that another process has: from the file, else made anew on this machine.
+
+    Raises:
+        DataError: there is neither, or the pictures here are others.
+    """
+    with contextlib.suppress(DataError):
+        found = open_pixels(path)
+        if found.fingerprint == fingerprint:
+            return replace(found, source=source)
+    if source is None:
+        return open_pixels(path)
+    made = load_pixels(*source)
+    if made.fingerprint != fingerprint:
+        law = "all machines of a study must see the same pictures"
+        raise DataError(f"{law}; those below {source[0][0][0]} differ here")
+    return made
 
 
 def default_folder() -> Path:
@@ -115,19 +142,55 @@ def load_pixels(
         UnreadablePicturesError: names what cannot be read, all at once; no cache is made.
         DataError: there are no pictures, or the folder cannot take the cache (read-only, full).
     """
+    path = _place(pictures, decoding, folder)
+    if (found := _whole(path)) is None:
+        with _writing_to(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with one_maker(path):
+                if _whole(path) is None:  # no other program made it meanwhile
+                    make(path, pictures, decoding, workers, progress)
+        found = open_pixels(path)
+    return replace(found, source=(tuple(pictures), decoding))
+
+
+def check_pictures(
+    pictures: Sequence[Picture],
+    decoding: Decoding,
+    *,
+    folder: Path | str | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> str:
+    """The fingerprint that the pixels of these pictures will have. No pixel is kept.
+
+    What was found out once is remembered beside the caches. Arguments and errors as `load_pixels`.
+    """
+    path = _place(pictures, decoding, folder)
+    if (found := _whole(path)) is not None:
+        return found.fingerprint
+    known = path.with_suffix(".json")
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return str(json.loads(known.read_text())["fingerprint"])
+    with _writing_to(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = check(pictures, decoding, workers, progress)
+        partial = known.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(about, indent=2))
+        partial.replace(known)
+    return str(about["fingerprint"])
+
+
+def _place(pictures: Sequence[Picture], decoding: Decoding, folder: Path | str | None) -> Path:
     if not pictures:
         raise DataError("pixels need at least one picture; got none")
     folder = default_folder() if folder is None else Path(folder).expanduser().absolute()
-    path = folder / _key(pictures, decoding)
+    return folder / _key(pictures, decoding)
+
+
+def _whole(path: Path) -> Pixels | None:
     with contextlib.suppress(DataError):
         return open_pixels(path)
-    with _writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with one_maker(path):
-            with contextlib.suppress(DataError):  # another program made it meanwhile
-                return open_pixels(path)
-            make(path, pictures, decoding, workers, progress)
-    return open_pixels(path)
+    return None
 
 
 def _key(pictures: Sequence[Picture], decoding: Decoding) -> str:
@@ -152,5 +215,6 @@ def _writing_to(folder: Path) -> Iterator[None]:
         why = error.strerror or error
         remedy = "free some space or name" if error.errno == errno.ENOSPC else "name"
         raise DataError(
-            f"pixels cannot be kept in {folder}: {why}; {remedy} another cache folder"
+            f"pixels cannot be kept in {folder}: {why}; {remedy} another cache folder "
+            "(XDG_CACHE_HOME)"
         ) from error

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
-from .errors import DataError
+from trainables.data.errors import DataError
 
 VERSION = 1  # of the rules in this file: pixels made by other rules are not taken for these
 GAP = 2.0

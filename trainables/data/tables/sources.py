@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from trainables.data.errors import DataError
+
 from .csvs import read_csv
-from .errors import DataError
 from .files import absolute
 from .folders import read_folders
 from .table import Table

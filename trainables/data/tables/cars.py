@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.io import loadmat
 
-from .errors import DataError
+from trainables.data.errors import DataError
+
 from .sources import Layout
 from .table import Table
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .errors import DataError
+from trainables.data.errors import DataError
+
 from .files import PARTS, is_hidden, is_picture, is_utf8, part_of
 from .table import Table
 

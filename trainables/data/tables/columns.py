@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .errors import DataError
+from trainables.data.errors import DataError
+
 from .files import PARTS, composed, size
 
 ROLES = ("is_query", "is_gallery")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from trainables.data.errors import DataError
+
 from .columns import BOX, ROLES
-from .errors import DataError
 from .files import PARTS, absolute, on_disk, part_of
 from .table import Table
 

@@ -21,8 +21,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from trainables.data.errors import DataError
+
 from .decode import Box, Decoding, decode
-from .errors import DataError
 
 BLOCK = 32  # pictures that a thread decodes before it writes
 NAMED = 10  # unreadable pictures that a message names
@@ -71,16 +72,33 @@ def make(
     try:
         partial.mkdir()
         _check_space(partial, len(pictures) * int(np.prod(decoding.shape)))
-        blocks = _decode_all(partial / ARRAY, pictures, decoding, workers or _cores(), progress)
-        reasons = {place: why for block in blocks for place, why in block.reasons.items()}
-        if reasons:
-            raise _unreadable(pictures, reasons)
-        about = _about(blocks, len(pictures), decoding)
+        array = np.lib.format.open_memmap(
+            partial / ARRAY, "w+", np.uint8, (len(pictures), *decoding.shape)
+        )
+        target = (partial / ARRAY, array.offset)
+        del array
+        about = _decode_all(target, pictures, decoding, workers, progress)
+        with (partial / ARRAY).open("r+b") as whole:
+            os.fsync(whole.fileno())
         (partial / ABOUT).write_text(json.dumps(about, indent=2))
         shutil.rmtree(path, ignore_errors=True)  # a damaged one
         partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check(
+    pictures: Sequence[Picture],
+    decoding: Decoding,
+    workers: int | None,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Decodes all pictures and keeps none: what `make` would write about them.
+
+    Raises:
+        UnreadablePicturesError: names what cannot be read.
+    """
+    return _decode_all(None, pictures, decoding, workers, progress)
 
 
 def _unreadable(pictures: Sequence[Picture], reasons: dict[int, str]) -> UnreadablePicturesError:
@@ -118,26 +136,30 @@ class _Block(NamedTuple):
     several_frames: int
 
 
+_Target = tuple[Path, int]  # a .npy file and where in it the first picture begins
+
+
 def _decode_all(
-    file: Path,
+    target: _Target | None,
     pictures: Sequence[Picture],
     decoding: Decoding,
-    workers: int,
+    workers: int | None,
     progress: Progress | None,
-) -> list[_Block]:
-    """Decodes all pictures into a new .npy file; the blocks in order.
+) -> dict[str, Any]:
+    """Decodes all pictures into a file, or to look at each alone; what is known of them then.
 
     Threads, as Pillow's codecs run beside each other: a process would import the caller's program
     again, and torch with it.
+
+    Raises:
+        UnreadablePicturesError: names what cannot be read.
     """
     count = len(pictures)
-    array = np.lib.format.open_memmap(file, "w+", np.uint8, (count, *decoding.shape))
-    task = functools.partial(_decode_block, file, array.offset, pictures, decoding)
-    del array
+    task = functools.partial(_decode_block, target, pictures, decoding)
     Image.init()  # before there are threads that would
     blocks: list[_Block] = []
     done = 0
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers or _cores()) as pool:
         warnings.simplefilter("ignore")  # a codec's doubts about a picture that it reads
         futures = [pool.submit(task, start) for start in range(0, count, BLOCK)]
         try:
@@ -149,15 +171,16 @@ def _decode_all(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    with file.open("r+b") as whole:
-        os.fsync(whole.fileno())
-    return sorted(blocks)
+    reasons = {place: why for block in blocks for place, why in block.reasons.items()}
+    if reasons:
+        raise _unreadable(pictures, reasons)
+    return _about(sorted(blocks), count, decoding)
 
 
 def _decode_block(
-    file: Path, offset: int, pictures: Sequence[Picture], decoding: Decoding, start: int
+    target: _Target | None, pictures: Sequence[Picture], decoding: Decoding, start: int
 ) -> _Block:
-    """Decodes up to `BLOCK` pictures and writes them to their place in the file."""
+    """Decodes up to `BLOCK` pictures and writes them to their place in a file, if any."""
     part = pictures[start : start + BLOCK]
     pixels = np.zeros((len(part), *decoding.shape), np.uint8)
     reasons, several = {}, 0
@@ -167,9 +190,11 @@ def _decode_block(
             several += has_more
         except DataError as error:
             reasons[start + place] = str(error)
-    with file.open("r+b") as target:  # not through a map: a full disk would kill the process
-        target.seek(offset + start * pixels[0].nbytes)
-        target.write(pixels.data)
+    if target is not None:
+        path, offset = target
+        with path.open("r+b") as file:  # not through a map: a full disk would kill the process
+            file.seek(offset + start * pixels[0].nbytes)
+            file.write(pixels.data)
     digests = [hashlib.sha256(picture.data).digest() for picture in pixels]
     return _Block(start, digests, reasons, several)
 

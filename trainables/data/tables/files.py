@@ -7,7 +7,7 @@ import stat
 import unicodedata
 from pathlib import Path
 
-from .errors import DataError
+from trainables.data.errors import DataError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 PARTS = {

@@ -1,0 +1,224 @@
+"""One's own pictures as a data set: a table under a protocol, and its pixels for a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainables.data.card import read_card
+from trainables.data.entry import Asked, Dataset, check_found
+from trainables.data.errors import DataError
+from trainables.data.images import JudgedImages, LabelledImages, Roles, Rows, Split
+from trainables.data.ledger import Reading
+from trainables.data.partitions import JudgedRows, Partition
+from trainables.data.pixels.cache import (
+    Decoding,
+    Picture,
+    Pixels,
+    check_pictures,
+    load_pixels,
+)
+from trainables.data.protocols import partition
+from trainables.data.tables.files import absolute
+from trainables.data.tables.sources import read_table
+from trainables.data.tables.table import Table
+from trainables.networks import Input
+
+PROTOCOL = "held_out"
+# In a smoke test, of each part: whole classes, until there are so many images.
+SMOKE_TRAIN, SMOKE_JUDGED = 1_000, 400
+
+
+@dataclass(frozen=True, eq=False)
+class OwnData(Dataset):
+    """A folder, a CSV or an unpacked benchmark.
+
+    Attributes:
+        place: of it, absolute.
+        protocol, folds, fold: as `protocols.partition` takes them.
+        input: of the network, which decides how pictures are decoded; None: only the card is
+            asked for.
+        grey: pictures without colour.
+        small: whole classes of each part, for smoke tests.
+    """
+
+    place: Path
+    protocol: str
+    folds: int | None
+    fold: int
+    input: Input | None
+    grey: bool
+    small: bool
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.place.stem if self.place.is_file() else self.place.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.table.classes)
+
+    @property
+    def changes(self) -> Mapping[str, Mapping[str, Any]]:  # type: ignore[override]
+        """Pictures of things, as this field changes them; a crop moves them too."""
+        side = min(self.decoding.height, self.decoding.width)
+        return {
+            "per_class": {"default": 4},
+            "flip": {"default": True},
+            "shift": {"choices": [0]},
+            "erase": {"choices": [0, side // 4]},
+            "crop": {"choices": ["none", 0.25], "default": 0.25},
+            "jitter": {"choices": [0.0, 0.4]},
+            "loss_lr": {"choices": [1.0, 10.0, 100.0], "default": 10.0},
+        }
+
+    @cached_property
+    def table(self) -> Table:
+        return read_table(self.place)
+
+    @cached_property
+    def parts(self) -> Partition:
+        return partition(self.table, self.protocol, folds=self.folds, fold=self.fold)
+
+    @property
+    def decoding(self) -> Decoding:
+        """A square, or what has the network's aspect, of which the network gets the centre."""
+        assert self.input is not None
+        height, width, resize = self.input.height, self.input.width, self.input.resize
+        share = resize / min(height, width)
+        return Decoding(
+            height=round(height * share),
+            width=round(width * share),
+            channels=1 if self.grey else self.input.channels,
+            interpolation=self.input.interpolation,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        test, _ = self._judged(self.parts.test)
+        facts = [
+            self.table.fingerprint(),
+            [self.protocol, self.folds, self.fold, self.small],
+            asdict(self.decoding),
+            self._study_pixels.fingerprint,
+            check_pictures(self._pictures(test), self.decoding, progress=told("checked")),
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def split(self) -> Split:
+        train, (judged, roles) = self._train, self._judged(self.parts.validation)
+        return Split(self._images(train), self._images(judged), roles)
+
+    def validation(self) -> JudgedImages:
+        split = self.split()
+        return JudgedImages(split.validation, {"full": split.roles})
+
+    def test(self, reading: Reading) -> JudgedImages:
+        reading.check()
+        _ = self.parts  # what is missing is missed before it is logged
+        reading.enter()
+        return self._test()
+
+    def shown(self, found: Path) -> JudgedImages:
+        check_found(found)
+        return self._test()
+
+    def card(self) -> str:
+        return read_card(self.table, self.parts).text()
+
+    def _test(self) -> JudgedImages:
+        rows, roles = self._judged(self.parts.test)
+        pictures = self._pictures(rows)
+        wanted = check_pictures(pictures, self.decoding, progress=told("checked"))
+        pixels = load_pixels(pictures, self.decoding, progress=told("decoded"))
+        if pixels.fingerprint != wanted:
+            law = "the test pictures must be those that were there when the study began"
+            raise DataError(f"{law}; some of {self.place} were changed")
+        return JudgedImages(LabelledImages(pixels, self.table.labels[rows]), {"full": roles})
+
+    @cached_property
+    def _train(self) -> Rows:
+        """The table's rows to train on, in the order that was drawn."""
+        rows = self.parts.train
+        return rows[_whole_classes(self.table.labels[rows], SMOKE_TRAIN)] if self.small else rows
+
+    def _judged(self, part: JudgedRows) -> tuple[Rows, Roles]:
+        """The table's rows of the images that judge, and their roles."""
+        rows, roles = part.rows, part.roles(self.table)
+        if self.small:
+            drawn = np.random.default_rng(0).permutation(len(rows))
+            places = np.sort(drawn[_whole_classes(self.table.labels[rows[drawn]], SMOKE_JUDGED)])
+            rows, roles = rows[places], roles.among(places)
+        return rows, roles
+
+    @cached_property
+    def _study_rows(self) -> Rows:
+        """The table's rows whose pixels a study reads, ascending."""
+        return np.union1d(self._train, self._judged(self.parts.validation)[0])
+
+    @cached_property
+    def _study_pixels(self) -> Pixels:
+        pictures = self._pictures(self._study_rows)
+        return load_pixels(pictures, self.decoding, progress=told("decoded"))
+
+    def _images(self, rows: Rows) -> LabelledImages:
+        places = np.searchsorted(self._study_rows, rows)
+        return LabelledImages(self._study_pixels, self.table.labels[rows], places)
+
+    def _pictures(self, rows: Rows) -> list[Picture]:
+        paths, boxes = self.table.rows["path"].to_numpy()[rows], self.table.boxes
+        if boxes is None:
+            return [(path, None) for path in paths]
+        known = [None if box[0] < 0 else tuple(map(float, box)) for box in boxes[rows]]
+        return list(zip(paths, known, strict=True))  # type: ignore[arg-type]
+
+
+def open_data(data: str, asked: Asked) -> OwnData:
+    """At a path, as a study asks for it; DataError if it asks for what there is not."""
+    if asked.held_out:
+        law = "held-out classes of one's own data are drawn, or named by its test split"
+        raise DataError(f"{law}; got {', '.join(map(str, asked.held_out))}")
+    return OwnData(
+        place=absolute(os.path.expanduser(asked.place or data)),
+        protocol=asked.protocol or PROTOCOL,
+        folds=asked.folds,
+        fold=asked.fold,
+        input=asked.input,
+        grey=asked.grey,
+        small=asked.small,
+    )
+
+
+def told(what: str) -> Callable[[int, int], None] | None:
+    """Shows on a terminal how far a long pass over pictures is; None where there is none."""
+    if not sys.stderr.isatty():
+        return None
+    shown = start = time.monotonic()
+
+    def tell(done: int, count: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - start > 2 and (now - shown > 0.2 or done == count):
+            end = "\n" if done == count else ""
+            print(f"\r{done:,} of {count:,} pictures {what}", end=end, file=sys.stderr, flush=True)
+            shown = now
+
+    return tell
+
+
+def _whole_classes(labels: Rows, images: int) -> Rows:
+    """Places, ascending, of the images of the first classes that have so many together."""
+    classes, first, counts = np.unique(labels, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    needed = int(np.searchsorted(counts[order].cumsum(), images)) + 1
+    return np.flatnonzero(np.isin(labels, classes[order[: max(needed, 4)]]))

@@ -1,0 +1,1 @@
+"""From picture files to one array of pixels that is decoded once."""
