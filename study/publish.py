@@ -10,6 +10,7 @@ no logs, and nothing of the machine's names and paths. It is a study's folder li
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import shutil
 import sys
@@ -24,11 +25,11 @@ import pandas as pd
 from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION
 from study.judge.final_test import FILES, FINALS, is_complete, readings
-from study.judge.images import classes_of
+from study.judge.images import DATA, classes_of
 from study.judge.significance import MARGIN, POWER
 from study.run.cluster import ROOT
 from study.run.plan import Plan
-from study.run.results import Study, StudyError, TrialRecord, write_atomically
+from study.run.results import Study, StudyError, TrialRecord, read_json, write_atomically
 from trainables.config import reference
 from trainables.data import DataError
 from trainables.data.ledger import append, ledger_of
@@ -40,12 +41,12 @@ BEGIN, END = "<!-- results: {record} -->", "<!-- end of results -->"
 RESULTS = re.compile(r"<!-- results: (.*?) -->.*?<!-- end of results -->", re.DOTALL)
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\"=,;:]+/)+")  # of an absolute path
 TABLE = """\
-| test mAP | full protocol | 95 % over seeds | over seeds and classes | seed protocol \
-| 95 % over seeds | runs | search |
-|---|--:|--:|--:|--:|--:|--:|--:|
+| test mAP |{% for name in protocols %} {{ name }} protocol | 95 % over seeds |\
+{% if loop.first %} over seeds and classes |{% endif %}{% endfor %} runs | search |
+|---|{% for name in protocols %}--:|--:|{% if loop.first %}--:|{% endif %}{% endfor %}--:|--:|
 {% for row in rows -%}
-| {{ row.name }} | {{ row.full }} | {{ row.full_seeds }} | {{ row.full_both }} \
-| {{ row.seed }} | {{ row.seed_seeds }} | {{ row.runs }} | {{ row.search }} |
+| {{ row.name }} |{% for one in row.protocols %} {{ one.map }} | {{ one.seeds }} |\
+{% if loop.first %} {{ row.both }} |{% endif %}{% endfor %} {{ row.runs }} | {{ row.search }} |
 {% endfor %}
 | difference, full protocol | mean | 95 % over seeds | over seeds and classes | corrected p \
 | P(A > B) | could have shown | verdict |
@@ -108,6 +109,8 @@ def publish(folder: Path, record: Path) -> None:
             for trial in anonymous.trials:
                 anonymous.write_trial(trial)
             anonymous.write()
+            about = scrubbed(read_json(folder / part / DATA))
+            write_atomically(new / part / DATA, json.dumps(about, indent=1))
         shutil.copy(folder / CHOICES, new)
         (new / FINALS).mkdir()
         for name in FILES:
@@ -187,7 +190,10 @@ def results(record: Path) -> str:
     rows = [_row(summary, role, loss, found) for role, loss in configurations]
     shown = differences[(differences["protocol"] == "full") & (differences["role"] != "reference")]
     return template.render(
-        rows=rows, differences=[_difference(row) for _, row in shown.iterrows()], note=note
+        protocols=summary["protocol"].unique(),
+        rows=rows,
+        differences=[_difference(row) for _, row in shown.iterrows()],
+        note=note,
     )
 
 
@@ -214,20 +220,20 @@ def _statistics(differences: pd.DataFrame) -> str:
     )
 
 
-def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool]) -> dict[str, str]:
+def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool]) -> dict[str, Any]:
     mine = summary[(summary["role"] == role) & (summary["loss"] == loss)].set_index("protocol")
-    full, seed = mine.loc["full"], mine.loc["seed"]
+    full = mine.loc["full"]
     tuned = role == "chosen"
     origin = ("found by the search" if found[loss] else "hand-set start") if tuned else "reference"
     asked = "" if tuned else f" of its {_asked(loss)}"
     search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
     return {
         "name": f"{_name(loss)}, {origin}",
-        "full": f"{full['map']:.4f}",
-        "full_seeds": f"{full['low']:.4f} to {full['high']:.4f}",
-        "full_both": f"{full['both_low']:.3f} to {full['both_high']:.3f}",
-        "seed": f"{seed['map']:.4f}",
-        "seed_seeds": f"{seed['low']:.4f} to {seed['high']:.4f}",
+        "protocols": [
+            {"map": f"{one['map']:.4f}", "seeds": f"{one['low']:.4f} to {one['high']:.4f}"}
+            for _, one in mine.iterrows()
+        ],
+        "both": f"{full['both_low']:.3f} to {full['both_high']:.3f}",
         "runs": f"{full['runs']:.0f} × {full['confirm_epochs']:.0f}{asked} epochs",
         "search": f"{search}, {full['sweep_seconds'] / 3600:.1f} h" if tuned else "-",
     }

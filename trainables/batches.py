@@ -18,10 +18,7 @@ def check_room(config: TrialConfig, split: Split) -> None:
             raise ValueError(
                 f"batch_size may not exceed the {len(part)} {name} images; got {config.batch_size}"
             )
-    side = config.image_size or min(split.shape[1:])
-    if side > min(split.shape[1:]):
-        law = f"image_size may not exceed the images' {min(split.shape[1:])} pixels"
-        raise ValueError(f"{law}; got {side}")
+    side = side_of(config.image_size, split)
     for name, pixels in (("shift", config.shift), ("erase", config.erase)):
         if pixels >= side:  # nothing would be left of an image
             raise ValueError(f"{name} must be below the images' {side} pixels; got {pixels}")
@@ -32,6 +29,15 @@ def check_room(config: TrialConfig, split: Split) -> None:
         raise ValueError(f"{config.loss} needs 2 training images of one class; got 1 of each")
     if np.unique(split.validation.labels, return_counts=True)[1].max() < 2:
         raise ValueError("validation needs 2 images of one class; got 1 of each")
+
+
+def side_of(image_size: int | None, split: Split) -> int:
+    """The smaller side, in pixels, of what a network gets; ValueError if images have less."""
+    side = min(split.shape[1:])
+    if image_size is not None and image_size > side:
+        law = f"image_size may not exceed the images' {side} pixels"
+        raise ValueError(f"{law}; got {image_size}")
+    return side if image_size is None else image_size
 
 
 def draw_order(labels: Tensor, config: TrialConfig, generator: torch.Generator) -> Tensor:

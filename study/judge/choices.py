@@ -21,7 +21,7 @@ from study.run.results import (
     trial_name,
     write_atomically,
 )
-from study.search.space import FIXED, reference
+from study.search.space import FIXED, is_of_seed_study, reference
 from trainables.config import TrialConfig
 from trainables.metrics import METRICS
 
@@ -159,8 +159,7 @@ def confirming_trials(plan: Plan, frozen: Frozen) -> list[TrialRecord]:
 
 def _reference(config: TrialConfig, epochs: int, seed: int) -> TrialConfig | None:
     """The seed study's configuration of a loss, on its data with its network alone."""
-    seeds = {name: getattr(TrialConfig, name) for name in ("dataset", "network", "weights")}
-    if any(getattr(config, name) != value for name, value in seeds.items()):
+    if not is_of_seed_study(config):
         return None
     fixed = {name: getattr(config, name) for name in FIXED if name not in ("loss", *AT_LARGE)}
     return reference(config.loss, epochs=epochs, seed=seed, **fixed)

@@ -41,6 +41,7 @@ from study.run.tune_adapters import (
 from study.search.fitted import broken_law, fitted, rare_positives
 from study.search.searches import Listed, Searches, Source
 from study.search.space import Space, describe
+from trainables.batches import side_of
 from trainables.data import Dataset, Split
 from trainables.networks import Network, resolve
 from trainables.trainable import RetrievalTrial
@@ -139,6 +140,7 @@ def _network(plan: Plan, split: Split) -> Network:
     """The network's entry; StudyError if it, or its weights, cannot be had for these images."""
     channels, *size = split.shape
     try:
+        side_of(plan.image_size, split)
         entry = resolve(
             plan.network,
             weights=plan.weights,

@@ -57,7 +57,9 @@ def _fitted(
     }
     stay = [choice for choice, law in laws.items() if law is None]
     if not stay:
-        raise StudyError(f"the data holds no choice of {knob.name}: {next(iter(laws.values()))}")
+        law = next(iter(laws.values()))
+        other = f"--set {knob.name}=VALUE gives another"
+        raise StudyError(f"the data holds no choice of {knob.name} ({other}): {law}")
     gone = {choice: law for choice, law in laws.items() if law is not None}
     names, law = ", ".join(map(str, gone)), next(iter(gone.values()), "")
     lines = [f"left out of the search: {knob.name} {names} ({law})"] if gone else []

@@ -146,17 +146,23 @@ def reference(loss: str, *, epochs: int, seed: int, **fixed: Any) -> TrialConfig
 def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
     """What every search begins with, set by hand; the FIXED fields are those of `base`.
 
-    The seed study's configuration, so that no search can end below it, if it had one of this loss;
-    the knobs' defaults; and these with a small batch.
+    The seed study's configuration, so that no search can end below it, if it had one of this loss
+    and its data and network are searched; the knobs' defaults; and these with a small batch.
     """
     fixed: dict[str, Any] = {field: getattr(base, field) for field in FIXED if field != "loss"}
-    first = configuration.reference(base.loss)
+    first = configuration.reference(base.loss) if is_of_seed_study(base) else None
     usual = default(base.loss, space=space, **fixed)
     fixed["embedding_dim"] = usual.embedding_dim
     begin = [] if first is None else [first.replace(**fixed)]
     rate = float(f"{usual.lr * SMALL_SHARE:.3g}")
     small = usual.replace(batch_size=SMALL_BATCH, lr=rate)
     return tuple(start for start in (*begin, usual, small) if holds(space, start))
+
+
+def is_of_seed_study(config: TrialConfig) -> bool:
+    """Whether a configuration is of the data and the network that the seed study had."""
+    asked = {name: getattr(TrialConfig, name) for name in ("dataset", "network", "weights")}
+    return all(getattr(config, name) == value for name, value in asked.items())
 
 
 def holds(space: Space, config: TrialConfig) -> bool:

@@ -73,12 +73,13 @@ class OwnData(Dataset):
         """Pictures of things, as this field changes them; a crop moves them too."""
         side = min(self.decoding.height, self.decoding.width)
         return {
+            "batch_size": {"choices": [16, 32, 64, 128, 256], "default": 128},
             "per_class": {"default": 4},
             "flip": {"default": True},
             "shift": {"choices": [0]},
             "erase": {"choices": [0, side // 4]},
-            "crop": {"choices": ["none", 0.25], "default": 0.25},
-            "jitter": {"choices": [0.0, 0.4]},
+            "crop": {"choices": ["none", 0.6, 0.2], "default": 0.6},
+            "jitter": {"choices": [0.0, 0.1, 0.4], "default": 0.1},
             "loss_lr": {"choices": [1.0, 10.0, 100.0], "default": 10.0},
         }
 
@@ -132,6 +133,9 @@ class OwnData(Dataset):
     def shown(self, found: Path) -> JudgedImages:
         check_found(found)
         return self._test()
+
+    def about(self) -> dict[str, Any]:
+        return {**super().about(), "card": self.card()}
 
     def card(self) -> str:
         return read_card(self.table, self.parts).text()

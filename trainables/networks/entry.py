@@ -105,7 +105,8 @@ class Input:
             zeros = tuple(mean / std for mean, std in zip(self.mean, self.std, strict=True))
             zero = _by_channel(zeros, dtype, images.device)
         # A few at a time, on a CPU: they stay in its cache, on pages that are there already.
-        few = CACHED if images.device.type == "cpu" and images[0].numel() > SMALL else len(images)
+        large = images.shape[1:].numel() > SMALL
+        few = CACHED if images.device.type == "cpu" and large else len(images)
         for start in range(0, len(images), max(few, 1)):
             part = slice(start, start + few)
             out[part].copy_(images[part]).div_(step).sub_(zero)

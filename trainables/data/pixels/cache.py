@@ -100,16 +100,15 @@ def _arrived(
     Raises:
         DataError: there is neither, or the pictures here are others.
     """
-    with contextlib.suppress(DataError):
-        found = open_pixels(path)
-        if found.fingerprint == fingerprint:
-            return replace(found, source=source)
+    found = _whole(path)
+    if found is not None and found.fingerprint == fingerprint:
+        return replace(found, source=source)
     if source is None:
-        return open_pixels(path)
+        raise DataError(f"{path} holds no whole pixel cache {fingerprint}")
     made = load_pixels(*source)
     if made.fingerprint != fingerprint:
         law = "all machines of a study must see the same pictures"
-        raise DataError(f"{law}; those below {source[0][0][0]} differ here")
+        raise DataError(f"{law}; some differ here, of {len(made)} from {source[0][0][0]} on")
     return made
 
 
@@ -169,7 +168,7 @@ def check_pictures(
     if (found := _whole(path)) is not None:
         return found.fingerprint
     known = path.with_suffix(".json")
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return str(json.loads(known.read_text())["fingerprint"])
     with _writing_to(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
