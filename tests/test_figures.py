@@ -15,7 +15,7 @@ from scipy import stats
 
 from analysis.figures import style
 from analysis.figures.class_figures import class_ap_table, confusion_table, draw_confusion
-from analysis.figures.histories import chosen_history, draw_history
+from analysis.figures.histories import chosen_history, draw_history, history_figures
 from analysis.figures.knob_figures import knob_figures
 from analysis.figures.parallel_coordinates import draw_parallel, parallel_figures, parallel_heights
 from analysis.figures.pr_curves import draw_all, pr_figures, pr_table
@@ -27,7 +27,7 @@ from analysis.figures.retrieval_figures import (
     retrievals,
     side_by_side_figure,
 )
-from analysis.figures.retrieval_grid import GAP, Grid, Retrieval, compose, draw_retrieval
+from analysis.figures.retrieval_grid import Grid, Retrieval, compose, draw_retrieval
 from analysis.figures.search_figures import (
     draw_search,
     search_figure,
@@ -52,7 +52,8 @@ from study.judge.significance import mean_interval
 from study.run.results import STATUSES, Choice, Study, TrialRecord
 from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import synthetic
-from trainables.data import CLASSES, Protocol
+from trainables.data import LabelledImages, Roles
+from trainables.data.fashion_mnist import CLASSES
 from trainables.losses import names as names_of_losses
 
 INFO = {
@@ -95,13 +96,14 @@ def trial(
 
 @pytest.fixture(scope="module")
 def images() -> Images:
-    return Images(synthetic(70, seed=3), CLASSES, "test images", "")
+    """Under protocols that 70 images can fill."""
+    protocols = {"full": Roles.first(70, 70), "seed": Roles.first(20, 50)}
+    return Images(synthetic(70, seed=3), protocols, CLASSES, "test images", "")
 
 
 @pytest.fixture(scope="module")
 def evaluations(images: Images) -> dict[str, Evaluation]:
-    """Random embeddings under protocols that 70 images can fill."""
-    protocols = {"seed": Protocol(50, 20), "full": Protocol(70, 70)}
+    """Random embeddings."""
     labels = torch.from_numpy(images.data.labels)
     made = {}
     for number, loss in enumerate(("smooth_ap", "triplet")):
@@ -110,7 +112,7 @@ def evaluations(images: Images) -> dict[str, Evaluation]:
         embeddings[range(70), labels % 8] += 2 - number  # so that classes lie together
         embeddings = torch.nn.functional.normalize(embeddings)
         choice = Choice(f"{loss}-000", REFERENCES[loss], 0.5, 1, None)
-        judged = {name: judge(embeddings, labels, protocol) for name, protocol in protocols.items()}
+        judged = {name: judge(embeddings, labels, one) for name, one in images.protocols.items()}
         made[loss] = Evaluation(choice, embeddings, judged)
     return made
 
@@ -213,12 +215,6 @@ def test_map_is_that_of_slow_rankings(
         assert (row["queries"], row["gallery"]) == (queries, gallery)
 
 
-def test_a_protocol_takes_what_there_is() -> None:
-    embeddings, labels = torch.eye(6), torch.tensor([0, 0, 1, 1, 2, 2])
-    judged = judge(embeddings, labels, Protocol(1_000, 100))
-    assert judged.protocol == Protocol(6, 6)
-
-
 def test_pr_curve_is_the_interpolated_precision(
     evaluations: dict[str, Evaluation], images: Images, results: Results
 ) -> None:
@@ -265,13 +261,13 @@ def test_band_over_seeds_is_students_at_every_point() -> None:
 def test_difference_has_its_sign_in_either_order(evaluations: dict[str, Evaluation]) -> None:
     table = query_differences(evaluations)
     gap, sure = difference(evaluations["smooth_ap"], evaluations["triplet"])
-    forth = gap_between(table, "smooth_ap", "triplet")
-    back = gap_between(table, "triplet", "smooth_ap")
+    forth = gap_between(table, "smooth_ap", "triplet", "full")
+    back = gap_between(table, "triplet", "smooth_ap", "full")
     assert forth is not None and back is not None
     assert forth[:3] == pytest.approx((gap, sure.low, sure.high))
     assert back[:3] == pytest.approx((-gap, -sure.high, -sure.low))
     assert forth.verdict == back.verdict == "not resolved"  # one run of each
-    assert gap_between(table, "smooth_ap", "cross_entropy") is None
+    assert gap_between(table, "smooth_ap", "cross_entropy", "full") is None
 
 
 def test_queries_are_the_best_the_median_the_worst_and_one_a_class(results: Results) -> None:
@@ -329,20 +325,37 @@ def test_retrieval_table_is_a_row_an_image(found: Retrieval, results: Results) -
 def test_canvas_holds_every_image_once_and_apart(
     found: Retrieval, images: Images, columns: int
 ) -> None:
-    grid = Grid((28 + GAP, 28 + GAP), columns, -(-5 // columns))
-    canvas = compose(found, images.data.images, grid)
+    grid = Grid((28, 28), columns, -(-5 // columns))
+    canvas = compose(found, images.data, grid, ground=0)
     shown = [*found.queries, *found.neighbours.ravel()]
     assert canvas.sum(dtype=np.int64) == images.data.images[shown].sum(dtype=np.int64)
     y, x = grid.corner(2, 4)
-    expected = images.data.images[found.neighbours[2, 4]]
-    np.testing.assert_array_equal(canvas[y : y + 28, x : x + 28], expected)
+    (expected,) = images.data.images[found.neighbours[2, 4]]
+    np.testing.assert_array_equal(canvas[y : y + 28, x : x + 28, 0], expected)
+
+
+@pytest.mark.parametrize(("ground", "drawn"), [(0, "gray_r"), (30, "gray"), (255, "gray")])
+def test_grey_pictures_on_black_are_drawn_dark_on_light_others_as_they_are(
+    ground: int, drawn: str
+) -> None:
+    pixels = np.full((6, 1, 8, 8), ground, np.uint8)
+    pixels[:, :, 2:6, 2:6] = 100
+    shown = Retrieval(np.arange(2), np.arange(2, 6).reshape(2, 2), np.ones((2, 2), bool),
+                      np.ones(2), 6)  # fmt: skip
+    axes = Figure().subplots()
+    images = LabelledImages(pixels, np.zeros(6))
+    draw_retrieval(axes, shown, images, ["a", "b"], columns=2, title="")
+    (image,) = axes.images
+    colours = np.asarray(image.cmap(image.norm(image.get_array())))
+    assert image.get_cmap().name == drawn
+    assert (colours[0, 0, :3] == 1).all()  # between the pictures is the white of the page
 
 
 def test_wrong_images_are_crossed_not_only_coloured(found: Retrieval, images: Images) -> None:
     figure = Figure()
     axes = figure.subplots()
     names = [CLASSES[images.data.labels[query]] for query in found.queries]
-    draw_retrieval(axes, found, images.data.images, names, columns=5, title="triplet")
+    draw_retrieval(axes, found, images.data, names, columns=5, title="triplet")
     boxes = [c for c in axes.collections if isinstance(c, PatchCollection)]
     (crosses,) = [c for c in axes.collections if isinstance(c, PathCollection)]
     wrong = int((~found.right).sum())
@@ -358,8 +371,9 @@ def test_all_losses_are_shown_the_same_queries(results: Results) -> None:
     assert first.data["query"].tolist() == second.data["query"].tolist()
     share = first.data["right"].mean()
     assert f"{share:.0%} have the query's class" in first.caption
-    beside = side_by_side_figure(results).data
-    by_loss = [part["query"].tolist() for _, part in beside.groupby("loss")]
+    beside = side_by_side_figure(results)
+    assert beside is not None
+    by_loss = [part["query"].tolist() for _, part in beside.data.groupby("loss")]
     assert len(by_loss) == 2 and by_loss[0] == by_loss[1]
     queries = chosen_queries(results, "full")["query"].to_numpy()
     assert list(retrievals(results, "full", queries)) == results.losses
@@ -379,18 +393,21 @@ def test_confusion_counts_the_wrong_images_of_each_class(results: Results) -> No
     table = confusion_table(results, "triplet")
     neighbours = results.of("triplet")[0].protocols["full"].nearest
     assert neighbours is not None and neighbours.shape == (70, 10)
+    others = [int((results.labels == label).sum()) - 1 for label in results.labels]
+    assert min(others) < 10  # no more are counted than a perfect ranking would find
+    counted = [neighbours[query][: others[query]] for query in range(70)]
     for _, row in table.iterrows():
         one, other = (results.classes.index(row[k]) for k in ("query_class", "image_class"))
         pairs = [
             results.labels[image] == other
             for query in range(70)
             if results.labels[query] == one
-            for image in neighbours[query]
+            for image in counted[query]
         ]
         assert (row["count"], row["share"]) == (sum(pairs), pytest.approx(np.mean(pairs)))
     assert (table["query_class"] != table["image_class"]).all()
-    wrong = results.labels[neighbours] != results.labels[:70, None]
-    assert table["count"].sum() == wrong.sum()
+    wrong = [results.labels[row] != results.labels[query] for query, row in enumerate(counted)]
+    assert table["count"].sum() == sum(row.sum() for row in wrong)
 
 
 def test_history_is_of_the_chosen_trials(study: Study) -> None:
@@ -398,7 +415,7 @@ def test_history_is_of_the_chosen_trials(study: Study) -> None:
     assert table["trial_id"].tolist() == ["cross_entropy-003"] * 2 + ["triplet-001"]
     assert table["chosen"].tolist() == [True, False, True]
     figure = Figure()
-    draw_history(figure, table[table["loss"] == "cross_entropy"])
+    draw_history(figure, table[table["loss"] == "cross_entropy"], "val_map")
     losses, scores = figure.axes
     np.testing.assert_array_equal(losses.lines[0].get_ydata(), [1, 0.5])
     np.testing.assert_array_equal(losses.lines[1].get_ydata(), [1.5, 0.75])
@@ -407,12 +424,29 @@ def test_history_is_of_the_chosen_trials(study: Study) -> None:
     assert (star.get_xdata()[0], star.get_ydata()[0]) == (1, 0.6)
 
 
+def test_a_loss_without_a_validation_loss_is_shown_without_one(study: Study) -> None:
+    for record in study.trials:
+        for row in record.epochs if record.loss == "cross_entropy" else []:
+            row["val_loss"] = None
+    without, whole = history_figures(chosen_history(study), "val_map")
+    assert "training loss went from 1 to 0.5; validation mAP was highest at" in without.caption
+    assert "the validation loss from" in whole.caption
+    assert (without.alt[:13], whole.alt[:13]) == ("Training loss", "Training and ")
+    table, figure = chosen_history(study), Figure()
+    draw_history(figure, table[table["loss"] == "cross_entropy"], "val_map")
+    losses, _ = figure.axes
+    line, star = losses.lines
+    np.testing.assert_array_equal(line.get_ydata(), [1, 0.5])
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == (1, 1)
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["training"]
+
+
 def test_losses_of_two_configurations_share_no_axis(study: Study) -> None:
     chosen = chosen_history(study)
     chosen = chosen[chosen["loss"] == "triplet"]
     reference = chosen.assign(role="reference", trial_id="r", val_loss=60.0, train_loss=70.0)
     figure = Figure()
-    draw_history(figure, pd.concat([chosen, reference], ignore_index=True))
+    draw_history(figure, pd.concat([chosen, reference], ignore_index=True), "val_map")
     mine, its, scores = figure.axes
     assert [axes.get_title() for axes in figure.axes][:2] == ["loss, chosen", "loss, reference"]
     assert [line.get_ydata()[0] for line in mine.lines[:2]] == [1.0, 1.5]

@@ -21,9 +21,11 @@ from study.judge.evaluation import evaluate_study
 from study.judge.images import validation_images
 from study.run.results import Study, TrialRecord
 from study.search.space import describe, knobs_of
+from tests.small_data import SmallData, use
 from tests.test_figures import INFO, trial
-from trainables.data import CLASSES, DATASETS, Dataset, LabelledImages, Split
-from trainables.data.ledger import LEDGER, Reading, entries
+from trainables.data import LabelledImages, Split
+from trainables.data.fashion_mnist import CLASSES
+from trainables.data.ledger import LEDGER, entries
 from trainables.metrics import evaluate_retrieval
 from trainables.train import TrainingRun, embed, load_network
 
@@ -34,7 +36,7 @@ Maker = Callable[..., Study]
 def noise(count: int, seed: int) -> LabelledImages:
     """Images that say nothing about their label, so that no network ranks them perfectly."""
     rng = np.random.default_rng(seed)
-    images = rng.integers(256, size=(count, 28, 28)).astype(np.uint8)
+    images = rng.integers(256, size=(count, 1, 28, 28)).astype(np.uint8)
     return LabelledImages(images, rng.integers(10, size=count))
 
 
@@ -44,26 +46,9 @@ VALIDATION, TEST = noise(60, seed=7), noise(90, seed=8)
 @pytest.fixture(autouse=True)
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The dataset is a small one; the list says what was read of it."""
-    read: list[str] = []
-
-    def load_split(folder: Path | None) -> Split:
-        read.append("split")
-        return Split(VALIDATION, VALIDATION)
-
-    def load_test(folder: Path | None, *, reading: Reading) -> LabelledImages:
-        reading.check()
-        reading.enter()
-        read.append("test")
-        return TEST
-
-    def show_test(folder: Path | None, *, found: Path) -> LabelledImages:
-        assert found.is_file()
-        read.append("shown")
-        return TEST
-
-    dataset = Dataset(load_split, load_test, show_test, CLASSES)
-    monkeypatch.setitem(DATASETS, "fashion_mnist", dataset)
-    return read
+    dataset = SmallData(VALIDATION, VALIDATION, TEST)
+    use(monkeypatch, dataset)
+    return dataset.read
 
 
 @pytest.fixture
@@ -116,7 +101,7 @@ def test_whole_report(
         trial("triplet", 1, [], "failed", "<b>no memory</b>"),
     )
     assert report.main([str(study.folder)]) == 0
-    assert reads == ["split"]
+    assert reads == ["validation"]
     folder, html = study.folder / "report", (study.folder / "report/index.html").read_text()
     drawn = ["answer", "pr_curves", "pr_curve_triplet", "class_ap", "confusion_smooth_ap"]
     drawn += ["retrieval_10", "retrieval_triplet_50", "history_triplet", "search"]
@@ -174,7 +159,7 @@ def test_an_unfinished_study_reads_no_test_image(
 ) -> None:
     study = make_study(trial("cross_entropy", 0, [0.4]), status=status)
     assert report.main([str(study.folder)]) == 0
-    assert reads == ["split"]
+    assert reads == ["validation"]
     html = (study.folder / "report/index.html").read_text()
     mark = f"alidation images, not test; the study is {status}"
     assert html.count(mark) > 5 and "among the test images" not in html
@@ -197,7 +182,7 @@ def test_the_test_images_are_read_where_that_is_asked_for_and_logged(
     }
     assert "for the annual report; 2 networks; choices" in html
     assert report.main([str(study.folder)]) == 0  # which judges on validation images again
-    assert reads == ["test", "split"]
+    assert reads == ["test", "validation"]
     html = (study.folder / "report/index.html").read_text()
     assert "for the annual report; 2 networks; choices" in html
 
@@ -227,16 +212,16 @@ def test_the_test_images_are_not_read_for_what_is_not_chosen(
 
 
 def test_a_comparison_of_held_out_classes_under_way_shows_these(
-    make_study: Maker, reads: list[str], monkeypatch: pytest.MonkeyPatch
+    make_study: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_every_class = noise(150, seed=9)
-    small = DATASETS["fashion_mnist"]._replace(load_split=lambda _: Split(TEST, of_every_class))
-    monkeypatch.setitem(DATASETS, "fashion_mnist", small)
+    small = SmallData(TEST, of_every_class, TEST)
+    use(monkeypatch, small)
     study = make_study(trial("triplet", 0, [0.4]), trial("smooth_ap", 0, [0.3]))
     study.info["plan"] |= {"confirm_seeds": 2, "holdout_classes": [5, 7, 9]}
     study.write()
     assert report.main([str(study.folder)]) == 0
-    assert reads == []
+    assert small.read == ["validation"]
     table = pd.read_csv(study.folder / "report/class_ap.csv")
     assert set(table["class"]) == {"Sandal", "Sneaker", "Ankle boot"}
     queries = pd.read_csv(study.folder / "report/retrieval_10.csv")
@@ -285,7 +270,7 @@ def test_answer_names_a_winner_only_where_the_difference_is_shown(
 
 def test_the_best_loss_comes_first(make_study: Maker) -> None:
     study = make_study(trial("smooth_ap", 0, [0.4]), trial("triplet", 0, [0.4]))
-    evaluations = evaluate_study(study, validation_images(study).data)
+    evaluations = evaluate_study(study, validation_images(study))
     first, second = (e.protocols["full"].mean_average_precision for e in evaluations.values())
     assert first > second
 
@@ -360,12 +345,13 @@ def test_what_cannot_be_reported_is_one_line(
 
 
 def test_missing_data_is_one_line(
-    make_study: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_study: Maker,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = make_study(trial("triplet", 0, [0.4]))
-    from trainables.data import load_split, load_test, show_test
-
-    DATASETS["fashion_mnist"] = Dataset(load_split, load_test, show_test, CLASSES)
+    monkeypatch.undo()  # the real data set again
     assert report.main([str(study.folder), "--data-dir", str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and err.startswith(f"error: data folder {tmp_path} does not hold")
@@ -481,11 +467,7 @@ def test_a_class_that_is_missing_and_no_finished_trial(
     make_study: Maker, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = TEST.take(TEST.labels != 3)
-    monkeypatch.setitem(
-        DATASETS,
-        "fashion_mnist",
-        DATASETS["fashion_mnist"]._replace(load_split=lambda _: Split(VALIDATION, few)),
-    )
+    use(monkeypatch, SmallData(VALIDATION, few, TEST))
     study = make_study(
         trial("triplet", 0, [0.2], "stopped_early"), trial("triplet", 1, [0.9], status, "nan")
     )

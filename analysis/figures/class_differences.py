@@ -8,29 +8,39 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, ReportFigure, loss_name, render
+from analysis.figures.style import COLOURS, MANY_CLASSES, ReportFigure, cut, loss_name, render
 
 WIDE = 3  # panels side by side
 NAMED = 4  # classes that the caption names for a pair
+SHOWN = 20  # classes, where there are many
 
 
 def class_differences_figure(table: pd.DataFrame, names: Sequence[str]) -> ReportFigure | None:
-    """From the table `classes` of `finals/`; None where there is no pair of losses."""
+    """From the table `classes` of `finals/`; None where there is no pair of losses.
+
+    Of many classes those on which any two losses differ most.
+    """
     if table.empty:
         return None
     named = table.assign(**{"class": [names[label] for label in table["label"]]})
     pairs = named.groupby(["first", "second"], sort=False)
     rows = -(-pairs.ngroups // WIDE)
     said = "; ".join(sentence for _, pair in pairs if (sentence := pair_sentence(pair)))
-    classes = named["class"].nunique()
+    classes, shown, which = named["class"].nunique(), named, ""
+    if classes > MANY_CLASSES:
+        most = named["difference"].abs().groupby(named["class"]).max()
+        extreme = most.sort_values(ascending=False, kind="stable").index[:SHOWN]
+        parts = [pair.set_index("class").reindex(extreme).reset_index() for _, pair in pairs]
+        shown = pd.concat(parts, ignore_index=True).dropna(subset="difference")
+        which = f" Shown are the {SHOWN} of {classes:,} classes on which two losses differ most."
     return render(
         "class_differences",
-        partial(draw_class_differences, table=named),
-        size=(2.2 + 2.6 * min(WIDE, pairs.ngroups), rows * (1.1 + 0.26 * classes)),
+        partial(draw_class_differences, table=shown),
+        size=(2.2 + 2.6 * min(WIDE, pairs.ngroups), rows * (1.1 + 0.26 * shown["class"].nunique())),
         data=named,
         caption=f"{said or 'No class'}: where the 95 % interval over seeds leaves out 0. It is not "
         f"corrected for {pairs.ngroups * classes} comparisons, of which one in twenty would leave "
-        "it out by chance.",
+        f"it out by chance.{which}",
         alt="For each pair of losses, the difference in AP by class with its interval.",
     )
 
@@ -42,25 +52,26 @@ def pair_sentence(pair: pd.DataFrame) -> str:
     if sure.empty:
         return ""
     first, second = (loss_name(pair[column].iloc[0]) for column in ("first", "second"))
-    parts = [f"{row['difference']:+.3f} on {row['class']}" for _, row in sure.iterrows()]
+    parts = [f"{row['difference']:+.3f} on {cut(row['class'])}" for _, row in sure.iterrows()]
     return f"{first} less {second} is {', '.join(parts)}"
 
 
 def draw_class_differences(figure: Figure, table: pd.DataFrame) -> None:
     """A panel a pair, a line a class; right of 0 the first is above."""
     pairs = list(table.groupby(["first", "second"], sort=False))
+    lines = {name: line for line, name in enumerate(table["class"].unique())}
     columns = min(WIDE, len(pairs))
     panels = figure.subplots(
         -(-len(pairs) // columns), columns, sharey=True, sharex=True, squeeze=False
     )
     for axes, ((first, second), pair) in zip(panels.flat, pairs, strict=False):
-        for line, row in enumerate(pair.itertuples()):
-            colour = COLOURS[first if row.difference > 0 else second]
+        for row in pair.rename(columns={"class": "name"}).itertuples():
+            line, colour = lines[row.name], COLOURS[first if row.difference > 0 else second]
             axes.plot([row.seed_low, row.seed_high], [line, line], color=colour, lw=2)
             axes.plot(row.difference, line, "o", color=colour, ms=6)
         axes.axvline(0, color="0.3", lw=0.8)
-        axes.set_yticks(range(len(pair)), list(pair["class"]))
-        axes.set_ylim(len(pair) - 0.5, -0.5)
+        axes.set_yticks(range(len(lines)), list(map(cut, lines)))
+        axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.set(title=f"{loss_name(first)}\nless {loss_name(second)}", xlabel="difference in AP")
         axes.grid(axis="y", visible=False)
     for axes in list(panels.flat)[len(pairs) :]:

@@ -1,19 +1,35 @@
-"""Which classes are found and which are taken for which: AP by class, wrong images by class."""
+"""Which classes are found and which are taken for which: AP by class, wrong images by class.
+
+Of many classes the figures show the best and the worst, and those most often confused.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from analysis.figures.style import ReportFigure, listed, loss_name, render
-from analysis.found.runs import Results
+from analysis.figures.style import (
+    COLOURS,
+    MANY_CLASSES,
+    ReportFigure,
+    cut,
+    listed,
+    loss_keys,
+    loss_name,
+    plural,
+    render,
+)
+from analysis.found.runs import Judged, Results
 
-PROTOCOL = "full"
+WIDE = 12  # classes beside each other
+ENDS = 20  # classes of the best and of the worst, where there are many
+PAIRS = 25  # of classes that are confused, where there are many
 
 
 def class_ap_table(results: Results) -> pd.DataFrame:
@@ -21,33 +37,68 @@ def class_ap_table(results: Results) -> pd.DataFrame:
 
     A class that no query has is in no row.
     """
-    rows = []
+    labels, parts = results.query_labels(results.first), []
+    counts = np.bincount(labels)
     for loss, role in dict.fromkeys((run.loss, run.role) for run in results.runs):
-        runs = [run.protocols[PROTOCOL].average_precision for run in results.of(loss, role)]
-        precisions = np.stack(runs).astype(np.float64)
-        labels = results.labels[: precisions.shape[1]]
-        for label in np.unique(labels[~np.isnan(precisions[0])]):
-            mine = precisions[:, labels == label]
-            row = {"loss": loss, "role": role, "class": results.classes[label]}
-            rows.append(row | {"ap": float(np.nanmean(mine)), "queries": mine.shape[1]})
-    return pd.DataFrame(rows)
+        runs = [run.protocols[results.first].average_precision for run in results.of(loss, role)]
+        precisions = np.stack(runs).astype(np.float64).mean(0)
+        known = ~np.isnan(precisions)
+        judged = np.bincount(labels[known], minlength=len(counts))
+        sums = np.bincount(labels[known], precisions[known], minlength=len(counts))
+        present = np.flatnonzero(judged)
+        part: dict[str, object] = {"loss": loss, "role": role}
+        part["class"] = [results.classes[label] for label in present]
+        part |= {"ap": sums[present] / judged[present], "queries": counts[present]}
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
+
+
+def class_ends(table: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Of the classes of a `class_ap_table`, the worst and the best of the others, worst first.
+
+    By the mean over the losses of the AP of the chosen runs; equal ones in the order of the table.
+    """
+    chosen = table[table["role"] == "chosen"]
+    means = chosen.groupby("class", sort=False)["ap"].mean().sort_values(kind="stable")
+    order = list(means.index)
+    return order[:ENDS], order[ENDS:][-ENDS:]
 
 
 def class_ap_figure(results: Results) -> ReportFigure:
-    """AP by class as a table with colour, a line a loss and role."""
+    """AP by class as a coloured table: a line a loss and role; of many classes a line a class."""
     table = class_ap_table(results)
-    wide = _wide(table)
-    parts = []
+    wide, label = _wide(table), "mean AP of the class's queries"
+    classes, which = wide.shape[1], ""
+    draw = partial(_draw_wide, wide=wide, label=label)
+    size = (2.6 + 0.78 * classes, 1.5 + 0.42 * len(wide))
+    if classes > WIDE:
+        draw = partial(draw_tall, parts={"": wide.T}, label=label)
+        size = (2.4 + 0.66 * max(len(wide), 3), 1.9 + 0.27 * classes)
+    if classes > MANY_CLASSES:
+        worst, best = class_ends(table)
+        parts = {
+            f"the {len(ends)} {which}": wide[ends].T
+            for which, ends in (("worst", worst), ("best", best))
+        }
+        draw = partial(draw_tall, parts=parts, label=label)
+        size = (2 * size[0], 1.9 + 0.27 * ENDS)
+        which = (
+            f", of the {len(worst)} worst and the {len(best)} best of {classes:,} classes by the "
+            f"mean over the losses"
+        )
+    said = []
     for loss in results.losses:
         mine = table[(table["loss"] == loss) & (table["role"] == "chosen")].set_index("class")["ap"]
-        worst, best = f"{mine.idxmin()} ({mine.min():.2f})", f"{mine.idxmax()} ({mine.max():.2f})"
-        parts.append(f"{loss_name(loss)} finds {best} best and {worst} worst")
+        lowest, highest = (
+            f"{cut(name)} ({mine[name]:.2f})" for name in (mine.idxmin(), mine.idxmax())
+        )
+        said.append(f"{loss_name(loss)} finds {highest} best and {lowest} worst")
     return render(
         "class_ap",
-        partial(_draw_wide, wide=wide, label="mean AP of the class's queries"),
-        size=(2.6 + 0.78 * wide.shape[1], 1.5 + 0.42 * len(wide)),
+        draw,
+        size=size,
         data=table,
-        caption=f"Mean AP by class of the query: {'; '.join(parts)} ({results.described}).",
+        caption=f"Mean AP by class of the query{which}: {'; '.join(said)} ({results.described}).",
         alt="A table of the mean AP of each class under each loss, darker where it is higher.",
     )
 
@@ -55,40 +106,69 @@ def class_ap_figure(results: Results) -> ReportFigure:
 def confusion_table(results: Results, loss: str) -> pd.DataFrame:
     """Of the images nearest to the queries of a class, the share that is of each other class.
 
-    A row a query class and other class that occur: count, and share of all that were retrieved
-    for the class (right ones too). Empty where no run of the loss has its nearest images.
+    A row a query class and other class: count, and share of all that were retrieved for the class
+    (right ones too). Of many classes only pairs that occur. No more images are counted for a query
+    than it has relevant ones: beyond these even the best ranking has others. Empty where no run of
+    the loss has its nearest images.
     """
-    found = [run.protocols[PROTOCOL].nearest for run in results.of(loss)]
-    stored = [rows for rows in found if rows is not None]
-    if not stored:
-        return pd.DataFrame(columns=["query_class", "image_class", "count", "share"])
-    neighbours = stored[0]
-    queries = results.labels[: len(neighbours)].repeat(neighbours.shape[1])
-    counts = np.zeros((len(results.classes), len(results.classes)), dtype=np.int64)
-    np.add.at(counts, (queries, results.labels[neighbours].ravel()), 1)
-    totals = counts.sum(1)
-    present = [int(label) for label in np.unique(results.labels)]
-    rows = [
-        {
-            "query_class": results.classes[one],
-            "image_class": results.classes[other],
-            "count": counts[one, other],
-            "share": counts[one, other] / totals[one],
-        }
-        for one in present
-        for other in present
-        if one != other and totals[one]
-    ]
-    return pd.DataFrame(rows)
+    columns = ["query_class", "image_class", "count", "share"]
+    judged = _with_nearest(results, loss)
+    if judged is None:
+        return pd.DataFrame(columns=columns)
+    counted = _counted(judged)
+    labels = results.labels
+    asked = np.broadcast_to(labels[judged.queries][:, None], counted.shape)[counted]
+    pairs = pd.DataFrame({"query": asked, "image": labels[_nearest(judged)][counted]})
+    counts = pairs.groupby(["query", "image"]).size().rename("count")
+    totals = pairs.groupby("query").size()
+    present = np.unique(labels)
+    if len(present) <= MANY_CLASSES:
+        names = ["query", "image"]
+        every = pd.MultiIndex.from_product([totals.index, present], names=names)
+        counts = counts.reindex(every, fill_value=0)
+    table = counts.reset_index()
+    table = table[table["query"] != table["image"]].reset_index(drop=True)
+    classes = np.array(results.classes, dtype=object)
+    table["query_class"] = classes[table["query"].to_numpy(np.int64)]
+    table["image_class"] = classes[table["image"].to_numpy(np.int64)]
+    table["share"] = table["count"] / table["query"].map(totals)
+    return table[columns]
+
+
+def confused_pairs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """From the `confusion_table` of each loss, the pairs most often confused: a row a pair.
+
+    Columns query_class, image_class, then the share by loss, 0 where it does not occur. By the mean
+    over the losses, the most confused first, equal ones by name.
+    """
+    key = ["query_class", "image_class"]
+    shares = [table.set_index(key)["share"].rename(loss) for loss, table in tables.items()]
+    wide = pd.concat(shares, axis=1).fillna(0.0).sort_index()
+    order = wide.mean(axis=1).sort_values(ascending=False, kind="stable").index[:PAIRS]
+    return wide.loc[order].reset_index()
+
+
+def confusion_rule(results: Results) -> str:
+    """What `confusion_figures` show."""
+    if len(np.unique(results.labels)) <= MANY_CLASSES:
+        return (
+            "Rows are the classes of the queries, columns the other classes that were found among "
+            "their nearest images, in per cent of all that was found for the row."
+        )
+    return (
+        "Before the arrow is the class of the queries, after it another class that was found among "
+        "their nearest images; the share is of all that was found for these queries."
+    )
 
 
 def confusion_figures(results: Results) -> list[ReportFigure]:
-    """A figure a loss whose nearest images are known."""
-    tables = {loss: confusion_table(results, loss) for loss in results.losses}
-    top = max((table["share"].max() for table in tables.values() if len(table)), default=0.0)
-    return [
-        _confusion(table, results, loss, float(top)) for loss, table in tables.items() if len(table)
-    ]
+    """A figure a loss whose nearest images are known; of many classes one of the worst pairs."""
+    found = {loss: confusion_table(results, loss) for loss in results.losses}
+    tables = {loss: table for loss, table in found.items() if len(table)}
+    if tables and len(np.unique(results.labels)) > MANY_CLASSES:
+        return [_pairs(tables, results)]
+    top = max((table["share"].max() for table in tables.values()), default=0.0)
+    return [_confusion(table, results, loss, float(top)) for loss, table in tables.items()]
 
 
 def draw_confusion(
@@ -104,6 +184,7 @@ def draw_confusion(
     order = [name for name in classes if name in occurring]
     wide = table.pivot(index="query_class", columns="image_class", values="share")
     wide = wide.reindex(index=[c for c in order if c in wide.index], columns=order)
+    wide = wide.rename(index=cut, columns=cut)
     shown = wide.map(lambda share: f"{100 * share:.0f}" if share >= 0.005 else "")
     sns.heatmap(
         100 * wide,
@@ -123,40 +204,104 @@ def draw_confusion(
     axes.grid(False)
 
 
+def draw_pairs(figure: Figure, pairs: pd.DataFrame) -> None:
+    """A line a pair of `confused_pairs`, a point a loss."""
+    axes, losses = figure.subplots(), list(pairs.columns[2:])
+    style: dict[str, Any] = {"ms": 7, "mec": "white", "clip_on": False, "zorder": 3}
+    shifts = np.linspace(-0.22, 0.22, len(losses)) if len(losses) > 1 else [0.0]
+    for loss, shift in zip(losses, shifts, strict=True):
+        lines = np.arange(len(pairs)) + shift
+        axes.plot(100 * pairs[loss], lines, "o", color=COLOURS[loss], **style)
+    names = [
+        f"{cut(one)} → {cut(other)}"
+        for one, other in zip(pairs["query_class"], pairs["image_class"], strict=True)
+    ]
+    axes.set_yticks(range(len(pairs)), names)
+    axes.set(xlabel="% of the images found for the class", ylim=(len(pairs) - 0.5, -0.5))
+    axes.set_xlim(left=0)
+    figure.legend(handles=loss_keys(losses), loc="outside upper left", ncols=3)
+
+
+def _pairs(tables: dict[str, pd.DataFrame], results: Results) -> ReportFigure:
+    pairs = confused_pairs(tables)
+    said = []
+    for loss in tables:
+        most = pairs.loc[pairs[loss].idxmax()]
+        said.append(
+            f"{most[loss]:.0%} of the images that {loss_name(loss)} finds for "
+            f"{cut(most['query_class'])} are {cut(most['image_class'])}"
+        )
+    classes, looked_at = len(np.unique(results.labels)), _looked_at(results, next(iter(tables)))
+    every = [table.assign(loss=loss) for loss, table in tables.items()]
+    return render(
+        "confusions",
+        partial(draw_pairs, pairs=pairs),
+        size=(8.6, 1.4 + 0.27 * len(pairs)),
+        data=pd.concat(every, ignore_index=True),
+        caption=f"Of {classes:,} classes the {plural(len(pairs), 'pair')} most often confused "
+        f"(mean over the losses), by {looked_at}: {listed(said)} ({results.described}).",
+        alt="Which classes are most often taken for which, in per cent of images found, by loss.",
+    )
+
+
 def _confusion(table: pd.DataFrame, results: Results, loss: str, top: float) -> ReportFigure:
     worst = table.sort_values("share", ascending=False, kind="stable").iloc[:2]
     if worst["share"].iloc[0] == 0:
         said = "no image of another class is among the nearest"
     else:
         parts = [
-            f"{row.share:.0%} of the images found for {row.query_class} are {row.image_class}"
+            f"{row.share:.0%} of the images found for {cut(row.query_class)} are "
+            f"{cut(row.image_class)}"
             for row in worst.itertuples()
             if row.share > 0
         ]
         said = f"most often {listed(parts)}"
-    nearest = next(
-        run.protocols[PROTOCOL].nearest
-        for run in results.of(loss)
-        if run.protocols[PROTOCOL].nearest is not None
-    )
-    assert nearest is not None
-    shown = f"the {nearest.shape[1]} nearest to each of {len(nearest):,} queries"
+    shown = _looked_at(results, loss)
+    side = max(len(set(table["image_class"]) | set(table["query_class"])) - 10, 0)
     return render(
         f"confusion_{loss}",
         partial(
             draw_confusion, table=table, classes=results.classes, title=loss_name(loss), top=top
         ),
-        size=(5.2, 4.9),
+        size=(5.2 + 0.3 * side, 4.9 + 0.25 * side),
         data=table,
         caption=f"{loss_name(loss)}, {shown}: {said} ({results.described}).",
         alt=f"Which class is taken for which by {loss_name(loss)}, in per cent of images found.",
     )
 
 
+def _with_nearest(results: Results, loss: str) -> Judged | None:
+    """Of the loss's first run whose nearest images are known."""
+    runs = [run.protocols[results.first] for run in results.of(loss)]
+    return next((one for one in runs if one.nearest is not None and one.nearest.size), None)
+
+
+def _nearest(judged: Judged) -> np.ndarray:
+    assert judged.nearest is not None
+    return judged.nearest
+
+
+def _counted(judged: Judged) -> np.ndarray:
+    """(Q, k) of the nearest images those that are counted: as many as are relevant."""
+    return np.arange(_nearest(judged).shape[1]) < judged.relevant[:, None]
+
+
+def _looked_at(results: Results, loss: str) -> str:
+    """Which images a `confusion_table` counts."""
+    judged = _with_nearest(results, loss)
+    assert judged is not None
+    counted, k = _counted(judged), _nearest(judged).shape[1]
+    asking = plural(int(counted.any(1).sum()), "query", "queries")
+    if counted.all():
+        return f"the {k} nearest to each of {asking}"
+    return f"the nearest to each of {asking}, as many as are relevant to it and at most {k}"
+
+
 def _wide(table: pd.DataFrame) -> pd.DataFrame:
     several = table["role"].nunique() > 1
     names = [
-        loss_name(row.loss) + (f", {row.role}" if several else "") for row in table.itertuples()
+        loss_name(loss) + (f", {role}" if several else "")
+        for loss, role in zip(table["loss"], table["role"], strict=True)
     ]
     wide = table.assign(name=names).pivot(index="name", columns="class", values="ap")
     return wide.reindex(index=list(dict.fromkeys(names)), columns=list(table["class"].unique()))
@@ -165,9 +310,23 @@ def _wide(table: pd.DataFrame) -> pd.DataFrame:
 def _draw_wide(figure: Figure, wide: pd.DataFrame, label: str) -> None:
     axes = figure.subplots()
     sns.heatmap(
-        wide, annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axes,
-        linewidths=0.5, annot_kws={"size": 9},
+        wide.rename(columns=cut), annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False,
+        ax=axes, linewidths=0.5, annot_kws={"size": 9},
     )  # fmt: skip
     axes.set(xlabel=label, ylabel="")
     axes.tick_params(axis="x", rotation=35)
     axes.tick_params(axis="y", rotation=0)
+
+
+def draw_tall(figure: Figure, parts: dict[str, pd.DataFrame], label: str) -> None:
+    """A panel for each part of the classes, by its title; a line a class, a column a loss."""
+    panels = figure.subplots(1, len(parts), squeeze=False)[0]
+    for axes, (title, part) in zip(panels, parts.items(), strict=True):
+        sns.heatmap(
+            part.rename(index=cut), annot=True, fmt=".2f", cmap="Blues", vmin=0, vmax=1, cbar=False,
+            ax=axes, linewidths=0.5, annot_kws={"size": 9},
+        )  # fmt: skip
+        axes.set(title=title, xlabel="", ylabel="")
+        axes.tick_params(axis="x", rotation=35)
+        axes.tick_params(axis="y", rotation=0)
+    figure.supxlabel(label, size=10)

@@ -1,4 +1,4 @@
-"""How the chosen configurations were trained: losses and validation mAP by epoch, run by run."""
+"""How the chosen configurations were trained: losses and validation metric by epoch, run by run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures.style import COLOURS, ReportFigure, loss_name, plural, render
 from analysis.found.finals import Finals
+from analysis.found.scores import validation
+from study.run.progress import title
 from study.run.results import Study
+from trainables.metrics import METRICS
 
 GREY = "0.55"  # of the references, beside the colour of their loss
 
@@ -26,7 +29,7 @@ def chosen_history(study: Study) -> pd.DataFrame:
         history = epochs[epochs["trial_id"] == choice.trial_id]
         history = history.assign(role="chosen", seed=choice.config.seed)
         parts.append(history.assign(chosen=history["epoch"] == choice.epoch))
-    return pd.concat(parts, ignore_index=True)
+    return _measured(pd.concat(parts, ignore_index=True))
 
 
 def confirmed_history(finals: Finals) -> pd.DataFrame:
@@ -34,22 +37,25 @@ def confirmed_history(finals: Finals) -> pd.DataFrame:
     runs = finals.runs[["trial_id", "role", "seed", "best_epoch"]]
     table = finals.confirmation.epochs_table().merge(runs, on="trial_id")
     table = table.assign(chosen=table["epoch"] == table["best_epoch"])
-    return table.drop(columns="best_epoch")
+    return _measured(table.drop(columns="best_epoch"))
 
 
-def history_figures(table: pd.DataFrame) -> list[ReportFigure]:
-    """A figure a loss, in the order of the table."""
-    return [_figure(part) for _, part in table.groupby("loss", sort=False)]
+def history_figures(table: pd.DataFrame, metric: str) -> list[ReportFigure]:
+    """A figure a loss, in the order of the table; epochs are chosen by the column `metric`.
+
+    A loss that knows its classes has no validation loss where others are judged.
+    """
+    return [_figure(part, metric) for _, part in table.groupby("loss", sort=False)]
 
 
-def draw_history(figure: Figure, history: pd.DataFrame) -> None:
-    """Losses on the left, a panel a role; the validation mAP on the right; a line a run.
+def draw_history(figure: Figure, history: pd.DataFrame, metric: str) -> None:
+    """Losses on the left, a panel a role; the validation metric on the right; a line a run.
 
     What a loss's values mean depends on its knobs, so those of two configurations share no axis.
     """
     roles = list(history["role"].unique())
     *panels, right = figure.subplots(1, len(roles) + 1)
-    loss = history["loss"].iloc[0]
+    loss, known = history["loss"].iloc[0], _has_validation_loss(history)
     # A line through few epochs needs its points: a single one would not be seen at all.
     few = history.groupby("trial_id").size().max() <= 30
     for (role, _), run in history.groupby(["role", "trial_id"], sort=False):
@@ -58,15 +64,17 @@ def draw_history(figure: Figure, history: pd.DataFrame) -> None:
         style: dict[str, Any] = {"color": colour, "marker": "o" if few else "", "ms": 3.5}
         style |= {"lw": 1.6, "zorder": 3 if role == "chosen" else 2}
         left.plot(run["epoch"], run["train_loss"], ls=(0, (3, 1.5)), **style)
-        left.plot(run["epoch"], run["val_loss"], **style)
-        right.plot(run["epoch"], run["val_map"], **style)
-        for axes, column in ((left, "val_loss"), (right, "val_map")):
+        if known:
+            left.plot(run["epoch"], run["val_loss"], **style)
+        right.plot(run["epoch"], run[metric], **style)
+        for axes, column in ((left, "val_loss" if known else "train_loss"), (right, metric)):
             _star(axes, run[run["chosen"]], column)
     for axes, role in zip(panels, roles, strict=True):
         axes.set(title="loss" if len(roles) == 1 else f"loss, {role}")
-        axes.legend(handles=_kinds(COLOURS[loss] if role == "chosen" else GREY), handlelength=3.2)
+        kinds = _kinds(COLOURS[loss] if role == "chosen" else GREY)
+        axes.legend(handles=kinds if known else kinds[:1], handlelength=3.2)
     panels[0].set_ylabel(f"{loss_name(loss)} loss, mean over batches")
-    right.set(ylabel="mAP", title="validation mAP")
+    right.set(ylabel=title(metric), title=validation(metric))
     right.legend(handles=_runs(history), loc="best")
     for axes in (*panels, right):
         axes.set_xlabel("epoch")
@@ -95,43 +103,56 @@ def _runs(history: pd.DataFrame) -> list[Line2D]:
     return [*handles, star]
 
 
-def _figure(history: pd.DataFrame) -> ReportFigure:
+def _measured(table: pd.DataFrame) -> pd.DataFrame:
+    """Without the metrics that a record of another day does not have."""
+    columns = [f"val_{name}" for name in METRICS]
+    return table.drop(columns=[name for name in columns if table[name].isna().all()])
+
+
+def _has_validation_loss(history: pd.DataFrame) -> bool:
+    return bool(history["val_loss"].notna().any())
+
+
+def _figure(history: pd.DataFrame, metric: str) -> ReportFigure:
     loss = history["loss"].iloc[0]
     chosen = history[history["role"] == "chosen"]
     runs = chosen["trial_id"].nunique()
-    said = _one_run(chosen) if runs == 1 else _several_runs(chosen)
+    said = _one_run(chosen, metric) if runs == 1 else _several_runs(chosen, metric)
     rest = history[(history["role"] == "reference") & history["chosen"]]
     beside = ""
     if len(rest):
-        low, high = rest["val_map"].min(), rest["val_map"].max()
+        low, high = rest[metric].min(), rest[metric].max()
         beside = f" Its reference, {plural(len(rest), 'run')} in grey: {low:.3f} to {high:.3f}."
+    losses = "Training and validation loss" if _has_validation_loss(history) else "Training loss"
     return render(
         f"history_{loss}",
-        partial(draw_history, history=history),
+        partial(draw_history, history=history, metric=metric),
         size=(4.3 + 3.6 * history["role"].nunique(), 3.4),
         data=history,
         caption=f"{loss_name(loss)}{said}{beside}",
-        alt=f"Training and validation loss, and validation mAP, by epoch, of {loss_name(loss)}.",
+        alt=f"{losses}, and {validation(metric)}, by epoch, of {loss_name(loss)}.",
     )
 
 
-def _one_run(history: pd.DataFrame) -> str:
+def _one_run(history: pd.DataFrame, metric: str) -> str:
     first, best, last = history.iloc[0], history[history["chosen"]].iloc[0], history.iloc[-1]
+    beside = ""
+    if _has_validation_loss(history):
+        beside = f", the validation loss from {first['val_loss']:.4g} to {last['val_loss']:.4g}"
     return (
         f", trial {history['trial_id'].iloc[0]}: in {plural(len(history), 'epoch')} the training "
-        f"loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}, the validation "
-        f"loss from {first['val_loss']:.4g} to {last['val_loss']:.4g}; validation mAP was highest "
-        f"at epoch {best['epoch']}, {best['val_map']:.3f}."
+        f"loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}{beside}; "
+        f"{validation(metric)} was highest at epoch {best['epoch']}, {best[metric]:.3f}."
     )
 
 
-def _several_runs(history: pd.DataFrame) -> str:
+def _several_runs(history: pd.DataFrame, metric: str) -> str:
     best = history[history["chosen"]]
     seeds = ", ".join(str(seed) for seed in sorted(best["seed"].unique()))
     first, last = best["epoch"].min(), best["epoch"].max()
     epochs = f"epoch {last}" if first == last else f"epochs {first} to {last}"
     return (
         f", {plural(len(best), 'run')} of the chosen configuration (seeds {seeds}): the highest "
-        f"validation mAP is {best['val_map'].min():.3f} to {best['val_map'].max():.3f}, reached at "
+        f"{validation(metric)} is {best[metric].min():.3f} to {best[metric].max():.3f}, reached at "
         f"{epochs}."
     )

@@ -1,4 +1,4 @@
-"""What each knob did to validation mAP: its importance, and a slice of the search along it."""
+"""What each knob did to the validation metric: its importance, a slice of the search along it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from analysis.figures.style import (
     ReportFigure,
     add_loss_keys,
     add_status_keys,
+    capital,
     listed,
     loss_keys,
     loss_name,
@@ -30,6 +31,7 @@ from analysis.figures.style import (
 )
 from analysis.found.importance import SHUFFLES, Importance
 from analysis.found.knobs import is_choice, is_log, knob_table, places, short, ticks, varied
+from analysis.found.scores import score_of, validation
 from study.run.results import Study
 
 WIDE = 4  # panels side by side
@@ -61,7 +63,7 @@ def draw_importance(figure: Figure, table: pd.DataFrame) -> None:
 
 def draw_slices(figure: Figure, table: pd.DataFrame) -> None:
     """A panel a knob, a colour a loss, a marker a status."""
-    knobs, losses = varied(table), list(table["loss"].unique())
+    knobs, losses, score = varied(table), list(table["loss"].unique()), score_of(table)
     panels = figure.subplots(
         -(-len(knobs) // WIDE), min(WIDE, len(knobs)), squeeze=False, sharey=True
     )
@@ -71,12 +73,12 @@ def draw_slices(figure: Figure, table: pd.DataFrame) -> None:
         for (loss, status), mine in part.groupby(["loss", "status"], sort=False):
             x = at[mine.index] + _shift(loss, losses, part[knob], knob)
             style: dict[str, Any] = {"color": COLOURS[loss], "marker": MARKERS[status]}
-            axes.scatter(x, mine["best_val_map"], s=24, alpha=0.8, ec="white", lw=0.4, **style)
+            axes.scatter(x, mine[score], s=24, alpha=0.8, ec="white", lw=0.4, **style)
         _label_axis(axes, part[knob], knob)
     for axes in panels.flat[len(knobs) :]:
         axes.set_visible(False)
     for row in panels:
-        row[0].set_ylabel("best validation mAP")
+        row[0].set_ylabel(f"best {validation(score)}")
     keys = [*loss_keys(losses), *status_keys(table["status"])]
     figure.legend(handles=keys, loc="outside upper left", ncols=len(keys))
 
@@ -109,9 +111,9 @@ def _importance(found: Importance) -> ReportFigure:
 
 
 def _slices(table: pd.DataFrame) -> ReportFigure:
-    knobs = varied(table)
+    knobs, score = varied(table), score_of(table)
     rows = -(-len(knobs) // WIDE)
-    best = table.sort_values("best_val_map").groupby("loss", sort=False).tail(1)
+    best = table.sort_values(score).groupby("loss", sort=False).tail(1)
     numbers = [knob for knob in knobs if is_log(table[knob], knob)][:1]
     at = [
         f"{words(knob)} {row[knob]:.3g} for {loss_name(row['loss'])}"
@@ -124,9 +126,9 @@ def _slices(table: pd.DataFrame) -> ReportFigure:
         partial(draw_slices, table=table),
         size=(max(2.3 + 2.4 * min(WIDE, len(knobs)), 8.0), 0.9 + 2.3 * rows),
         data=table,
-        caption=f"Validation mAP by each of {plural(len(knobs), 'knob')}, "
+        caption=f"{capital(validation(score))} by each of {plural(len(knobs), 'knob')}, "
         f"{plural(len(table), 'trial')}: {said}.",
-        alt="Validation mAP of every trial against the value of each knob.",
+        alt=f"{capital(validation(score))} of every trial against the value of each knob.",
         interactive=_interactive_slices(table, knobs),
     )
 
@@ -135,7 +137,7 @@ def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
     """As `draw_slices`; not for a window too narrow for panels side by side."""
     columns = min(3, len(knobs))
     rows, losses = -(-len(knobs) // columns), list(table["loss"].unique())
-    titles = [words(knob) for knob in knobs]
+    titles, score = [words(knob) for knob in knobs], score_of(table)
     figure = make_subplots(
         rows, columns, subplot_titles=titles, shared_yaxes=True, vertical_spacing=0.3 / rows
     )
@@ -145,10 +147,10 @@ def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
         at = places(part[knob], knob)
         for (loss, status), mine in part.groupby(["loss", "status"], sort=False):
             said = f", {words(status)}<br>{words(knob)} " + mine[knob].map(short)
-            scores = "<br>best validation mAP " + mine["best_val_map"].map("{:.3f}".format)
+            scores = f"<br>best {validation(score)} " + mine[score].map("{:.3f}".format)
             figure.add_scatter(
                 x=at[mine.index] + _shift(loss, losses, part[knob], knob),
-                y=mine["best_val_map"],
+                y=mine[score],
                 mode="markers",
                 marker={"color": COLOURS[loss], "symbol": SYMBOLS[status], "size": 7},
                 text=mine["trial_id"] + said + scores,
@@ -163,7 +165,7 @@ def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
             figure.update_xaxes(tickvals=values, ticktext=lines, tickangle=0, **where)
         if few:
             figure.update_xaxes(range=[-0.5, len(values) - 0.5], zeroline=False, **where)
-    figure.update_yaxes(title="best validation mAP", col=1)
+    figure.update_yaxes(title=f"best {validation(score)}", col=1)
     add_loss_keys(figure, losses)
     add_status_keys(figure, table["status"])
     return figure.update_layout(height=150 + 230 * rows, meta={"least_width": 600})

@@ -12,8 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.style import COLOURS, ReportFigure, loss_name, plural, render, words
 from analysis.found.knobs import UNUSED, heights, is_choice, label, short, varied
-
-SCORE = "best_val_map"
+from analysis.found.scores import PREFIX, score_of, validation
 
 
 def parallel_figures(table: pd.DataFrame) -> list[ReportFigure]:
@@ -24,14 +23,14 @@ def parallel_figures(table: pd.DataFrame) -> list[ReportFigure]:
 
 def parallel_heights(table: pd.DataFrame) -> pd.DataFrame:
     """(trials, knobs + 1) where a trial's line crosses each knob's: 0 is the lowest, 1 the top."""
-    return pd.DataFrame({c: heights(table[c], c) for c in [*varied(table), SCORE]})
+    return pd.DataFrame({c: heights(table[c], c) for c in [*varied(table), score_of(table)]})
 
 
 def draw_parallel(figure: Figure, table: pd.DataFrame) -> None:
     """A vertical line a knob, a line across a trial; the better, the stronger."""
     axes, crossings = figure.subplots(), parallel_heights(table)
     colours = _colours(table)
-    for trial in table[SCORE].sort_values().index:  # the best are drawn last, on top
+    for trial in table[score_of(table)].sort_values().index:  # the best are drawn last, on top
         line = crossings.loc[trial]
         axes.plot(range(len(line)), line, color=colours[trial], lw=1.5)
     text: dict[str, Any] = {"textcoords": "offset points", "size": 8, "va": "center", "zorder": 5}
@@ -58,8 +57,8 @@ def ticks(values: pd.Series, crossings: pd.Series, knob: str) -> list[tuple[floa
 
 
 def _parallel(table: pd.DataFrame) -> ReportFigure:
-    loss, knobs = table["loss"].iloc[0], varied(table)
-    best = table.loc[table[SCORE].idxmax()]
+    loss, knobs, score = table["loss"].iloc[0], varied(table), score_of(table)
+    best = table.loc[table[score].idxmax()]
     values = [f"{words(knob)} {short(best[knob])}" for knob in knobs if label(best[knob]) != UNUSED]
     return render(
         f"parallel_{loss}",
@@ -67,8 +66,8 @@ def _parallel(table: pd.DataFrame) -> ReportFigure:
         size=(1.5 + 1.05 * (len(knobs) + 1), 3.6),
         data=table,
         caption=f"{loss_name(loss)}, {plural(len(table), 'trial')}, the stronger the better: the "
-        f"best, {best[SCORE]:.3f}, has {', '.join(values)}.",
-        alt=f"A line a trial of {loss_name(loss)} across its knobs and its validation mAP.",
+        f"best, {best[score]:.3f}, has {', '.join(values)}.",
+        alt=f"A line a trial of {loss_name(loss)} across its knobs and its {validation(score)}.",
         interactive=_interactive(table),
     )
 
@@ -77,7 +76,7 @@ def _interactive(table: pd.DataFrame) -> go.Figure:
     """As `draw_parallel`; not for a window too narrow for the names of the knobs."""
     figure, crossings = go.Figure(), parallel_heights(table)
     columns = list(crossings)
-    for trial in table[SCORE].sort_values().index:
+    for trial in table[score_of(table)].sort_values().index:
         row = table.loc[trial]
         said = "<br>".join(f"{_name(column)} {short(row[column])}" for column in columns)
         figure.add_scatter(
@@ -103,7 +102,7 @@ def _interactive(table: pd.DataFrame) -> go.Figure:
 
 def _colours(table: pd.DataFrame) -> dict[Any, tuple[float, float, float, float]]:
     """By trial, its loss's colour, the stronger the better: on a light page as on a dark one."""
-    strength = 0.15 + 0.85 * table[SCORE].rank(pct=True)
+    strength = 0.15 + 0.85 * table[score_of(table)].rank(pct=True)
     colour = to_rgb(COLOURS[table["loss"].iloc[0]])
     return {trial: (*colour, float(strength[trial])) for trial in table.index}
 
@@ -114,4 +113,4 @@ def _css(colour: tuple[float, float, float, float]) -> str:
 
 
 def _name(column: str) -> str:
-    return "validation mAP" if column == SCORE else words(column)
+    return validation(column) if column.startswith(PREFIX) else words(column)

@@ -1,4 +1,4 @@
-"""Precision over recall: all losses in one plot, and each loss under both protocols."""
+"""Precision over recall: all losses in one plot, and each loss under each protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RULE = (
     "Precision is interpolated at 101 recall levels (the highest precision at this recall or "
     "beyond, query by query) and averaged over queries"
 )
-DASHES = {"full": "-", "seed": "--"}
+DASHES = ("-", "--", "-.", ":")  # of the protocols, the answer's first
 REFERENCE_DASH = (0, (1, 1.2))
 
 
@@ -43,11 +43,12 @@ def pr_table(results: Results) -> pd.DataFrame:
 
 
 def pr_figures(results: Results) -> list[ReportFigure]:
-    """All losses in one plot, then a plot a loss."""
+    """All losses in one plot, then a plot a loss, unless that would be the same again."""
     table = pr_table(results)
-    full = table[table["protocol"] == "full"]
-    each = [_one_loss(part, results) for _, part in table.groupby("loss", sort=False)]
-    return [_all_losses(full, results), *each]
+    together = _all_losses(table[table["protocol"] == results.first], results)
+    if len(results.protocols) == table["loss"].nunique() == 1:
+        return [together]
+    return [together, *(_one_loss(part, results) for _, part in table.groupby("loss", sort=False))]
 
 
 def draw_all(figure: Figure, table: pd.DataFrame, results: Results) -> None:
@@ -57,17 +58,20 @@ def draw_all(figure: Figure, table: pd.DataFrame, results: Results) -> None:
     for (loss, role), curve in table.groupby(["loss", "role"], sort=False):
         name = f"{loss_name(loss)}{', ' + role if several else ''}"
         _curve(axes, curve, "-" if role == "chosen" else REFERENCE_DASH, name)
-    _finish(axes, f"Retrieval among {len(results.labels):,}\n{results.described}")
+    _finish(axes, f"Retrieval among {results.sizes(results.first)[1]:,}\n{results.described}")
 
 
 def draw_one(figure: Figure, table: pd.DataFrame, results: Results) -> None:
     """A curve a protocol and role; `table` holds one loss."""
     axes = figure.subplots()
     for (protocol, role), curve in table.groupby(["protocol", "role"], sort=False):
+        several = len(results.protocols) > 1
         if role == "chosen":
-            _curve(axes, curve, DASHES.get(protocol, ":"), f"{protocol} protocol")
-        elif protocol == "full":
-            _curve(axes, curve, REFERENCE_DASH, "reference, full")
+            name = f"{protocol} protocol" if several else role
+            _curve(axes, curve, DASHES[results.protocols.index(protocol)], name)
+        elif protocol == results.first:
+            name = f"reference, {protocol}" if several else role
+            _curve(axes, curve, REFERENCE_DASH, name)
     _finish(axes, f"{loss_name(table['loss'].iloc[0])}\n{results.described}")
 
 
@@ -90,9 +94,10 @@ def _all_losses(table: pd.DataFrame, results: Results) -> ReportFigure:
         f"{precision_at(curve, 0.5):.2f} for {loss_name(loss)}"
         for loss, curve in chosen.groupby("loss", sort=False)
     ]
+    protocol = f"{results.first} protocol, " if len(results.protocols) > 1 else ""
     caption = (
         f"With half of the relevant images found, precision is {listed(at_half)} "
-        f"(full protocol, {results.described}{_band(chosen)}). {RULE}."
+        f"({protocol}{results.described}{_band(chosen)}). {RULE}."
     )
     return render(
         "pr_curves",
@@ -106,17 +111,19 @@ def _all_losses(table: pd.DataFrame, results: Results) -> ReportFigure:
 
 def _one_loss(table: pd.DataFrame, results: Results) -> ReportFigure:
     loss, chosen = table["loss"].iloc[0], table[table["role"] == "chosen"]
+    several = len(results.protocols) > 1
     scores = [
-        f"{curve['map'].iloc[0]:.3f} under the {protocol} protocol"
+        f"{curve['map'].iloc[0]:.3f}" + (f" under the {protocol} protocol" if several else "")
         for protocol, curve in chosen.groupby("protocol", sort=False)
     ]
+    each = " under each protocol" if several else ""
     return render(
         f"pr_curve_{loss}",
         partial(draw_one, table=table, results=results),
         size=(4.0, 4.0),
         data=table,
         caption=f"{loss_name(loss)}: mAP {listed(scores)}, {results.described}.",
-        alt=f"Precision-recall curve of {loss_name(loss)} under both protocols.",
+        alt=f"Precision-recall curve of {loss_name(loss)}{each}.",
     )
 
 

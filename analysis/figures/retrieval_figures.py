@@ -3,69 +3,112 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.retrieval_grid import Retrieval, draw_retrieval
-from analysis.figures.style import ReportFigure, listed, loss_name, plural, render
+from analysis.figures.retrieval_grid import MOST, Grid, Retrieval, draw_retrieval, shown_size
+from analysis.figures.style import (
+    MANY_CLASSES,
+    ReportFigure,
+    cut,
+    listed,
+    loss_name,
+    plural,
+    render,
+)
 from analysis.found.runs import Judged, Results
 
-RULE = (
-    "The queries were chosen by a rule, not by hand: those of the highest, the median and the "
-    "lowest AP (mean over the losses, and over the seeds of each), then the first of each class"
-)
-COLUMNS = {"full": 10, "seed": 25}  # folded, so that a figure is no wider than a page
+FEW = 7  # classes of which the first query is shown, where there are many
+COLUMNS = 10  # of the nearest images in a line
+MANY, MANY_COLUMNS = "seed", 25  # a protocol whose many nearest are shown, folded into lines
+WIDEST = 15.6  # inches, of a figure that a page can still show
+HEAD, NUMBERS, LETTER = 0.7, 1.15, 0.085  # inches above a block, behind it, of a letter before it
+
+
+class Layout(NamedTuple):
+    """Where blocks of pictures lie in a figure, which no layout of matplotlib's finds: their sides
+    are fixed to each other.
+
+    Attributes:
+        size: (width, height) of the figure in inches.
+        boxes: (left, bottom, width, height) of each block, as shares of these.
+        firsts: for each block, whether it is the first of its row, which has the queries.
+    """
+
+    size: tuple[float, float]
+    boxes: list[tuple[float, float, float, float]]
+    firsts: list[bool]
+
+
+def rule(results: Results) -> str:
+    """By which rule the queries that are shown were chosen."""
+    start = (
+        "The queries were chosen by a rule, not by hand: those of the highest, the median and the "
+        "lowest AP (mean over the losses, and over the seeds of each), then the first of "
+    )
+    classes = len(_judged_classes(results, results.first))
+    if classes <= MANY_CLASSES:
+        return f"{start}each class"
+    return f"{start}{FEW} of the {classes:,} classes, evenly spaced in their order"
 
 
 def chosen_queries(results: Results, protocol: str) -> pd.DataFrame:
-    """A row a query that is shown, by `RULE`: query, why, class, ap (that mean).
+    """A row a query that is shown, by `rule`: query, image, why, class, ap (that mean).
 
-    `why` is best, median, worst or first; a query that is several is shown once, as the first of
-    these.
+    `query` is its number among the queries, `image` its place among the images; `why` is best,
+    median, worst or first. A query that is several is shown once, as the first of these.
     """
-    losses = [
-        np.stack([run.protocols[protocol].average_precision for run in results.of(loss)]).mean(0)
-        for loss in results.losses
-    ]
-    scores = np.stack(losses).astype(np.float64).mean(0)
+    scores, labels = _scores(results, protocol), results.query_labels(protocol)
     order = np.argsort(-scores, kind="stable")
     order = order[~np.isnan(scores[order])]  # without those that have no relevant image
     picked = {int(order[0]): "best"}
     picked.setdefault(int(order[len(order) // 2]), "median")
     picked.setdefault(int(order[-1]), "worst")
-    for label in np.unique(results.labels[order]):
-        picked.setdefault(int(order[results.labels[order] == label].min()), "first")
+    classes = _judged_classes(results, protocol)
+    if len(classes) > MANY_CLASSES:
+        classes = classes[np.linspace(0, len(classes) - 1, FEW).round().astype(int)]
+    for label in classes:
+        picked.setdefault(int(order[labels[order] == label].min()), "first")
+    places = results.runs[0].protocols[protocol].queries
     rows = [
-        {"query": query, "why": why, "class": _class(results, query), "ap": scores[query]}
+        {
+            "query": query,
+            "image": int(places[query]),
+            "why": why,
+            "class": results.classes[labels[query]],
+            "ap": scores[query],
+        }
         for query, why in picked.items()
     ]
     return pd.DataFrame(rows)
 
 
 def retrieval(judged: Judged, labels: np.ndarray, queries: np.ndarray) -> Retrieval:
-    """These queries (C,) and their nearest images under a protocol."""
+    """These queries (C,), by their numbers, and their nearest images under a protocol."""
     assert judged.nearest is not None
-    neighbours = judged.nearest[queries]
-    right = labels[neighbours] == labels[queries][:, None]
-    precisions = judged.average_precision[queries]
-    return Retrieval(queries, neighbours, right, precisions, judged.gallery)
+    places, neighbours = judged.queries[queries], judged.nearest[queries]
+    right = labels[neighbours] == labels[places][:, None]
+    return Retrieval(places, neighbours, right, judged.average_precision[queries], judged.gallery)
 
 
 def retrieval_table(found: Retrieval, results: Results) -> pd.DataFrame:
-    """A row a retrieved image: its query, its rank from 1, both classes, the query's AP."""
+    """A row a retrieved image: its query, its rank from 1, both classes, the query's AP.
+
+    `query` and `image` are places among the images.
+    """
     count, k = found.neighbours.shape
-    classes = np.array(results.classes)[results.labels]
     queries, neighbours = found.queries.repeat(k), found.neighbours.ravel()
     return pd.DataFrame(
         {
             "query": queries,
-            "query_class": classes[queries],
+            "query_class": [_class(results, place) for place in queries],
             "average_precision": found.average_precision.repeat(k),
             "rank": np.tile(np.arange(1, k + 1), count),
             "image": neighbours,
-            "image_class": classes[neighbours],
+            "image_class": [_class(results, place) for place in neighbours],
             "right": found.right.ravel(),
         }
     )
@@ -76,60 +119,73 @@ def retrievals(results: Results, protocol: str, queries: np.ndarray) -> dict[str
     found = {}
     for loss in results.losses:
         judged = [run.protocols[protocol] for run in results.of(loss)]
-        stored = [one for one in judged if one.nearest is not None]
+        stored = [one for one in judged if one.nearest is not None and one.nearest.size]
         if stored:
             found[loss] = retrieval(stored[0], results.labels, queries)
     return found
 
 
-def side_by_side_figure(results: Results) -> ReportFigure:
-    """The nearest of the whole gallery, a block of columns a loss; the results have pixels."""
-    queries = chosen_queries(results, "full")
-    found = retrievals(results, "full", queries["query"].to_numpy())
+def side_by_side_figure(results: Results) -> ReportFigure | None:
+    """The nearest of the whole gallery, a block of columns a loss; the results have pixels.
+
+    None where no nearest images are known.
+    """
+    assert results.pixels is not None
+    queries = chosen_queries(results, results.first)
+    found = retrievals(results, results.first, queries["query"].to_numpy())
+    if not found:
+        return None
     parts = [retrieval_table(one, results).assign(loss=loss) for loss, one in found.items()]
-    k = next(iter(found.values())).neighbours.shape[1]
+    one = next(iter(found.values()))
+    k = one.neighbours.shape[1]
     shares = [f"{one.right.mean():.0%} with {loss_name(loss)}" for loss, one in found.items()]
+    relevant = results.runs[0].protocols[results.first].relevant[queries["query"]]
+    least, most = relevant.min(), relevant.max()
+    counts = f"{least} to {most}" if least < most else f"{least}"
+    few = f" A query has {counts} relevant images in the gallery." if least < k else ""
     caption = (
         f"Of the {k} nearest to these {plural(len(queries), 'query', 'queries')} among "
-        f"{len(results.labels):,} {results.described}, so many are of the query's class: "
-        f"{listed(shares)}."
+        f"{one.gallery:,} {results.described}, so many are of the query's class: "
+        f"{listed(shares)}.{few}"
     )
-    side = {1: 0.6, 2: 0.42}.get(len(found), 0.31)  # inches an image
-    width = 1.7 + side * 1.3 + len(found) * (side * (k + 0.4) + 0.95)
+    names = _names(queries)
+    layout = arranged(results.pixels.shape, len(found), k, names)
     return render(
         f"retrieval_{k}",
-        partial(draw_side_by_side, found=found, results=results, names=_names(queries)),
-        size=(width, 1.0 + side * 0.98 * len(queries)),
+        partial(draw_side_by_side, found=found, results=results, names=names, layout=layout),
+        size=layout.size,
         data=pd.concat(parts, ignore_index=True),
         caption=caption,
         alt=f"The {k} nearest images of the same queries with the network of each loss.",
+        photographs=results.pixels.shape[0] == 3,
     )
 
 
 def draw_side_by_side(
-    figure: Figure, found: dict[str, Retrieval], results: Results, names: list[str]
+    figure: Figure, found: dict[str, Retrieval], results: Results, names: list[str], layout: Layout
 ) -> None:
-    """The queries once, then a block of their nearest images for each loss."""
+    """A block of the nearest images for each loss, the queries before the first of each row."""
     assert results.pixels is not None
-    k = next(iter(found.values())).neighbours.shape[1]
-    ratios = [k + 1.35, *[float(k + 0.18)] * (len(found) - 1)]
-    blocks = figure.subplots(1, len(found), squeeze=False, width_ratios=ratios)[0]
-    for place, (axes, (loss, one)) in enumerate(zip(blocks, found.items(), strict=True)):
+    figure.set_layout_engine("none")
+    for (loss, one), box, first in zip(found.items(), layout.boxes, layout.firsts, strict=True):
         draw_retrieval(
-            axes,
+            figure.add_axes(box),
             one,
             results.pixels,
-            names if place == 0 else [],
-            columns=k,
+            names if first else [],
+            columns=one.neighbours.shape[1],
             title=loss_name(loss),
-            query=place == 0,
+            query=first,
         )
 
 
 def many_figures(results: Results) -> list[ReportFigure]:
-    """The many nearest of the seed protocol's gallery, a figure a loss with the same queries."""
-    queries = chosen_queries(results, "seed")
-    found = retrievals(results, "seed", queries["query"].to_numpy())
+    """The many nearest of the seed protocol's gallery, a figure a loss with the same queries; none
+    of images that are not judged under it."""
+    if MANY not in results.protocols:
+        return []
+    queries = chosen_queries(results, MANY)
+    found = retrievals(results, MANY, queries["query"].to_numpy())
     return [_many(loss, one, results, _names(queries)) for loss, one in found.items()]
 
 
@@ -139,16 +195,17 @@ def draw_many(
     """Queries and their nearest, folded into lines."""
     assert results.pixels is not None
     draw_retrieval(
-        figure.subplots(), found, results.pixels, names, columns=COLUMNS["seed"], title=title
+        figure.subplots(), found, results.pixels, names, columns=MANY_COLUMNS, title=title
     )
 
 
 def _many(loss: str, found: Retrieval, results: Results, names: list[str]) -> ReportFigure:
     count, k = found.neighbours.shape
-    columns = min(COLUMNS["seed"], k)
+    columns = min(MANY_COLUMNS, k)
     lines, side = -(-k // columns), 0.33
+    assert results.pixels is not None
     hits = found.right.sum(1)
-    weakest = _class(results, int(found.queries[hits.argmin()]))
+    weakest = cut(_class(results, int(found.queries[hits.argmin()])))
     title = f"{loss_name(loss)}: the {k} nearest of {found.gallery:,} {results.described}"
     caption = (
         f"{loss_name(loss)}: of the {k} nearest among {found.gallery:,} {results.described}, "
@@ -162,15 +219,58 @@ def _many(loss: str, found: Retrieval, results: Results, names: list[str]) -> Re
         data=retrieval_table(found, results),
         caption=caption,
         alt=f"The {k} nearest images of each query with the network of {loss_name(loss)}.",
+        photographs=results.pixels.shape[0] == 3,
     )
+
+
+def arranged(shape: tuple[int, int, int], losses: int, k: int, names: list[str]) -> Layout:
+    """Blocks of so many losses for pictures of a shape (C, H, W), in rows that a page can show.
+
+    A picture's sides are between 28 and 64 CSS pixels, of which an inch has 96, as far as its shape
+    and the page allow.
+    """
+    size, label = shown_size(shape), 0.1 + LETTER * max(map(len, names))
+    for beside in range(min(3, losses), 0, -1):
+        grids = [Grid(size, k, 1, query=place == 0) for place in range(beside)]
+        inch = {1: 0.6, 2: 0.42, 3: 0.31}[beside] / min(grids[0].cell)  # of a pixel
+        inch = min(inch, MOST / 96 / max(size))
+        extents = [grid.extent(len(names)) for grid in grids]
+        tall, wide = inch * extents[0][0], [inch * extent[1] for extent in extents]
+        width = label + sum(wide) + beside * NUMBERS
+        if width <= WIDEST:
+            break
+    height = 0.1 + -(-losses // beside) * (tall + HEAD)
+    boxes, firsts = [], []
+    for place in range(losses):
+        row, column = divmod(place, beside)
+        left = label + sum(wide[:column]) + column * NUMBERS
+        bottom = height - (row + 1) * (tall + HEAD)
+        boxes.append((left / width, bottom / height, wide[column] / width, tall / height))
+        firsts.append(column == 0)
+    return Layout((width, height), boxes, firsts)
+
+
+def _scores(results: Results, protocol: str) -> np.ndarray:
+    """(Q,) the AP of each query, the mean over the losses and the seeds of each."""
+    losses = [
+        np.stack([run.protocols[protocol].average_precision for run in results.of(loss)]).mean(0)
+        for loss in results.losses
+    ]
+    return np.stack(losses).astype(np.float64).mean(0)
+
+
+def _judged_classes(results: Results, protocol: str) -> np.ndarray:
+    """The labels, ascending, of the queries that have a relevant image."""
+    known = ~np.isnan(_scores(results, protocol))
+    return np.unique(results.query_labels(protocol)[known])
 
 
 def _names(queries: pd.DataFrame) -> list[str]:
     return [
-        row["class"] if row["why"] == "first" else f"{row['why']} AP: {row['class']}"
+        cut(row["class"]) if row["why"] == "first" else f"{row['why']} AP: {cut(row['class'])}"
         for _, row in queries.iterrows()
     ]
 
 
-def _class(results: Results, row: int) -> str:
-    return results.classes[results.labels[row]]
+def _class(results: Results, place: int) -> str:
+    return results.classes[results.labels[place]]

@@ -26,14 +26,17 @@ from analysis.figures.style import (
     status_keys,
     words,
 )
+from analysis.found.scores import score_column, score_of, validation
 from study.run.results import SOUND, Study
 
 
 def search_table(study: Study) -> pd.DataFrame:
-    """A row a trial: loss, number, status, best_val_map (NaN without an epoch), best_so_far.
+    """A row a trial: loss, number, status, its score (best_val_map), best_so_far.
 
-    `best_so_far` is over the trials of the loss up to this number that may be chosen, NaN before.
+    The score is NaN without an epoch. `best_so_far` is over the trials of the loss up to this
+    number that may be chosen, NaN before.
     """
+    score = score_column(study.metric)
     rows = [
         {
             "loss": trial.loss,
@@ -41,12 +44,12 @@ def search_table(study: Study) -> pd.DataFrame:
             "trial_id": trial.trial_id,
             "status": trial.status,
             "epochs": len(trial.epochs),
-            "best_val_map": trial.best["val_map"] if trial.best else np.nan,
+            score: trial.score,
         }
         for trial in study.trials
     ]
     table = pd.DataFrame(rows).sort_values(["loss", "number"], ignore_index=True)
-    eligible = table["best_val_map"].where(table["status"].isin(SOUND))
+    eligible = table[score].where(table["status"].isin(SOUND))
     so_far = eligible.groupby(table["loss"]).cummax()
     return table.assign(best_so_far=so_far.groupby(table["loss"]).ffill())
 
@@ -62,7 +65,7 @@ def seconds_table(study: Study) -> pd.DataFrame:
     table = study.epochs_table().astype({"time": float})
     table["number"] = table["trial_id"].map(numbers)
     table = table.sort_values(["time", "number", "epoch"], ignore_index=True, na_position="last")
-    eligible = table["val_map"].astype(float).where(table["trial_id"].map(sound).astype(bool))
+    eligible = table[study.metric].astype(float).where(table["trial_id"].map(sound).astype(bool))
     so_far = eligible.groupby(table["loss"]).cummax()
     return pd.DataFrame(
         {
@@ -84,7 +87,8 @@ def search_figure(study: Study) -> ReportFigure:
         size=(8.6, 4.4),
         data=table,
         caption=_caption(table),
-        alt="The best validation mAP of each trial in order, with the best so far of each loss.",
+        alt=f"The best {validation(study.metric)} of each trial in order, with the best so far of "
+        "each loss.",
         interactive=_interactive_search(table),
     )
 
@@ -111,30 +115,31 @@ def seconds_figure(study: Study) -> ReportFigure:
         color_discrete_map={loss_name(loss): COLOURS[loss] for loss in study.losses},
         labels={
             "seconds": "seconds, all trials of the loss",
-            "best_so_far": "best validation mAP so far",
+            "best_so_far": f"best {validation(study.metric)} so far",
         },
     )
     return render(
         "search_seconds",
-        partial(draw_seconds, table=table, losses=study.losses),
+        partial(draw_seconds, table=table, losses=study.losses, metric=study.metric),
         size=(8.6, 3.6),
         data=table,
         caption=f"{said or 'No epoch could be chosen'} (seconds summed over its trials).",
-        alt="The best validation mAP so far of each loss by the seconds that were spent on it.",
+        alt=f"The best {validation(study.metric)} so far of each loss by the seconds that were "
+        "spent on it.",
         interactive=lines,
     )
 
 
 def draw_search(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
-    """A colour a loss, a marker a status; trials without any mAP lie on the lower edge."""
-    axes = figure.subplots()
+    """A colour a loss, a marker a status; trials without an epoch lie on the lower edge."""
+    axes, score = figure.subplots(), score_of(table)
     # Losses have trials of the same numbers: beside each other they do not hide one another.
     shift = dict(zip(losses, np.linspace(-0.16, 0.16, len(losses)), strict=True))
-    floor = _floor(table["best_val_map"])
+    floor = _floor(table[score])
     for (loss, status), part in table.groupby(["loss", "status"]):
         axes.scatter(
             part["number"] + shift[loss],
-            part["best_val_map"].fillna(floor),
+            part[score].fillna(floor),
             color=COLOURS[loss],
             marker=MARKERS[status],
             s=42,
@@ -146,13 +151,13 @@ def draw_search(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
     for loss, part in table.groupby("loss"):
         numbers = part["number"] + shift[loss]
         axes.step(numbers, part["best_so_far"], where="post", color=COLOURS[loss], lw=1.5)
-    axes.set(xlabel="trial number within its loss", ylabel="best validation mAP of the trial")
+    axes.set(xlabel="trial number within its loss", ylabel=f"best {validation(score)} of the trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylim(bottom=floor)
     _legend(axes, table, losses)
 
 
-def draw_seconds(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
+def draw_seconds(figure: Figure, table: pd.DataFrame, losses: list[str], metric: str) -> None:
     """A step a loss."""
     axes = figure.subplots()
     for loss in losses:
@@ -160,14 +165,17 @@ def draw_seconds(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None
         if len(part):
             x, y = part["seconds"], part["best_so_far"]
             axes.step(x, y, where="post", color=COLOURS[loss], lw=2, label=loss_name(loss))
-    axes.set(xlabel="seconds of training, all trials of the loss", ylabel="best validation mAP")
+    axes.set(
+        xlabel="seconds of training, all trials of the loss", ylabel=f"best {validation(metric)}"
+    )
     axes.set_xlim(left=0)
     axes.legend(loc="lower right")
 
 
 def _interactive_search(table: pd.DataFrame) -> go.Figure:
     """As `draw_search`: a colour a loss, a shape a status."""
-    figure, floor = go.Figure(), _floor(table["best_val_map"])
+    figure, score = go.Figure(), score_of(table)
+    floor, title = _floor(table[score]), f"best {validation(score)}"
     for loss, part in table.groupby("loss", sort=False):
         line = {"color": COLOURS[loss], "shape": "hv"}
         name = f"{loss_name(loss)}, best so far"
@@ -176,26 +184,24 @@ def _interactive_search(table: pd.DataFrame) -> go.Figure:
             hoverinfo="skip",
         )  # fmt: skip
     for (loss, status), part in table.groupby(["loss", "status"], sort=False):
-        scores = part["best_val_map"].map(
-            lambda score: "none" if np.isnan(score) else f"{score:.3f}"
-        )
+        scores = part[score].map(lambda one: "none" if np.isnan(one) else f"{one:.3f}")
         ends = f", {words(status)} after " + part["epochs"].map(lambda n: plural(n, "epoch"))
         figure.add_scatter(
             x=part["number"],
-            y=part["best_val_map"].fillna(floor),
+            y=part[score].fillna(floor),
             mode="markers",
             marker={"color": COLOURS[loss], "symbol": SYMBOLS[status], "size": 9},
-            text=part["trial_id"] + ends + "<br>best validation mAP " + scores,
+            text=part["trial_id"] + ends + f"<br>{title} " + scores,
             hoverinfo="text",
             showlegend=False,
         )
     add_status_keys(figure, table["status"])
     figure.update_xaxes(title="trial number within its loss")
-    return figure.update_yaxes(title="best validation mAP of the trial")
+    return figure.update_yaxes(title=f"{title} of the trial")
 
 
 def _floor(reached: pd.Series) -> float:
-    """The lower edge: a little below the lowest mAP, and 0 if there is none."""
+    """The lower edge: a little below the lowest score, and 0 if there is none."""
     if reached.notna().any():
         spread = float(reached.max() - reached.min())
         return float(max(0.0, reached.min() - max(0.1 * spread, 0.02)))
@@ -213,10 +219,11 @@ def _legend(axes: Axes, table: pd.DataFrame, losses: list[str]) -> None:
 
 
 def _caption(table: pd.DataFrame) -> str:
-    without = int(table["best_val_map"].isna().sum())
-    edge = f" {plural(without, 'trial')} without any mAP on the lower edge." if without else ""
+    score = score_of(table)
+    without, name = int(table[score].isna().sum()), validation(score).removeprefix("validation ")
+    edge = f" {plural(without, 'trial')} without any {name} on the lower edge." if without else ""
     bests = table.groupby("loss")["best_so_far"].max().dropna().sort_values(ascending=False)
     if bests.empty:
-        return f"None of {plural(len(table), 'trial')} has a mAP that could be chosen.{edge}"
+        return f"None of {plural(len(table), 'trial')} has a {name} that could be chosen.{edge}"
     best = listed([f"{value:.3f} for {loss_name(loss)}" for loss, value in bests.items()])
-    return f"The best validation mAP among {plural(len(table), 'trial')} is {best}.{edge}"
+    return f"The best {validation(score)} among {plural(len(table), 'trial')} is {best}.{edge}"

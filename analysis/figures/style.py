@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,12 @@ WORDS = {  # where the name that the code has says too little
     "averaging": "weight averaging",
     "per_class": "images a class",
     "batch_size": "images a batch",
+    "crop": "least cropped share",
     "erase": "erased square",
     "flip": "mirrored",
+    "head_lr": "learning rate of the head",
+    "jitter": "colours changed by",
+    "loss_lr": "learning rate of the loss",
     "lr": "learning rate",
     "lr_adam": "learning rate, Adam",
     "lr_sgd": "learning rate, SGD",
@@ -68,6 +73,7 @@ WORDS = {  # where the name that the code has says too little
     "tau": "τ",
     "warmup": "warm-up",
 }
+MANY_CLASSES = 25  # of more a figure shows a part
 DPI = 150
 HEIGHT = 420  # px of a figure that moves, unless it asks for another
 _RC: Any = {  # the names of its keys are typed by some versions of matplotlib only
@@ -79,6 +85,7 @@ _RC: Any = {  # the names of its keys are typed by some versions of matplotlib o
     "legend.framealpha": 0.95,
     "svg.fonttype": "path",
     "svg.hashsalt": "report",
+    "text.parse_math": False,  # a class may be called $5 or $6
 }
 
 
@@ -92,6 +99,7 @@ class ReportFigure:
         alt: what it shows, for those who cannot see it.
         data: what was drawn, a row a point.
         png, svg: the files' contents.
+        webp: the same for the page alone, of photographs, which are large as PNG; else empty.
         width: in CSS pixels, at which its text has the size of the page's.
         interactive: the same as Plotly's JSON, to zoom and to show values under the pointer; empty
             where that would not help.
@@ -105,6 +113,7 @@ class ReportFigure:
     svg: bytes
     width: int
     interactive: str = ""
+    webp: bytes = b""
 
     def write(self, folder: Path) -> None:
         """Writes `name`.png, .svg and .csv."""
@@ -122,17 +131,26 @@ def render(
     caption: str,
     alt: str,
     interactive: go.Figure | None = None,
+    photographs: bool = False,
 ) -> ReportFigure:
     """Lets `draw` fill a matplotlib figure of `size` (width, height) inches.
 
-    The same data gives the same bytes: no dates and no random identifiers are stored.
+    The same data gives the same bytes: no dates and no random identifiers are stored. A letter that
+    the font lacks is a box.
+
+    Args:
+        photographs: whether it shows pictures of many colours.
     """
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         png, svg = io.BytesIO(), io.BytesIO()
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
         figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
+        webp = io.BytesIO()
+        if photographs:
+            figure.savefig(webp, format="webp", dpi=DPI, pil_kwargs={"quality": 90})
     return ReportFigure(
         name,
         caption,
@@ -142,6 +160,7 @@ def render(
         svg.getvalue(),
         width=round(size[0] * 96),
         interactive="" if interactive is None else _plain(interactive),
+        webp=webp.getvalue(),
     )
 
 
@@ -208,6 +227,19 @@ def loss_name(loss: str) -> str:
 def words(status: str) -> str:
     """A status or a knob's name as readable words."""
     return WORDS.get(status, status.replace("_", " "))
+
+
+def capital(sentence: str) -> str:
+    """The same with a capital at its beginning."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def cut(name: str, letters: int = 24) -> str:
+    """A name in a figure: a long one without its middle, as long ones often differ at their end."""
+    if len(name) <= letters:
+        return name
+    end = letters // 3
+    return f"{name[: letters - end - 1].rstrip()}…{name[-end:].lstrip()}"
 
 
 def listed(items: list[str]) -> str:

@@ -13,6 +13,7 @@ from scipy import stats
 
 from analysis.figures.style import plural
 from analysis.found.knobs import OBJECTIVE, UNUSED
+from analysis.found.scores import validation
 from study.run.results import Study, TrialRecord
 from study.search.space import knobs_of
 from trainables.config import TrialConfig
@@ -33,10 +34,12 @@ class Importance(NamedTuple):
             `chance`, the level that no knob's importance exceeds in 95 % of the shuffles of the
             scores; how many `trials` there are, and after which `epoch` they are compared.
         lacking: by loss without a row, why.
+        metric: of the epochs, by which trials are compared, such as `val_map`.
     """
 
     table: pd.DataFrame
     lacking: dict[str, str]
+    metric: str
 
     def shown(self, loss: str) -> pd.DataFrame:
         """The knobs of a loss whose importance is above what chance gives, the highest first."""
@@ -47,7 +50,7 @@ class Importance(NamedTuple):
 def importance(study: Study) -> Importance:
     """PED-ANOVA of Optuna over each loss's trials, with the knobs that only some trials use.
 
-    Trials are compared by the validation mAP after the last epoch that all of them reached, as a
+    Trials are compared by the validation metric after the last epoch that all of them reached, as a
     trial that was stopped after 2 epochs says nothing of what it would have had after 12.
     """
     tables, lacking = [], {}
@@ -60,7 +63,7 @@ def importance(study: Study) -> Importance:
             tables.append(_table(loss, sound))
     columns = ["loss", "knob", "importance", "share", "chance", "trials", "epoch"]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
-    return Importance(whole, lacking)
+    return Importance(whole, lacking, study.metric)
 
 
 def chance_levels(shuffled: np.ndarray) -> np.ndarray:
@@ -80,7 +83,7 @@ def _lack(sound: list[TrialRecord]) -> str:
     if len(sound) < LEAST_TRIALS:
         return f"{plural(len(sound), 'trial')} of at least {LEAST_TRIALS} ended soundly"
     if len(set(_scores(sound))) == 1:
-        return f"its {len(sound)} sound trials have one and the same validation mAP"
+        return f"its {len(sound)} sound trials have one and the same {validation(sound[0].metric)}"
     if not _varied(sound):
         return f"no knob differs between its {len(sound)} sound trials"
     return ""
@@ -165,4 +168,4 @@ def _epoch(trials: list[TrialRecord]) -> int:
 
 def _scores(trials: list[TrialRecord]) -> list[float]:
     epoch = _epoch(trials)
-    return [trial.epochs[epoch - 1]["val_map"] for trial in trials]
+    return [trial.epochs[epoch - 1][trial.metric] for trial in trials]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.figures.style import loss_name
+from analysis.found.scores import PREFIX, score_column
 from study.run.results import Study
 from study.search.space import SPACE
 from trainables import losses
@@ -21,7 +22,7 @@ NONE = "none"  # a value that was chosen
 UNUSED = "unused"  # stands for the missing value of a knob that a trial does not use
 OBJECTIVE = "objective"  # the loss of a trial, where a search for one loss tried another too
 ASKED = ("epochs", "seed", "precision", "dataset")  # of the plan, and no knobs
-IDENTITY = ("loss", "trial_id", "status", "best_val_map")
+IDENTITY = ("loss", "trial_id", "status")
 
 
 @cache
@@ -34,7 +35,7 @@ def _knob(field: str) -> Knob | None:
 def is_choice(values: pd.Series, field: str) -> bool:
     """Whether the values are of a few kinds, and not numbers on a line."""
     knob = _knob(field)
-    if knob is not None:
+    if knob is not None and knob.range is not None:
         return not isinstance(knob.range, Span)
     numbers = values.dropna().map(lambda one: isinstance(one, float) and one == one)
     return not bool(numbers.all())
@@ -43,7 +44,7 @@ def is_choice(values: pd.Series, field: str) -> bool:
 def is_log(values: pd.Series, field: str) -> bool:
     """Whether the values lie on a logarithmic axis."""
     knob = _knob(field)
-    if knob is not None:
+    if knob is not None and knob.range is not None:
         return isinstance(knob.range, Span) and knob.range.log
     if is_choice(values, field):
         return False
@@ -65,12 +66,17 @@ def settings(config: TrialConfig) -> dict[str, Any]:
     So a value that is missing in a table of these is of a knob that the trial does not use.
     """
     used = {name: NONE if value is None else value for name, value in config.used().items()}
+    for name in ("data_fingerprint", "image_size"):  # of data that is not known by its name
+        if not getattr(config, name):
+            del used[name]
     return {OBJECTIVE: loss_name(used.pop("loss")), **used}
 
 
 def knobs_used(configs: Iterable[TrialConfig]) -> list[str]:
     """The fields that any of the configurations uses, but the loss itself."""
-    return list(dict.fromkeys(name for one in configs for name in one.used() if name != "loss"))
+    return list(
+        dict.fromkeys(name for one in configs for name in settings(one) if name != OBJECTIVE)
+    )
 
 
 def settings_table(study: Study) -> pd.DataFrame:
@@ -85,32 +91,34 @@ def settings_table(study: Study) -> pd.DataFrame:
 
 
 def knob_table(study: Study) -> pd.DataFrame:
-    """A row a trial that has a mAP and ended soundly, or still runs: its mAP and its knobs.
+    """A row a trial that has an epoch and ended soundly, or still runs: its score and its knobs.
 
-    Columns loss, trial_id, status, best_val_map, then the knobs that differ between the trials of
-    some loss; missing where a trial does not use one.
+    Columns loss, trial_id, status, the score (best_val_map), then the knobs that differ between the
+    trials of some loss; missing where a trial does not use one.
     """
     trials = [t for t in study.trials if t.best and t.status not in ("failed", "diverged")]
+    score = score_column(study.metric)
     rows = [
         {
             "loss": trial.loss,
             "trial_id": trial.trial_id,
             "status": trial.status,
-            "best_val_map": trial.best["val_map"] if trial.best else np.nan,
+            score: trial.score,
         }
         for trial in trials
     ]
-    table = pd.DataFrame(rows, columns=list(IDENTITY))
+    table = pd.DataFrame(rows, columns=[*IDENTITY, score])
     found = settings_table(study).drop(columns=list(ASKED), errors="ignore")
     table = table.join(found, on="trial_id")
     of_losses = [part for _, part in table.groupby("loss")]
     shown = [f for f in found if any(differs(part[f]) for part in of_losses)]
-    return table[[*IDENTITY, *shown]]
+    return table[[*IDENTITY, score, *shown]]
 
 
 def varied(table: pd.DataFrame) -> list[str]:
     """The knobs of a `knob_table` that differ between its trials."""
-    return [f for f in table.columns if f not in IDENTITY and differs(table[f])]
+    knobs = [f for f in table.columns if f not in IDENTITY and not f.startswith(PREFIX)]
+    return [f for f in knobs if differs(table[f])]
 
 
 def differs(values: pd.Series) -> bool:

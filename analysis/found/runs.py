@@ -20,7 +20,7 @@ from study.judge.final_test import nearest_images
 from study.judge.images import Images, name_of_test
 from study.judge.significance import mean_interval
 from study.run.results import search_of
-from trainables.data import LabelledImages
+from trainables.data import LabelledImages, Roles
 from trainables.metrics import METRICS, RetrievalResult
 
 ROLES = ("chosen", "reference")
@@ -35,6 +35,8 @@ class Judged(NamedTuple):
         precision: (101,) the mean precision at recall 0, 0.01, ... 1.
         nearest: (Q, k) places of images, nearest first; None for a run that has none.
         queries: (Q,) places of the images that ask.
+        relevant: (Q,) how many images of the gallery each query should find. Records do not say
+            which images form a group, so theirs are counted too.
         gallery: how many images were ranked, the query among them if it is one of them.
     """
 
@@ -42,6 +44,7 @@ class Judged(NamedTuple):
     precision: np.ndarray
     nearest: np.ndarray | None
     queries: np.ndarray
+    relevant: np.ndarray
     gallery: int
 
     @property
@@ -113,6 +116,11 @@ class Results:
         """The protocol of the answer."""
         return self.protocols[0]
 
+    @property
+    def under(self) -> str:
+        """` under the full protocol`, of the answer, where there is another; else empty."""
+        return f" under the {self.first} protocol" if len(self.protocols) > 1 else ""
+
     def query_labels(self, protocol: str) -> np.ndarray:
         """(Q,) the labels of the images that ask under a protocol."""
         return self.labels[self.runs[0].protocols[protocol].queries]
@@ -136,7 +144,7 @@ def of_study(evaluations: Mapping[str, Evaluation], images: Images) -> Results:
             loss,
             "chosen",
             evaluation.choice.config.seed,
-            {name: _judged(evaluation, name) for name in evaluation.protocols},
+            {name: _judged(evaluation, name, images.data.labels) for name in evaluation.protocols},
         )
         for loss, evaluation in evaluations.items()
     ]
@@ -219,31 +227,50 @@ def _first(evaluation: Evaluation) -> RetrievalResult:
     return next(iter(evaluation.protocols.values())).result
 
 
-def _judged(evaluation: Evaluation, protocol: str) -> Judged:
+def relevant_images(labels: np.ndarray, roles: Roles) -> np.ndarray:
+    """(Q,) how many of the gallery have a query's label, itself and its group left out."""
+
+    def counted(kinds: np.ndarray) -> np.ndarray:
+        _, kinds = np.unique(kinds, return_inverse=True)
+        return np.bincount(kinds[roles.gallery], minlength=kinds.max() + 1)[kinds[roles.queries]]
+
+    left_out = (roles.own >= 0).astype(np.int64)
+    if roles.groups is not None:
+        alike = counted(labels * (roles.groups.max() + 2) + roles.groups)
+        left_out = np.where(roles.groups[roles.queries] >= 0, alike, left_out)
+    return np.asarray(counted(labels) - left_out)
+
+
+def _judged(evaluation: Evaluation, protocol: str, labels: np.ndarray) -> Judged:
     roles, result, _ = evaluation.protocols[protocol]
     return Judged(
         result.average_precision,
         result.precision,
         nearest_images(evaluation, protocol),
         roles.queries,
+        relevant_images(labels, roles),
         len(roles.gallery),
     )
 
 
 def _stored(finals: Finals, trial: str) -> dict[str, Judged]:
-    arrays, found = finals.arrays, {}
+    arrays, labels = finals.arrays, finals.arrays["labels"].astype(np.int64)
+    found = {}
     for name in protocols_of(finals.runs):
         precisions = arrays[f"ap_{name}/{trial}"]
         neighbours = arrays.get(f"nearest_{name}/{trial}")
         # Records that do not say which images asked are of the first ones.
-        queries = arrays.get(f"queries_{name}", np.arange(len(precisions)))
+        queries = arrays.get(f"queries_{name}", np.arange(len(precisions))).astype(np.int64)
         gallery = arrays.get(f"gallery_{name}")
-        size = min(GALLERY[name], len(arrays["labels"])) if gallery is None else len(gallery)
+        if gallery is None:
+            gallery = np.arange(min(GALLERY[name], len(labels)))
+        roles = Roles(queries, gallery.astype(np.int64))
         found[name] = Judged(
             precisions,
             arrays[f"precision_{name}/{trial}"],
             None if neighbours is None else neighbours.astype(np.int64),
-            queries.astype(np.int64),
-            size,
+            queries,
+            relevant_images(labels, roles),
+            len(gallery),
         )
     return found

@@ -12,7 +12,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, ReportFigure, listed, loss_name, plural, render
+from analysis.figures.style import (
+    COLOURS,
+    ReportFigure,
+    capital,
+    listed,
+    loss_name,
+    plural,
+    render,
+)
 from analysis.found.finals import TABLES
 from analysis.found.runs import Results, run_table
 from study.judge.evaluation import Evaluation, difference
@@ -75,11 +83,9 @@ def query_differences(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     return table.sort_values("protocol", kind="stable", ignore_index=True)
 
 
-def gap_between(
-    differences: pd.DataFrame, first: str, second: str, role: str = "chosen", protocol: str = "full"
-) -> Gap | None:
-    """The row of this pair, in whichever order it stands; None if there is none."""
-    mine = differences[(differences["protocol"] == protocol) & (differences["role"] == role)]
+def gap_between(differences: pd.DataFrame, first: str, second: str, protocol: str) -> Gap | None:
+    """The row of this pair of choices, in whichever order it stands; None if there is none."""
+    mine = differences[(differences["protocol"] == protocol) & (differences["role"] == "chosen")]
     for one, other, sign in ((first, second, 1), (second, first, -1)):
         for _, row in mine[(mine["first"] == one) & (mine["second"] == other)].iterrows():
             return _gap(row, sign)
@@ -93,24 +99,24 @@ def answer(results: Results, differences: pd.DataFrame, searches: Sequence[str])
         searches: the losses that were asked about; those without a result are named.
     """
     best, *others = results.losses
-    where = f"{results.sizes('full')[1]:,} {results.name}"
+    where = f"{len(results.labels):,} {results.name}"
     reached = f"mAP {_with_interval(results, best)} on {where}"
     missing = [loss_name(loss) for loss in searches if loss not in results.searches]
     rest = f" There is no result for {listed(missing)}." if missing else ""
     if not others:
-        return f"{_start(best)} reaches {reached}; no other loss was evaluated.{rest}"
-    gaps = {loss: gap_between(differences, best, loss) for loss in others}
+        return f"{capital(loss_name(best))} reaches {reached}; no other loss was evaluated.{rest}"
+    gaps = {loss: gap_between(differences, best, loss, results.first) for loss in others}
     ahead = listed([f"{gap} above {loss_name(loss)}" for loss, gap in gaps.items()])
     nearest = gaps[others[0]]
     said = "retrieves best" if nearest is not None and nearest.shown else "comes out highest"
-    return (
-        f"{power_sentence(results, differences)} {_start(best)} {said}: {reached}, {ahead}.{rest}"
-    )
+    winner = capital(loss_name(best))
+    return f"{power_sentence(results, differences)} {winner} {said}: {reached}, {ahead}.{rest}"
 
 
 def power_sentence(results: Results, differences: pd.DataFrame) -> str:
     """What the design could not have shown: said before what it showed."""
-    mine = differences[(differences["protocol"] == "full") & (differences["role"] == "chosen")]
+    mine = differences[differences["protocol"] == results.first]
+    mine = mine[mine["role"] == "chosen"]
     smallest = mine["smallest"].dropna()
     runs = min(len(results.of(loss)) for loss in results.losses)
     if smallest.empty:
@@ -128,7 +134,8 @@ def power_sentence(results: Results, differences: pd.DataFrame) -> str:
 
 def tuning_sentence(results: Results, differences: pd.DataFrame) -> str:
     """What was gained over each loss's reference; empty where there are no references."""
-    tuned = differences[(differences["protocol"] == "full") & (differences["role"] == "tuning")]
+    tuned = differences[differences["protocol"] == results.first]
+    tuned = tuned[tuned["role"] == "tuning"]
     parts = []
     for _, row in tuned.iterrows():
         gap = _gap(row, 1)
@@ -151,23 +158,23 @@ def tuning_sentence(results: Results, differences: pd.DataFrame) -> str:
 def answer_figure(results: Results) -> ReportFigure:
     """The mAP of every loss with its interval, the references beside it."""
     table = answer_table(results)
-    full = table[table["protocol"] == "full"]
-    chosen = full[full["role"] == "chosen"].set_index("loss")["map"]
+    first = table[table["protocol"] == results.first]
+    chosen = first[first["role"] == "chosen"].set_index("loss")["map"]
     values = [f"{chosen[loss]:.3f} for {loss_name(loss)}" for loss in results.losses]
     over = "seeds" if table["over"].eq("seeds").any() else "queries"
     caption = (
-        f"mAP under the full protocol: {listed(values)} ({results.described}); "
+        f"mAP{results.under}: {listed(values)} ({results.described}); "
         f"bars are 95 % intervals over {over}"
         f"{', small dots the single runs' if over == 'seeds' else ''}."
     )
-    rows = len(full)
+    protocols = ", under each protocol" if len(results.protocols) > 1 else ""
     return render(
         "answer",
         partial(draw_answer, table=table, runs=run_table(results), protocols=results.protocols),
-        size=(8.6, 1.3 + 0.42 * rows),
+        size=(8.6, 1.3 + 0.42 * len(first)),
         data=table,
         caption=caption,
-        alt="mAP of each loss with its 95 % interval, under each protocol.",
+        alt=f"mAP of each loss with its 95 % interval{protocols}.",
     )
 
 
@@ -199,7 +206,9 @@ def draw_answer(
             loss_name(row.loss) + (f", {row.role}" if several else "") for row in mine.itertuples()
         ]
         axes.set_yticks(range(len(mine)), names)
-        axes.set(xlabel="mAP", title=f"{protocol} protocol", ylim=(len(mine) - 0.5, -0.5))
+        axes.set(xlabel="mAP", ylim=(len(mine) - 0.5, -0.5))
+        if len(protocols) > 1:
+            axes.set_title(f"{protocol} protocol")
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.12)
 
@@ -218,7 +227,7 @@ def _draw_line(axes: Axes, line: int, row: pd.Series, runs: pd.DataFrame) -> Non
 
 def _with_interval(results: Results, loss: str) -> str:
     summary = results.summary
-    mine = (summary["protocol"] == "full") & (summary["role"] == "chosen")
+    mine = (summary["protocol"] == results.first) & (summary["role"] == "chosen")
     row = summary[mine & (summary["loss"] == loss)].iloc[0]
     if np.isnan(row["low"]):
         queries = f"{row['query_low']:.3f} to {row['query_high']:.3f}"
@@ -234,12 +243,6 @@ def _gap(row: pd.Series, sign: int) -> Gap:
     low, high = sorted(sign * row[f"{over}_{end}"] for end in ("low", "high"))
     rest = row["p_corrected"], row["verdict"], row["smallest"]
     return Gap(sign * row["difference"], low, high, *rest)
-
-
-def _start(loss: str) -> str:
-    """A loss's name at the beginning of a sentence; those that begin with a sign stay."""
-    name = loss_name(loss)
-    return name[0].upper() + name[1:]
 
 
 def _range(gap: Gap) -> str:

@@ -11,9 +11,12 @@ from analysis.figures.style import listed, loss_name, plural, text, words
 from analysis.found.finals import Finals
 from analysis.found.knobs import knobs_used, settings
 from analysis.found.runs import Results
+from analysis.found.scores import score_column, validation
 from analysis.found.sources import Source
 from analysis.page.answer import p_text
+from analysis.page.glossary import scored
 from analysis.page.tables import Table
+from study.judge.final_tables import protocols_of
 from study.judge.significance import ALPHA, MARGIN, POWER
 from study.search.space import reference
 from trainables.config import TrialConfig
@@ -28,26 +31,27 @@ def losses_table(source: Source, results: Results) -> Table:
         ].set_index("protocol")
         row = {"loss": loss_name(loss), "configuration": role}
         for name in results.protocols:
-            row[f"mAP, {name}"] = f"{mine.loc[name, 'map']:.3f}"
-            if not np.isnan(mine.loc[name, "low"]):
-                row[f"95 % over seeds, {name}"] = _interval(mine.loc[name], "low", "high")
-            if not np.isnan(mine.loc[name, "both_low"]):
-                both = _interval(mine.loc[name], "both_low", "both_high")
-                row[f"95 % over seeds and classes, {name}"] = both
-            row[f"95 % over queries, {name}"] = _interval(mine.loc[name], "query_low", "query_high")
+            one, under = mine.loc[name], f", {name}" if len(results.protocols) > 1 else ""
+            row[f"mAP{under}"] = f"{one['map']:.3f}"
+            if not np.isnan(one["low"]):
+                row[f"95 % over seeds{under}"] = _interval(one, "low", "high")
+            if not np.isnan(one["both_low"]):
+                row[f"95 % over seeds and classes{under}"] = _interval(one, "both_low", "both_high")
+            row[f"95 % over queries{under}"] = _interval(one, "query_low", "query_high")
         row["runs"] = str(len(results.of(loss, role)))
         rows.append(row | _validation(source, loss, role))
     for loss in source.study.losses:
         if loss not in results.searches:
             rows.append({"loss": loss_name(loss), "trial": "none that could be chosen"})
-    return Table("mAP of each loss", pd.DataFrame(rows).fillna(""))
+    name = validation(source.study.metric)
+    return Table("mAP of each loss", pd.DataFrame(rows).fillna(""), {name: scored(name)[name]})
 
 
 def differences_table(differences: pd.DataFrame) -> Table | None:
-    """A row a protocol and pair; None for a single loss."""
+    """A row a protocol, of which there may be one, and pair; None for a single loss."""
     if differences.empty:
         return None
-    rows = []
+    rows, several = [], differences["protocol"].nunique() > 1
     for _, row in differences.iterrows():
         first, second = loss_name(row["first"]), loss_name(row["second"])
         tuning = row["role"] == "tuning"
@@ -69,16 +73,18 @@ def differences_table(differences: pd.DataFrame) -> Table | None:
             cells["P(first above second)"] = f"{row['superiority']:.2f}"
             cells["smallest that could be shown"] = f"{row['smallest']:.4f}"
         rows.append(cells | {"verdict": row["verdict"]})
-    return Table("Differences in mAP", pd.DataFrame(rows).fillna(""))
+    cells = pd.DataFrame(rows).fillna("")
+    return Table("Differences in mAP", cells if several else cells.drop(columns="protocol"))
 
 
 def configurations_table(configs: Mapping[str, TrialConfig]) -> Table:
-    """A row a knob that any configuration uses; by loss the chosen one and the reference."""
+    """A row a knob that any configuration uses; by loss the chosen one and, on its data, the
+    reference."""
     knobs, columns = knobs_used(configs.values()), {}
     for loss, config in configs.items():
         beside = reference(loss, epochs=config.epochs, seed=config.seed, network=config.network)
         for role, one in (("", config), (", reference", beside)):
-            if one is not None:
+            if one is not None and one.dataset == config.dataset:
                 columns[loss_name(loss) + role] = [text(settings(one).get(knob)) for knob in knobs]
     cells = pd.DataFrame({"knob": [words(knob) for knob in knobs], **columns})
     return Table("The chosen configurations", cells)
@@ -87,8 +93,8 @@ def configurations_table(configs: Mapping[str, TrialConfig]) -> Table:
 def costs_table(finals: Finals) -> Table:
     """A row a loss: what the search and the confirming runs of a comparison took."""
     rows = []
-    full = finals.summary[finals.summary["protocol"] == "full"]
-    for loss, part in full.groupby("loss", sort=False):
+    answer = finals.summary[finals.summary["protocol"] == protocols_of(finals.runs)[0]]
+    for loss, part in answer.groupby("loss", sort=False):
         searched = part[["trials", "epochs", "sweep_seconds"]].sum()
         rows.append(
             {
@@ -105,16 +111,12 @@ def costs_table(finals: Finals) -> Table:
 
 def rules(source: Source, results: Results) -> list[str]:
     """How the numbers of the answer came about, for a reader who was not there."""
-    sizes = "; ".join(f"{name}, {_sizes(results, name)}" for name in results.protocols)
-    protocols = (
-        f"Protocols: {sizes}; always the first images, each query left out of its own ranking. "
-        "The mAP of a protocol is the mean over its queries of the average precision of the full "
-        "ranking by squared Euclidean distance."
-    )
+    protocols = _protocols(results)
     if source.finals is None:
         return [
-            "Each loss is represented by the trial and epoch of its highest validation mAP. "
-            f"These networks are judged here on the {results.described}.",
+            "Each loss is represented by the trial and epoch of its highest "
+            f"{validation(source.study.metric)}. These networks are judged here on the "
+            f"{results.described}.",
             protocols,
             "Intervals are Student's t over queries, those of a difference paired by query. They "
             "say how far other queries would move the number, not other training seeds, other "
@@ -122,8 +124,10 @@ def rules(source: Source, results: Results) -> list[str]:
             "that.",
         ]
     seeds = listed([str(seed) for seed in source.finals.seeds])
+    references = source.finals.runs["role"].eq("reference").any()
+    beside = ", and each loss's reference configuration," if references else ""
     return [
-        f"{source.finals.rule} Each choice, and each loss's reference configuration, was then "
+        f"{source.finals.rule} Each choice{beside} was then "
         f"trained anew with {plural(len(source.finals.seeds), 'fresh seed')} ({seeds}), and these "
         "runs alone were judged on the test images.",
         protocols,
@@ -141,13 +145,15 @@ def rules(source: Source, results: Results) -> list[str]:
 
 def _validation(source: Source, loss: str, role: str) -> dict[str, str]:
     """The last cells of a row: how the configuration did in validation, and its trial."""
+    metric = source.study.metric
     if source.finals is not None:
-        runs = source.finals.runs
-        mine = runs[(runs["loss"] == loss) & (runs["role"] == role)]
+        runs, trials = source.finals.runs, source.finals.confirmation.trials_table()
+        mine = runs[(runs["loss"] == loss) & (runs["role"] == role)]["trial_id"]
+        scores = trials[trials["trial_id"].isin(mine)][score_column(metric)]
         trial = source.finals.chosen[loss] if role == "chosen" else "the reference"
-        return {"validation mAP": f"{mine['best_val_map'].mean():.3f}", "trial": trial}
+        return {validation(metric): f"{scores.mean():.3f}", "trial": trial}
     choice = source.study.best()[loss]
-    found = {"validation mAP": f"{choice.val_map:.3f}", "epoch": str(choice.epoch)}
+    found = {validation(metric): f"{choice.score:.3f}", "epoch": str(choice.epoch)}
     return found | {"trial": choice.trial_id}
 
 
@@ -157,6 +163,27 @@ def _p(p: float) -> str:
 
 def _interval(row: pd.Series, low: str, high: str, sign: str = "") -> str:
     return f"{row[low]:{sign}.3f} to {row[high]:{sign}.3f}"
+
+
+def _protocols(results: Results) -> str:
+    """Who asks, among whom is searched, and what a mAP is."""
+    ranking = "average precision of the full ranking by squared Euclidean distance"
+    if len(results.protocols) == 1:
+        return (
+            f"There are {_sizes(results, results.first)}; a query, and what is of its group where "
+            f"the data has groups, is left out of its own ranking. The mAP is the mean over the "
+            f"queries of the {ranking}."
+        )
+    sizes = "; ".join(f"{name}, {_sizes(results, name)}" for name in results.protocols)
+    asking = [judged.queries for judged in results.runs[0].protocols.values()]
+    first = all(np.array_equal(queries, np.arange(len(queries))) for queries in asking)
+    which = "always the first images, " if first else ""
+    others = len(results.metrics.drop(columns=["loss", "map"]).dropna(axis="columns", how="all").T)
+    rest = f" The other metrics are those{results.under}." if others else ""
+    return (
+        f"Protocols: {sizes}; {which}each query left out of its own ranking. "
+        f"The mAP of a protocol is the mean over its queries of the {ranking}.{rest}"
+    )
 
 
 def _sizes(results: Results, protocol: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from analysis.figures.style import words
 
 # A head of a table that says too little by itself.
 HEADS = {
     "trial": "the loss that was searched for, and the trial's number in that search",
-    "validation mAP": "of the trial's best epoch",
-    "best epoch": "the epoch of the highest validation mAP",
     "epochs": "how many were trained: of the number asked for, unless the trial ended early",
     "seconds": "of training and evaluation, summed over trials that ran side by side",
     "configuration": "chosen by the search, or the seed study's, which is the reference",
@@ -21,6 +21,15 @@ HEADS = {
     "verdict": "shown, equivalent (within the margin), or not resolved by this design",
     "default": "the value that the search begins with",
     "used by": "the losses or optimizers that have this knob",
+}
+
+# The signs in the formulas of `trainables.metrics.METRICS`, each of which is of one query.
+RANKING = {
+    "R": "how many images are relevant to the query, which are those of its class",
+    "G": "how many images are ranked",
+    "rel(i)": "1 if the image at rank i is relevant, else 0",
+    "P(i)": "1/i Σ_{j≤i} rel(j), the precision at rank i; each metric is the mean over the queries "
+    "that have a relevant image",
 }
 
 # A knob, by the field that it sets.
@@ -36,6 +45,12 @@ KNOBS = {
     "averaging": "how much of the averaged weights is kept in a step; 0: no averaging",
     "flip": "training images are mirrored at random",
     "shift": "by up to how many pixels training images are moved at random",
+    "crop": "the least share of a training image's area that a random part has, which is scaled to "
+    "the network's size; none: the centre is taken",
+    "jitter": "by up to which share brightness, contrast and saturation are changed at random",
+    "embedding_dim": "the numbers of an embedding, by a linear head; none: the network's own",
+    "head_lr": "of the linear head, as a multiple of the learning rate",
+    "loss_lr": "of the loss's own weights, as a multiple of the learning rate",
     "erase": "the side of a square, in pixels, that is blanked at random in training images",
     "classifier": "linear, or cosine, which makes the loss normalised softmax",
     "temperature": "divides the similarities to the class weights",
@@ -46,5 +61,11 @@ KNOBS = {
     "tau": "how soft the ranking is, in squared distance; the smaller, the closer to true AP",
     "numerator": "of Smooth-AP's fraction: of the paper, or of the seed study",
 }
+
+
+def scored(name: str) -> Mapping[str, str]:
+    """What the heads of a table mean in which trials are chosen by a metric, `validation mAP`."""
+    return {name: "of the trial's best epoch", "best epoch": f"the epoch of the highest {name}"}
+
 
 MEANINGS = {words(field): meaning for field, meaning in KNOBS.items()} | HEADS

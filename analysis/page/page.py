@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import itables.options
 import plotly.offline
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from analysis.figures.style import ReportFigure
 from analysis.page.tables import Table
@@ -21,9 +22,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: a title, paragraphs, then figures, then tables.
+    """A part of a page: a title, paragraphs, lines as they are, then figures, then tables.
 
     Attributes:
+        verbatim: lines of text, each of a name that is filled up to 14 letters and a fact, as a
+            data card has them; empty for none.
         layout: of the figures, `column` or `grid` (side by side where the page is wide enough).
         below: it belongs to the section before it.
     """
@@ -34,6 +37,7 @@ class Section:
     figures: list[ReportFigure] = field(default_factory=list)
     layout: str = "column"
     below: bool = False
+    verbatim: str = ""
 
     @property
     def anchor(self) -> str:
@@ -67,7 +71,7 @@ class Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"data_uri": data_uri, "json_data": json_data}
+        environment.filters |= {"data_uri": data_uri, "json_data": json_data, "lowered": lowered}
         moving = any(figure.interactive for figure in self.figures)
         return environment.get_template("report.html").render(
             page=self,
@@ -94,15 +98,22 @@ def slug(title: str, gap: str = "-") -> str:
 
 
 def data_uri(figure: ReportFigure) -> str:
-    """The figure as the address of an image: its SVG, or its PNG where that is the smaller."""
-    if len(figure.png) < len(figure.svg):
-        return _encoded("image/png", figure.png)
-    return _encoded("image/svg+xml", figure.svg)
+    """The figure as the address of an image, in the smallest of its forms."""
+    forms = {"svg+xml": figure.svg, "png": figure.png, "webp": figure.webp}
+    kind, content = min(
+        ((kind, form) for kind, form in forms.items() if form), key=lambda one: len(one[1])
+    )
+    return _encoded(f"image/{kind}", content)
 
 
 def packed(script: str) -> str:
     """A script as the browser unpacks it: gzip in base64, the same bytes each time."""
     return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode("ascii")
+
+
+def lowered(text: str) -> Markup:
+    """A formula whose `_{...}` stand below the line."""
+    return Markup(re.sub(r"_\{([^}]*)\}", r"<sub>\1</sub>", str(escape(text))))
 
 
 def json_data(text: str) -> Markup:

@@ -7,22 +7,24 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from analysis.figures.class_differences import class_differences_figure
-from analysis.figures.class_figures import class_ap_figure, confusion_figures
+from analysis.figures.class_figures import class_ap_figure, confusion_figures, confusion_rule
 from analysis.figures.histories import chosen_history, confirmed_history, history_figures
 from analysis.figures.knob_figures import knob_figures
 from analysis.figures.pr_curves import pr_figures
-from analysis.figures.retrieval_figures import RULE, many_figures, side_by_side_figure
+from analysis.figures.retrieval_figures import many_figures, rule, side_by_side_figure
 from analysis.figures.search_figures import search_figure, seconds_figure
 from analysis.figures.stopping_figures import survival_figure, timeline_figure
 from analysis.figures.style import listed, loss_name, plural
 from analysis.found.finals import Finals
 from analysis.found.importance import TOP, Importance, importance
 from analysis.found.runs import Results
+from analysis.found.scores import validation
 from analysis.found.sources import Source
 from analysis.page import answer_tables, tables
 from analysis.page.answer import answer_figure, tuning_sentence
 from analysis.page.page import Section
 from analysis.page.tables import Table
+from study.judge.images import about
 from study.run.results import Study
 
 
@@ -31,6 +33,8 @@ def sections(source: Source) -> list[Section]:
     parts = []
     if source.results is not None:
         parts += [answer_section(source, source.results)]
+    parts += data_sections(source)
+    if source.results is not None:
         parts += retrieval_sections(source.results, source.finals)
         parts += image_sections(source.results)
         parts.append(training_section(source))
@@ -48,6 +52,7 @@ def answer_section(source: Source, results: Results) -> Section:
     configs = {loss: configs[loss] for loss in results.losses}
     shown = [
         answer_tables.losses_table(source, results),
+        tables.metrics_table(results),
         answer_tables.differences_table(source.differences),
         answer_tables.configurations_table(configs),
         budget,
@@ -55,6 +60,16 @@ def answer_section(source: Source, results: Results) -> Section:
     paragraphs = [gained] * bool(gained) + answer_tables.rules(source, results)
     found = [table for table in shown if table is not None]
     return Section("The answer", paragraphs, found, [answer_figure(results)])
+
+
+def data_sections(source: Source) -> list[Section]:
+    """One's own data, which has a card; none of a data set that is known by its name."""
+    facts = about(source.study)
+    card = facts.get("card")
+    if not card:
+        return []
+    said = tables.data_text(facts["name"], facts["classes"], source.results)
+    return [Section("The data", [said], verbatim=card)]
 
 
 def retrieval_sections(results: Results, finals: Finals | None) -> list[Section]:
@@ -65,18 +80,14 @@ def retrieval_sections(results: Results, finals: Finals | None) -> list[Section]
         by_class = class_differences_figure(finals.classes, results.classes)
         if by_class is not None:
             figures.append(by_class)
-    parts = [
-        Section("Retrieval", figures=figures),
-        Section("Each loss", figures=each, layout="grid", below=True),
-    ]
+    parts = [Section("Retrieval", figures=figures)]
+    if each:
+        parts.append(Section("Each loss", figures=each, layout="grid", below=True))
     confusions = confusion_figures(results)
     if confusions:
-        said = (
-            "Rows are the classes of the queries, columns the other classes that were found among "
-            "their nearest images, in per cent of all that was found for the row."
-        )
+        layout, said = "grid" if len(confusions) > 1 else "column", confusion_rule(results)
         title = "Which class is taken for which"
-        parts.append(Section(title, [said], figures=confusions, layout="grid", below=True))
+        parts.append(Section(title, [said], figures=confusions, layout=layout, below=True))
     return parts
 
 
@@ -85,8 +96,12 @@ def image_sections(results: Results) -> list[Section]:
     if results.pixels is None:
         said = f"The images cannot be shown here: {results.no_pixels}."
         return [Section("Retrieved images", [said])]
-    rule = (
-        f"A row is a query ({results.described}), and to its right are its nearest images. {RULE}. "
+    beside = side_by_side_figure(results)
+    if beside is None:
+        return []
+    said = (
+        f"A row is a query ({results.described}), and to its right are its nearest images. "
+        f"{rule(results)}. "
         "A green border: the same class. A dashed red border with a cross: another class. "
         "At the end of a row: the query's AP over the whole gallery, and how many of the images "
         "shown are right."
@@ -95,17 +110,18 @@ def image_sections(results: Results) -> list[Section]:
         "By the same rule among the seed protocol's queries and gallery. Ranks 26 to 50 are below "
         "ranks 1 to 25."
     )
-    return [
-        Section("Retrieved images", [rule], figures=[side_by_side_figure(results)]),
-        Section("The 50 nearest", [folded], figures=many_figures(results), below=True),
-    ]
+    parts = [Section("Retrieved images", [said], figures=[beside])]
+    many = many_figures(results)
+    if many:
+        parts.append(Section("The 50 nearest", [folded], figures=many, below=True))
+    return parts
 
 
 def training_section(source: Source) -> Section:
     """The histories of the chosen trial, or of the runs that confirmed the choice."""
     finals = source.finals
     table = chosen_history(source.study) if finals is None else confirmed_history(finals)
-    return Section("Training", figures=history_figures(table))
+    return Section("Training", figures=history_figures(table, source.study.metric))
 
 
 def search_sections(study: Study) -> list[Section]:
@@ -158,11 +174,11 @@ def importance_text(found: Importance) -> list[str]:
         after = " or ".join(plural(int(epoch), "epoch") for epoch in epochs)
         said.append(
             "Importance says how much a knob decided whether a trial is among the best "
-            f"{TOP:.0%} of its loss (PED-ANOVA), by the validation mAP after {after}: the last "
-            "that all trials of the loss reached, so that those which early stopping ended are "
-            "compared as equals. It says nothing of later epochs. Trials that failed or diverged "
-            "are left out. Few trials give some knob a high share by chance: what shuffled scores "
-            "give as well says nothing."
+            f"{TOP:.0%} of its loss (PED-ANOVA), by the {validation(found.metric)} after {after}: "
+            "the last that all trials of the loss reached, so that those which early stopping "
+            "ended are compared as equals. It says nothing of later epochs. Trials that failed or "
+            "diverged are left out. Few trials give some knob a high share by chance: what "
+            "shuffled scores give as well says nothing."
         )
     lack = [f"{loss_name(loss)} ({why})" for loss, why in found.lacking.items()]
     return said + ([f"No importance is given for {listed(lack)}."] if lack else [])

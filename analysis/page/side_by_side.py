@@ -21,11 +21,13 @@ from analysis.figures.style import (
     words,
 )
 from analysis.found.knobs import knobs_used, settings
+from analysis.found.scores import validation
 from analysis.found.sources import Source
 from analysis.page.answer import answer, answer_table
 from analysis.page.page import Page, Section
 from analysis.page.tables import Table
-from study.run.results import Study
+from study.run.progress import title
+from study.run.results import Choice, Study
 
 STYLES = ("-", (0, (4, 1.5)))
 
@@ -53,7 +55,7 @@ def side_by_side(sources: Sequence[Source]) -> Page:
 
 def maps_table(names: Mapping[str, Source]) -> Table:
     """A row a study, loss, role and protocol: its mAP, interval and validation mAP."""
-    rows = []
+    rows, searched = [], f"{chosen_by(names)} of the search"
     for letter, source in names.items():
         best = source.study.best()
         found = [] if source.results is None else answer_table(source.results).to_dict("records")
@@ -69,17 +71,15 @@ def maps_table(names: Mapping[str, Source]) -> Table:
                     "mAP": f"{row['map']:.3f}",
                     "95 % interval": f"{row['low']:.3f} to {row['high']:.3f} ({row['over']})",
                     "runs": str(row["runs"]),
-                    "validation mAP of the search": f"{best[row['loss']].val_map:.3f}"
-                    if chosen
-                    else "",
+                    searched: _score(names, source, best[row["loss"]]) if chosen else "",
                 }
             )
     return Table("mAP", pd.DataFrame(rows))
 
 
 def budgets_table(names: Mapping[str, Source]) -> Table:
-    """A row a study and loss: trials, epochs, seconds and the best validation mAP of the search."""
-    rows = []
+    """A row a study and loss: trials, epochs, seconds and the best score of the search."""
+    rows, reached = [], f"best {chosen_by(names)}"
     for letter, source in names.items():
         table, best = source.study.trials_table(), source.study.best()
         for loss in source.study.losses:
@@ -91,7 +91,7 @@ def budgets_table(names: Mapping[str, Source]) -> Table:
                     "trials": f"{len(mine):,}",
                     "epochs": f"{mine['epochs'].sum():,}",
                     "seconds": f"{mine['seconds'].sum():,.0f}",
-                    "best validation mAP": f"{best[loss].val_map:.3f}" if loss in best else "",
+                    reached: _score(names, source, best[loss]) if loss in best else "",
                 }
             )
     return Table("The budgets", pd.DataFrame(rows))
@@ -125,16 +125,16 @@ def differences_table(names: Mapping[str, Source]) -> Table:
 
 
 def maps_data(names: Mapping[str, Source]) -> pd.DataFrame:
-    """A row a study and loss: the chosen configuration's mAP under the full protocol."""
-    parts = [
-        answer_table(source.results).assign(study=letter)
-        for letter, source in names.items()
-        if source.results is not None
-    ]
+    """A row a study and loss: the chosen configuration's mAP under the answer's protocol."""
+    parts = []
+    for letter, source in names.items():
+        if source.results is not None:
+            table = answer_table(source.results).assign(study=letter)
+            parts.append(table[table["protocol"] == source.results.first])
     if not parts:
         return pd.DataFrame(columns=["study", "loss", "map"])
     table = pd.concat(parts, ignore_index=True)
-    table = table[(table["protocol"] == "full") & (table["role"] == "chosen")]
+    table = table[table["role"] == "chosen"]
     return table[["study", "loss", "map", "low", "high", "over"]].reset_index(drop=True)
 
 
@@ -151,13 +151,31 @@ def maps_figure(names: Mapping[str, Source]) -> ReportFigure | None:
         parts.append(f"{loss_name(loss)} {said}{change}")
     return render(
         "two_maps",
-        partial(draw_maps, table=table),
+        partial(draw_maps, table=table, under=under(names)),
         size=(7.0, 1.2 + 0.42 * len(table)),
         data=table,
-        caption=f"mAP under the full protocol: {'; '.join(parts)}; {images_of(names)}. "
+        caption=f"mAP{under(names)}: {'; '.join(parts)}; {images_of(names)}. "
         "Bars are 95 % intervals.",
         alt="mAP of each loss in both studies, with its interval.",
     )
+
+
+def chosen_by(names: Mapping[str, Source]) -> str:
+    """The validation metric by which both studies chose, or that there are two."""
+    metrics = {source.study.metric for source in names.values()}
+    return validation(metrics.pop()) if len(metrics) == 1 else "validation score"
+
+
+def _score(names: Mapping[str, Source], source: Source, choice: Choice) -> str:
+    """A choice's score, with the metric's title where the studies have two."""
+    one = len({source.study.metric for source in names.values()}) == 1
+    return f"{choice.score:.3f}" if one else f"{title(source.study.metric)} {choice.score:.3f}"
+
+
+def under(names: Mapping[str, Source]) -> str:
+    """Under which protocol a mAP is, where a study has several; else nothing."""
+    found = [source.results.under for source in names.values() if source.results is not None]
+    return next(filter(None, found), "")
 
 
 def images_of(names: Mapping[str, Source]) -> str:
@@ -166,7 +184,7 @@ def images_of(names: Mapping[str, Source]) -> str:
     return "; ".join(f"{n} on {found.described}" for n, found in judged.items() if found)
 
 
-def draw_maps(figure: Figure, table: pd.DataFrame) -> None:
+def draw_maps(figure: Figure, table: pd.DataFrame, under: str) -> None:
     """The losses together, A above B."""
     axes = figure.subplots()
     table = table.sort_values(["loss", "study"], ignore_index=True)
@@ -178,7 +196,7 @@ def draw_maps(figure: Figure, table: pd.DataFrame) -> None:
                       textcoords="offset points", ha="center")  # fmt: skip
     labels = [f"{loss_name(row.loss)}, {row.study}" for row in table.itertuples()]
     axes.set_yticks(range(len(table)), labels)
-    axes.set(xlabel="mAP, full protocol", ylim=(len(table) - 0.5, -0.6))
+    axes.set(xlabel=f"mAP{under}", ylim=(len(table) - 0.5, -0.6))
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.12)
 
@@ -200,23 +218,23 @@ def curves_figure(names: Mapping[str, Source]) -> ReportFigure | None:
     reached = listed([f"{best[letter]:.3f} in {letter}" for letter in best.index])
     return render(
         "two_searches",
-        partial(draw_curves, table=table),
+        partial(draw_curves, table=table, title=f"best {chosen_by(names)}"),
         size=(8.6, 4.0),
         data=table,
-        caption=f"The highest validation mAP is {reached}; the longest search of a loss took "
+        caption=f"The highest {chosen_by(names)} is {reached}; the longest search of a loss took "
         f"{said} of training.",
-        alt="Best validation mAP so far of each loss in both studies, by seconds of training.",
+        alt=f"Best {chosen_by(names)} so far of each loss in both studies, by seconds of training.",
     )
 
 
-def draw_curves(figure: Figure, table: pd.DataFrame) -> None:
+def draw_curves(figure: Figure, table: pd.DataFrame, title: str) -> None:
     """A colour a loss; A is drawn through, B dashed."""
     axes = figure.subplots()
     for (loss, letter), part in table.groupby(["loss", "study"], sort=False):
         style: dict[str, Any] = {"ls": STYLES["AB".index(letter)], "color": COLOURS[loss], "lw": 2}
         label = f"{loss_name(loss)}, {letter}"
         axes.step(part["seconds"], part["best_so_far"], where="post", label=label, **style)
-    axes.set(xlabel="seconds of training, all trials of the loss", ylabel="best validation mAP")
+    axes.set(xlabel="seconds of training, all trials of the loss", ylabel=title)
     axes.set_xlim(left=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), handlelength=3)
 

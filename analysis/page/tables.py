@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from analysis.figures.style import listed, loss_name, text, words
+from analysis.figures.style import listed, loss_name, plural, text, words
 from analysis.found.knobs import NONE, settings_table
-from analysis.page.glossary import HEADS, KNOBS, MEANINGS
+from analysis.found.runs import Results
+from analysis.found.scores import score_column, validation
+from analysis.page.glossary import HEADS, KNOBS, MEANINGS, RANKING, scored
 from study.run.results import Study
 from study.search.space import SPACE
+from trainables.metrics import METRICS
 
 FAULTS = ("failed", "diverged", "interrupted")
 
@@ -22,10 +26,15 @@ LONG = 40  # letters, from which on a cell is text that may be broken into lines
 
 
 class Table(NamedTuple):
-    """A table of text: a title and the cells."""
+    """A table of text: a title and the cells.
+
+    Attributes:
+        notes: by head, or by a sign in the notes themselves, what the glossary does not say.
+    """
 
     title: str
     cells: pd.DataFrame
+    notes: Mapping[str, str] = {}
 
     @property
     def numbers(self) -> list[str]:
@@ -40,12 +49,16 @@ class Table(NamedTuple):
     @property
     def meanings(self) -> dict[str, str]:
         """What those of its heads mean that say too little by themselves, knobs included."""
-        return {head: MEANINGS[head] for head in self.cells if head in MEANINGS}
+        known = {**MEANINGS, **self.notes}
+        return {head: known[head] for head in self.cells if head in known}
 
     @property
     def heads(self) -> dict[str, str]:
-        """Of the meanings those that are not of knobs, which have a table of their own."""
-        return {head: HEADS[head] for head in self.cells if head in HEADS}
+        """Of the meanings those that are not of knobs, which have a table of their own; the signs
+        of the notes come last."""
+        known = {**HEADS, **self.notes}
+        mine = {head: known[head] for head in self.cells if head in known}
+        return {**mine, **{sign: said for sign, said in self.notes.items() if sign not in mine}}
 
 
 def trials_table(study: Study) -> tuple[Table, str]:
@@ -53,8 +66,9 @@ def trials_table(study: Study) -> tuple[Table, str]:
 
     A knob that no trial uses is in neither.
     """
+    score, name = score_column(study.metric), validation(study.metric)
     table = study.trials_table().sort_values(
-        ["best_val_map", "trial_id"], ascending=[False, True], na_position="last"
+        [score, "trial_id"], ascending=[False, True], na_position="last"
     )
     knobs = settings_table(study).loc[table["trial_id"]].set_index(table.index)
     knobs = knobs.dropna(axis="columns", how="all")
@@ -68,7 +82,7 @@ def trials_table(study: Study) -> tuple[Table, str]:
         {
             "trial": table["trial_id"],
             "status": table["status"].map(words),
-            "validation mAP": ["" if pd.isna(m) else f"{m:.3f}" for m in table["best_val_map"]],
+            name: ["" if pd.isna(one) else f"{one:.3f}" for one in table[score]],
             "best epoch": table["best_epoch"].map(text),
             "epochs": table["epochs"].map(text),
             "seconds": [f"{seconds:,.0f}" for seconds in table["seconds"]],
@@ -76,7 +90,35 @@ def trials_table(study: Study) -> tuple[Table, str]:
         }
     )
     sentence = f"The same in every trial that uses it: {', '.join(same)}." if same else ""
-    return Table("All trials", cells), sentence
+    return Table("All trials", cells, scored(name)), sentence
+
+
+def metrics_table(results: Results) -> Table:
+    """A row a loss, the best first: the mean of each metric over its chosen runs, as far as known.
+
+    All are of the first protocol.
+    """
+    known = results.metrics.set_index("loss").loc[results.losses].dropna(axis="columns", how="all")
+    shown = {name: metric for name, metric in METRICS.items() if name in known}
+    cells = {
+        metric.title: ["" if pd.isna(one) else f"{one:.3f}" for one in known[name]]
+        for name, metric in shown.items()
+    }
+    notes = {metric.title: metric.formula for metric in shown.values()}
+    rows = pd.DataFrame({"loss": list(map(loss_name, known.index)), **cells})
+    return Table("Metrics", rows, notes | RANKING)
+
+
+def data_text(name: str, classes: Sequence[str], results: Results | None) -> str:
+    """What the data is called, and what of it judged the networks."""
+    said = f"{name}: {plural(len(classes), 'class', 'classes')}."
+    if results is None:
+        return said
+    judged = len(np.unique(results.labels))
+    return (
+        f"{said} The networks are judged on {len(results.labels):,} {results.described}, of "
+        f"{plural(judged, 'class', 'classes')}."
+    )
 
 
 def space_table(study: Study) -> Table:
