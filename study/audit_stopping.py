@@ -24,6 +24,7 @@ from study.run.plan import Plan
 from study.run.progress import INTERRUPTED
 from study.run.results import Study, StudyError, TrialRecord
 from study.run.runner import run_study
+from trainables.metrics import METRICS
 from trainables.terminal import Parser, patient_streams
 
 
@@ -81,7 +82,7 @@ def to_their_end(study: Study, stopped: list[TrialRecord]) -> list[TrialRecord]:
 def compare(study: Study, stopped: list[TrialRecord], audited: Study) -> pd.DataFrame:
     """A row a trial that reached its end: what it had when stopped, at its end, and the best."""
     ends = {trial.trial_id: trial for trial in audited.trials if trial.status == "finished"}
-    best = study.best()
+    best, title = study.best(), METRICS[study.metric.removeprefix("val_")].title
     rows = []
     for trial in stopped:
         end = ends.get(trial.trial_id)
@@ -91,11 +92,11 @@ def compare(study: Study, stopped: list[TrialRecord], audited: Study) -> pd.Data
             {
                 "trial": trial.trial_id,
                 "stopped after": len(trial.epochs),
-                "mAP then": trial.best["val_map"],
+                f"{title} then": trial.score,
                 "epochs": len(end.epochs),
-                "mAP at its end": end.best["val_map"],
-                "best of its loss": best[trial.loss].val_map,
-                "wrong": end.best["val_map"] > best[trial.loss].val_map,
+                f"{title} at its end": end.score,
+                "best of its loss": best[trial.loss].score,
+                "wrong": end.score > best[trial.loss].score,
             }
         )
     return pd.DataFrame(rows)

@@ -12,6 +12,7 @@ import sys
 from argparse import SUPPRESS
 
 from study.run.cli import add_run_options, run
+from study.run.plan import Plan
 from trainables.losses import names, resolve
 from trainables.terminal import Parser, patient_streams
 
@@ -28,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     text.add_argument("--max-epochs", type=int, help="epochs of each (default: 100)")
     add_run_options(text)
     options = vars(text.parse_args(arguments))
+    for name in ("data", "network", "weights"):
+        if options.get(name, getattr(Plan, name)) != getattr(Plan, name):
+            law = f"the seed study's configurations are of its own {name}, {getattr(Plan, name)}"
+            text.error(f"{law}; got {options[name]}")
     epochs = SMOKE_EPOCHS if options.get("smoke_test") else 100
     return run(
         options,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trainables.config import TrialConfig
-from trainables.data import LabelledImages, Split, load_split, slice_of
+from trainables.data import LabelledImages, Split, resolve
 
 # Seconds after which what a test waits for is taken to have failed, on however busy a machine.
 PATIENCE = 3_600
@@ -23,7 +23,7 @@ def synthetic(count: int, seed: int, classes: int = 10) -> LabelledImages:
     for image, label in zip(images, labels, strict=True):
         row, column = divmod(int(label), 4)
         image[9 * row : 9 * row + 9, 7 * column : 7 * column + 7] += 150
-    return LabelledImages(images.astype(np.uint8), labels.astype(np.int64))
+    return LabelledImages(images[:, None].astype(np.uint8), labels)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def small_split() -> Split:
 @pytest.fixture(scope="session")
 def real_split() -> Split:
     """The first 3,000 and 1,000 images of Fashion-MNIST's split."""
-    return slice_of(load_split(), 3_000, 1_000)
+    return resolve("fashion_mnist").split().sliced(3_000, 1_000)
 
 
 @pytest.fixture

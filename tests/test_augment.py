@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from trainables.augment import Augmentation, Changes, centre_crop, change, normalise
+from trainables.augment import Augmentation, Changes, centre_crop, change
 
 ALL = Augmentation(flip=True, shift=3, erase=5, crop=0.3, jitter=0.4)
 
@@ -195,20 +195,6 @@ def test_grey_has_no_saturation() -> None:
     assert torch.equal(change(images, changes), images)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_normalised_pixels_are_torchvisions(channels: int) -> None:
-    images = noise(9, channels, 6, 7)
-    mean, std = torch.rand(2, channels, generator=generator()) + 0.1
-    expected = vision.normalize(images / 255, mean.tolist(), std.tolist())
-    torch.testing.assert_close(normalise(images, mean, std), expected, rtol=1e-5, atol=1e-5)
-    buffer = torch.full(images.shape, torch.nan)
-    found = normalise(images, mean, std, buffer)
-    assert found.data_ptr() == buffer.data_ptr()
-    assert torch.equal(found, normalise(images, mean, std))
-    view = centre_crop(images, 4, 4)
-    assert torch.equal(normalise(view, mean, std), centre_crop(found, 4, 4))
-
-
 # --- all of it ---
 
 
@@ -287,6 +273,3 @@ def test_a_centre_larger_than_the_picture(size: tuple[int, int]) -> None:
 def test_an_augmentation_that_cannot_be(setting: dict[str, float], law: str) -> None:
     with pytest.raises(ValueError, match=law):
         Augmentation(**setting)
-
-
-# --- the functions that this module takes the place of; goes with them ---

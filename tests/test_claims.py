@@ -17,7 +17,7 @@ from study.judge.comparison import CONFIRMATION
 from study.judge.final_tables import class_table, differences_table, summary_table
 from study.run.results import Study, TrialRecord
 from tests.test_study import ROOT
-from trainables.data import CLASSES
+from trainables.data.fashion_mnist import CLASSES
 
 RECORDS = ROOT / "study" / "records"
 PAGE = " ".join((RECORDS / "README.md").read_text(encoding="utf-8").split())

@@ -15,14 +15,15 @@ import pytest
 from filelock import FileLock
 
 from study import compare_losses
-from study.judge.images import SMOKE_VALIDATION
+from study.judge import images
 from study.run import runner
 from study.run.results import Study
 from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import PATIENCE
 from tests.test_resume import epochs_done
 from tests.test_study import ROOT
-from trainables.data import load_split, slice_of
+from trainables.data import resolve
+from trainables.data.fashion_mnist import SMOKE_VALIDATION
 from trainables.data.ledger import LEDGER, entries
 from trainables.train import TrainingRun, read_checkpoint
 
@@ -43,9 +44,9 @@ COMPARE = f"""
 import os, signal, sys
 from study import compare_losses
 from study.judge import final_test
-from study.judge import images
 from study.run import results
-images.SMOKE_TRAIN = {SMALL}
+from trainables.data import fashion_mnist
+fashion_mnist.SMOKE_TRAIN = {SMALL}
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -65,7 +66,7 @@ DIE_AFTER_AN_EPOCH = """
 replace = os.replace
 def replace_and_die(source, target):
     replace(source, target)
-    if "{part}/trials/" in str(target) and "val_map" in open(target).read():
+    if "{part}/trials/" in str(target) and '"val_map":' in open(target).read():
         die()
 results.os.replace = replace_and_die
 """
@@ -167,7 +168,7 @@ def test_only_the_driver_reads_the_test_files_and_only_for_frozen_choices(
 
 
 def test_a_confirmed_run_gives_its_validation_map_again(folder: Path) -> None:
-    split = slice_of(load_split(), SMALL, SMOKE_VALIDATION)
+    split = resolve("fashion_mnist").split().sliced(SMALL, SMOKE_VALIDATION)
     confirmation = Study.load(folder / "confirmation")
     for trial_id in ("smooth_ap-001", "cross_entropy-002"):
         run = next(run for run in confirmation.trials if run.trial_id == trial_id)
@@ -183,8 +184,9 @@ def resume(folder: Path, *options: str) -> int:
 def test_a_finished_comparison_is_shown_again_and_not_read_again(
     folder: Path, storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (runner, compare_losses):  # nothing that could train or read is reached
-        monkeypatch.setattr(module, "trained_on", None, raising=False)
+    # Nothing that could train or read is reached.
+    monkeypatch.setattr(runner, "dataset_of", None)
+    monkeypatch.setattr(images, "resolve", None)
     assert resume(folder) == 0
     out = capsys.readouterr().out
     table = (storage / "output").read_text().split("Test images")[1].split("The comparison")[0]

@@ -52,7 +52,13 @@ VALID = REFERENCES["smooth_ap"]
         ({"seed": -1}, "seed must be an integer >= 0; got -1"),
         ({"seed": 2**32}, "seed must be at most 4294967295; got 4294967296"),
         ({"flip": 1}, "flip must be True or False; got 1"),
-        ({"dataset": "mnist"}, "dataset must be one of fashion_mnist; got 'mnist'"),
+        ({"dataset": ""}, "dataset must be a word; got ''"),
+        ({"data_fingerprint": None}, "data_fingerprint must be text; got None"),
+        ({"image_size": 3}, "image_size must be an integer >= 4 or None; got 3"),
+        ({"crop": 0.0}, r"crop must be a finite number in \(0, 1\]; got 0.0"),
+        ({"crop": 1.5}, r"crop must be a finite number in \(0, 1\]; got 1.5"),
+        ({"jitter": -0.1}, r"jitter must be a finite number in \[0, 1\]; got -0.1"),
+        ({"jitter": None}, r"jitter must be a finite number in \[0, 1\]; got None"),
         ({"network": ""}, "network must be a word; got ''"),
         ({"freeze": "all"}, "freeze must be one of none, bn, stem, backbone; got 'all'"),
         ({"embedding_dim": 0}, "embedding_dim must be an integer >= 1 or None; got 0"),
@@ -113,6 +119,14 @@ def test_a_record_from_before_normalised_softmax_had_its_name_is_read() -> None:
     cosine = TrialConfig.from_dict({**old, **new})
     assert (cosine.loss, cosine.loss_args["temperature"]) == ("normalized_softmax", 0.2)
     assert cosine.per_class == 32
+
+
+def test_a_record_from_before_a_field_came_has_its_default() -> None:
+    config = VALID.replace(lr=0.5)
+    later = ("crop", "jitter", "data_fingerprint", "image_size")
+    old = {name: value for name, value in config.to_dict().items() if name not in later}
+    assert TrialConfig.from_dict(old) == config
+    assert TrialConfig.from_dict({**old, "crop": 0.25}) == config.replace(crop=0.25) != config
 
 
 @pytest.mark.parametrize("loss", REFERENCES)

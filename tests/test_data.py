@@ -1,3 +1,5 @@
+"""Fashion-MNIST: its files, its split, its test images, and who may have them."""
+
 from __future__ import annotations
 
 import gzip
@@ -5,22 +7,28 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.conftest import synthetic
-from trainables import data
-from trainables.data import DataError, LabelledImages, Split, fashion_mnist
+from trainables.data import Asked, DataError, LabelledImages, Split, resolve
+from trainables.data import fashion_mnist_files as files
+from trainables.data.fashion_mnist import class_numbers, hold_out, protocols, stratified_split
+from trainables.data.fashion_mnist_files import find_fashion_mnist
 from trainables.data.ledger import Reading, entries
 
-NAMES = [file.name for file in fashion_mnist.FILES.values()]
+NAMES = [file.name for file in files.FILES.values()]
+
+
+def load_split(folder: Path | None = None) -> Split:
+    return resolve("fashion_mnist", Asked(place=folder)).split()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the real files that a test may damage."""
-    source = fashion_mnist.find_fashion_mnist()
+    source = find_fashion_mnist()
     for path in source.iterdir():
         if path.name.removesuffix(".gz") in NAMES:
             shutil.copy(path, tmp_path)
@@ -32,17 +40,22 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def test_the_real_split_is_stratified_and_covers_the_training_images_once() -> None:
-    split = data.load_split()
+    split = load_split()
     assert (len(split.train), len(split.validation)) == (54_000, 6_000)
     assert np.bincount(split.train.labels).tolist() == [5_400] * 10
     assert np.bincount(split.validation.labels).tolist() == [600] * 10
-    whole = np.concatenate([split.train.images, split.validation.images]).reshape(60_000, -1)
-    original = data._load("train", None).images.reshape(60_000, -1)
-    assert (np.sort(whole.sum(1)) == np.sort(original.sum(1))).all()
+    rows = np.concatenate([split.train.rows, split.validation.rows])
+    assert np.sort(rows).tolist() == list(range(60_000))
+    images, labels = files.read("train")
+    assert split.shape == (1, 28, 28)
+    assert split.train.array is split.validation.array
+    np.testing.assert_array_equal(split.train.array[:, 0], images)
+    both = np.concatenate([split.train.labels, split.validation.labels])
+    np.testing.assert_array_equal(both, labels[rows])
 
 
 def test_the_split_is_fixed_and_shuffled() -> None:
-    first, second = data.load_split(), data.load_split()
+    first, second = load_split(), load_split()
     assert (first.validation.images == second.validation.images).all()
     assert (np.diff(first.validation.labels) != 0).mean() > 0.8  # batches hold many classes
     assert (np.diff(first.train.labels) != 0).mean() > 0.8
@@ -50,8 +63,8 @@ def test_the_split_is_fixed_and_shuffled() -> None:
 
 def test_stratified_split_keeps_a_tenth_of_unequal_classes() -> None:
     labels = np.repeat([0, 1, 2], [100, 50, 30])
-    images = np.arange(180, dtype=np.uint8)[:, None, None]
-    split = data.stratified_split(LabelledImages(images, labels))
+    images = np.arange(180, dtype=np.uint8)[:, None, None, None]
+    split = stratified_split(LabelledImages(images, labels))
     assert np.bincount(split.validation.labels).tolist() == [10, 5, 3]
     both = np.concatenate([split.train.images.ravel(), split.validation.images.ravel()])
     assert sorted(both.tolist()) == list(range(180))
@@ -63,14 +76,14 @@ def reading(frozen: Path, why: str = "to see") -> Reading:
 
 def test_the_test_images_are_read_for_frozen_choices_and_a_reason(tmp_path: Path) -> None:
     frozen = tmp_path / "s" / "best.json"
-    with pytest.raises(data.DataError, match=f"chosen and frozen; there is no {frozen}"):
-        data.load_test(reading=reading(frozen))
+    with pytest.raises(DataError, match=f"chosen and frozen; there is no {frozen}"):
+        resolve("fashion_mnist").test(reading(frozen))
     frozen.parent.mkdir()
     frozen.touch()
-    with pytest.raises(data.DataError, match="for a reason; got an empty one"):
-        data.load_test(reading=reading(frozen, " "))
-    with pytest.raises(data.DataError, match="does not hold"):
-        data.load_test(tmp_path, reading=reading(frozen))
+    with pytest.raises(DataError, match="for a reason; got an empty one"):
+        resolve("fashion_mnist").test(reading(frozen, " "))
+    with pytest.raises(DataError, match="does not hold"):
+        resolve("fashion_mnist", Asked(place=tmp_path)).test(reading(frozen))
     assert [path.name for path in tmp_path.iterdir()] == ["s"]  # and the ledger has no line
 
 
@@ -78,29 +91,68 @@ def test_the_test_images_and_protocols(tmp_path: Path) -> None:
     frozen = tmp_path / "s" / "best.json"
     frozen.parent.mkdir()
     frozen.touch()
-    test = data.load_test(reading=reading(frozen))
-    assert test.images.shape == (10_000, 28, 28)
-    assert np.bincount(test.labels).tolist() == [1_000] * 10
-    assert data.PROTOCOLS == {"seed": (1_000, 100), "full": (10_000, 10_000)}
+    test = resolve("fashion_mnist").test(reading(frozen))
+    assert test.images.images.shape == (10_000, 1, 28, 28)
+    assert np.bincount(test.images.labels).tolist() == [1_000] * 10
+    for name, queries, gallery in (("full", 10_000, 10_000), ("seed", 100, 1_000)):
+        roles = test.protocols[name]
+        assert roles.queries.tolist() == list(range(queries))
+        assert roles.gallery.tolist() == list(range(gallery)) and roles.groups is None
+    assert list(test.protocols) == ["full", "seed"]  # the first is the answer's
     (line,) = entries(tmp_path / "readings.jsonl")
     assert (line["study"], line["why"]) == ("s", "to see")
 
 
 def test_test_images_are_shown_beside_what_was_found_alone(tmp_path: Path) -> None:
     found = tmp_path / "s" / "summary.csv"
-    with pytest.raises(data.DataError, match=f"has found; there is no {found}"):
-        data.show_test(found=found)
+    with pytest.raises(DataError, match=f"has found; there is no {found}"):
+        resolve("fashion_mnist").shown(found)
     found.parent.mkdir()
     found.touch()
-    assert len(data.show_test(found=found)) == 10_000
+    assert len(resolve("fashion_mnist").shown(found).images) == 10_000
     assert [path.name for path in tmp_path.iterdir()] == ["s"]  # no line: nothing is judged
 
 
-def test_read_only_images_become_tensors_without_a_copy() -> None:
-    part = synthetic(4, seed=0)
-    part.images.flags.writeable = False
-    images, _ = part.tensors()
-    assert images.data_ptr() == part.images.ctypes.data
+def test_of_few_images_each_protocol_takes_what_there_is() -> None:
+    found = {name: (len(r.queries), len(r.gallery)) for name, r in protocols(400).items()}
+    assert found == {"full": (400, 400), "seed": (100, 400)}
+
+
+def test_held_out_classes_are_in_neither_part() -> None:
+    """And each validation image that is left asks for all others."""
+    split = load_split()
+    left = hold_out(split, [5, 7])
+    assert np.bincount(left.train.labels, minlength=10).tolist() == [
+        0 if label in (5, 7) else 5_400 for label in range(10)
+    ]
+    kept = split.validation.rows[~np.isin(split.validation.labels, [5, 7])]
+    assert left.validation.rows.tolist() == kept.tolist()
+    assert left.roles.queries.tolist() == left.roles.gallery.tolist() == list(range(4_800))
+
+
+def test_classes_are_given_by_number_or_name() -> None:
+    assert class_numbers(["ankle BOOT ", 5, "7"]) == [5, 7, 9]
+    with pytest.raises(DataError, match=r"a class must be one of 0 T-shirt/top, .*; got 'boot'"):
+        class_numbers(["boot"])
+    with pytest.raises(DataError, match="named once each; got 5, sandal"):
+        class_numbers([5, "Sandal"])
+
+
+@pytest.mark.parametrize("held_out", [(5,), tuple(range(9))])
+def test_as_many_classes_are_left_as_retrieval_needs(held_out: tuple[int, ...]) -> None:
+    law = f"held-out classes must be 2 to 8 of the 10 classes; got {len(held_out)}"
+    with pytest.raises(DataError, match=law):
+        resolve("fashion_mnist", Asked(held_out=held_out))
+
+
+@pytest.mark.parametrize(
+    "asked", [{"protocol": "closed"}, {"folds": 3}, {"fold": 1}, {"grey": True}], ids=str
+)
+def test_what_is_of_ones_own_data_is_refused(asked: dict[str, Any]) -> None:
+    ((what, value),) = asked.items()
+    law = f"{what} is of one's own data: Fashion-MNIST has its own protocols; got {value!r}"
+    with pytest.raises(DataError, match=law):
+        resolve("fashion_mnist", Asked(**asked))
 
 
 def test_a_given_folder_is_found_packed_unpacked_or_in_torchvisions_layout(folder: Path) -> None:
@@ -110,22 +162,22 @@ def test_a_given_folder_is_found_packed_unpacked_or_in_torchvisions_layout(folde
         content = path_of(folder, name).read_bytes()
         is_packed = path_of(folder, name).suffix == ".gz"
         (raw / name).write_bytes(gzip.decompress(content) if is_packed else content)
-    assert fashion_mnist.find_fashion_mnist(folder) == folder
-    assert fashion_mnist.find_fashion_mnist(folder / "root") == raw
-    assert len(data.load_split(folder / "root").train) == 54_000
+    assert find_fashion_mnist(folder) == folder
+    assert find_fashion_mnist(folder / "root") == raw
+    assert len(load_split(folder / "root").train) == 54_000
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
     path_of(folder, NAMES[1]).unlink()
     with pytest.raises(DataError, match=f"{folder} does not hold {NAMES[1]}"):
-        data.load_split(folder)
+        load_split(folder)
 
 
 def test_a_truncated_file_is_named(folder: Path) -> None:
     path = path_of(folder, NAMES[0])
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(DataError, match=f"{path} cannot be read"):
-        data.load_split(folder)
+        load_split(folder)
 
 
 def test_a_truncated_unpacked_file_is_named(folder: Path) -> None:
@@ -134,7 +186,7 @@ def test_a_truncated_unpacked_file_is_named(folder: Path) -> None:
     packed.unlink()
     (folder / NAMES[1]).write_bytes(content[:-1])
     with pytest.raises(DataError, match=f"{NAMES[1]} must hold 60008 bytes unpacked; got 60007"):
-        data.load_split(folder)
+        load_split(folder)
 
 
 def test_a_foreign_file_is_named(folder: Path) -> None:
@@ -143,7 +195,7 @@ def test_a_foreign_file_is_named(folder: Path) -> None:
     content[100] ^= 1
     path.write_bytes(gzip.compress(content))
     with pytest.raises(DataError, match=f"{path} is not Fashion-MNIST's {NAMES[1]}: SHA-256"):
-        data.load_split(folder)
+        load_split(folder)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -153,14 +205,14 @@ def test_of_two_forms_of_a_file_the_sound_one_is_used(folder: Path, suffix: str)
     content = gzip.decompress((folder / f"{name}.gz").read_bytes())
     (folder / name).write_bytes(content)
     (folder / f"{name}{suffix}").write_bytes(content[:1000])
-    assert len(data.load_split(folder).train) == 54_000
+    assert len(load_split(folder).train) == 54_000
 
 
 def test_two_damaged_forms_are_both_named_with_the_remedy(folder: Path) -> None:
     for suffix in ("", ".gz"):
         (folder / f"{NAMES[1]}{suffix}").write_bytes(b"x")
     with pytest.raises(DataError) as error:
-        data.load_split(folder)
+        load_split(folder)
     assert f"{folder / NAMES[1]} must hold" in str(error.value)
     assert f"{folder / NAMES[1]}.gz cannot be read" in str(error.value)
     assert str(error.value).endswith("in its place, or name another folder (--data-dir)")
@@ -172,16 +224,16 @@ def test_a_folder_that_may_not_be_read_is_named(
     def forbidden(folder: Path) -> list[str]:
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(fashion_mnist.os, "listdir", forbidden)
+    monkeypatch.setattr(files.os, "listdir", forbidden)
     with pytest.raises(DataError, match=f"data folder {tmp_path} cannot be read: Permission den"):
-        data.load_split(tmp_path)
+        load_split(tmp_path)
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project's own folder, which is not there yet; the system has none either."""
-    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", tmp_path / "none")
-    monkeypatch.setattr(fashion_mnist, "DOWNLOAD_FOLDER", tmp_path / "download")
+    monkeypatch.setattr(files, "SYSTEM_FOLDER", tmp_path / "none")
+    monkeypatch.setattr(files, "DOWNLOAD_FOLDER", tmp_path / "download")
     return tmp_path / "download" / "FashionMNIST" / "raw"
 
 
@@ -197,7 +249,7 @@ def downloads(own: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         for name in NAMES:
             shutil.copy(path_of(source, name), raw)
 
-    monkeypatch.setattr(fashion_mnist, "_download", download)
+    monkeypatch.setattr(files, "_download", download)
     return done
 
 
@@ -207,14 +259,14 @@ def test_without_data_one_error_names_three_remedies(
     def download(root: Path) -> None:
         raise RuntimeError("no\nnetwork")
 
-    monkeypatch.setattr(fashion_mnist, "_download", download)
+    monkeypatch.setattr(files, "_download", download)
     with pytest.raises(DataError, match=r"--data-dir.*dataset-fashion-mnist.*torchvision.*no net"):
-        data.load_split()
+        load_split()
 
 
 def test_torchvisions_download_is_the_last_resort(own: Path, downloads: list[Path]) -> None:
-    assert fashion_mnist.find_fashion_mnist() == own
-    assert fashion_mnist.find_fashion_mnist() == own
+    assert find_fashion_mnist() == own
+    assert find_fashion_mnist() == own
     assert len(downloads) == 1
     assert sorted(path.name.removesuffix(".gz") for path in own.iterdir()) == sorted(NAMES)
     left = {path.name for path in own.parent.parent.iterdir()}
@@ -229,22 +281,22 @@ def test_a_download_that_is_damaged_comes_to_no_place(
         raw.mkdir(parents=True)
         (raw / NAMES[0]).write_bytes(b"half")
 
-    monkeypatch.setattr(fashion_mnist, "_download", download)
+    monkeypatch.setattr(files, "_download", download)
     with pytest.raises(DataError, match=r"it just failed: .* must hold \d+ bytes unpacked; got 4"):
-        data.load_split()
+        load_split()
     assert not own.exists()
 
 
 def test_a_damaged_file_of_the_projects_own_is_fetched_again(
     own: Path, downloads: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    data.load_split()
+    load_split()
     damaged = path_of(own, NAMES[0])
     damaged.write_bytes(damaged.read_bytes()[:-1000])
-    assert len(data.load_split().train) == 54_000
+    assert len(load_split().train) == 54_000
     assert len(downloads) == 2
     assert f"{damaged} cannot be read" in caplog.text and "fetched again" in caplog.text
-    assert len(data.load_split().train) == 54_000
+    assert len(load_split().train) == 54_000
     assert len(downloads) == 2
 
 
@@ -254,19 +306,19 @@ def test_a_damaged_file_that_cannot_be_fetched_again_is_named(
     def offline(root: Path) -> None:
         raise OSError("no network")
 
-    data.load_split()
+    load_split()
     damaged = path_of(own, NAMES[0])
     damaged.write_bytes(b"")
-    monkeypatch.setattr(fashion_mnist, "_download", offline)
+    monkeypatch.setattr(files, "_download", offline)
     with pytest.raises(DataError, match=f"{damaged} .*to fetch it again failed: no network"):
-        data.load_split()
+        load_split()
 
 
 def test_of_two_programs_that_find_no_data_one_downloads_and_one_waits(
     own: Path, downloads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first has half a download when the second starts; it ends once the second waits."""
-    copy, half, waits = fashion_mnist._download, Event(), Event()
+    copy, half, waits = files._download, Event(), Event()
 
     def download(root: Path) -> None:
         (root / NAMES[0]).write_bytes(b"half")
@@ -278,25 +330,11 @@ def test_of_two_programs_that_find_no_data_one_downloads_and_one_waits(
         assert text.startswith("waiting for another program") and not own.exists()
         waits.set()
 
-    monkeypatch.setattr(fashion_mnist, "_download", download)
-    monkeypatch.setattr(fashion_mnist.LOGGER, "warning", warning)
+    monkeypatch.setattr(files, "_download", download)
+    monkeypatch.setattr(files.LOGGER, "warning", warning)
     with ThreadPoolExecutor(2) as programs:
-        first = programs.submit(data.load_split)
+        first = programs.submit(load_split)
         assert half.wait(timeout=60)
-        second = programs.submit(data.load_split)
+        second = programs.submit(load_split)
         assert len(first.result().train) == len(second.result().train) == 54_000
     assert len(downloads) == 1
-
-
-def test_one_class_is_no_retrieval() -> None:
-    part = synthetic(20, seed=0)
-    one = LabelledImages(part.images, np.full(20, 3))
-    with pytest.raises(DataError, match=r"at least 2 classes; the training labels hold 1: \[3\]"):
-        Split(one, part)
-
-
-def test_labels_must_fit_the_images() -> None:
-    with pytest.raises(DataError, match="one label an image: 2 images, labels"):
-        LabelledImages(np.zeros((2, 28, 28), np.uint8), np.zeros(3, np.int64))
-    with pytest.raises(DataError, match="images must be uint8"):
-        LabelledImages(np.zeros((2, 28, 28)), np.zeros(2, np.int64))

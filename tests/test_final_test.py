@@ -9,6 +9,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,32 @@ import torch
 from scipy import stats
 
 from study.judge import final_test
-from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze
-from study.judge.final_test import INTERRUPTED, is_complete, narrow, read_test, readings
+from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze, highest
+from study.judge.evaluation import evaluate
+from study.judge.final_test import (
+    INTERRUPTED,
+    is_complete,
+    narrow,
+    nearest_images,
+    read_test,
+    readings,
+)
+from study.judge.images import DATA, Images
 from study.run.plan import Plan
 from study.run.results import Study, StudyError, TrialRecord
 from study.search.space import default, reference
 from tests.configurations import LOSSES, REFERENCES
-from tests.oracles import slow_average_precision, slow_ranking
-from trainables.data import CLASSES, DATASETS, DataError, Dataset, LabelledImages, Split
+from tests.oracles import (
+    slow_average_precision,
+    slow_average_precision_at_r,
+    slow_r_precision,
+    slow_ranking,
+    slow_recall_at,
+)
+from tests.small_data import SmallData, use
+from trainables.data import DataError, LabelledImages, Roles, Split, resolve
 from trainables.data.ledger import LEDGER, Reading, entries
+from trainables.metrics import METRICS
 from trainables.train import TrainingRun, embed, load_network
 
 SEEDS = (8, 9, 10)
@@ -43,27 +61,18 @@ def blocks(count: int, seed: int) -> LabelledImages:
     images = coarse.repeat(7, axis=1).repeat(
         7, axis=2
     )  # far apart, so that float32 ranks nearly all surely
-    return LabelledImages(images.astype(np.uint8), labels)
+    return LabelledImages(images[:, None].astype(np.uint8), labels)
 
 
 TRAIN, TEST = blocks(80, seed=1), blocks(130, seed=2)
 
 
 @pytest.fixture(autouse=True)
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The dataset is a small one; the list has the file of choices of every reading."""
-    read: list[Path] = []
-
-    def load_test(folder: Path | None, *, reading: Reading) -> LabelledImages:
-        reading.check()
-        reading.enter()
-        read.append(reading.frozen)
-        return TEST
-
-    split = Split(TRAIN, TRAIN)
-    dataset = Dataset(lambda folder: split, load_test, lambda folder, *, found: TEST, CLASSES)
-    monkeypatch.setitem(DATASETS, "fashion_mnist", dataset)
-    return read
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
+    """The dataset is a small one; the list has every reading of its test images."""
+    small = SmallData(TRAIN, TRAIN, TEST)
+    use(monkeypatch, small)
+    return small.readings
 
 
 def add_trial(study: Study, record: TrialRecord, val_map: float, status: str = "finished") -> None:
@@ -79,7 +88,8 @@ def add_trial(study: Study, record: TrialRecord, val_map: float, status: str = "
     path.parent.mkdir(parents=True)
     run.save(path)
     row = dict.fromkeys(("train_loss", "val_loss", "evaluation_seconds", "images_per_second"), 1.0)
-    record.add_epoch({"epoch": 1, "val_map": val_map, "seconds": 2.0, **row})
+    row |= {f"val_{name}": 1 - val_map for name in METRICS}  # which choose another trial
+    record.add_epoch({**row, "epoch": 1, "val_map": val_map, "seconds": 2.0})
     record.add_checkpoint(str(path))
     record.status, record.worker, record.logs = status, "the-host:123", str(path.parent)
     study.trials.append(record)
@@ -92,17 +102,19 @@ def make(folder: Path, failed: tuple[str, ...] = (), **changes: Any) -> Made:
     plan = Plan(**{**fields, "confirm_seeds": len(SEEDS), **changes})
     info = {"status": "finished", "plan": plan.fields(), "command": "python study/x.py --name c"}
     sweep = Study.create(folder, info)
-    for loss in LOSSES:
+    for loss in plan.losses:
         first = reference(loss, epochs=1, seed=7) or default(loss, epochs=1, seed=7)
         first = first.replace(batch_size=64)
-        add_trial(sweep, TrialRecord(f"{loss}-000", first), 0.3)
-        add_trial(sweep, TrialRecord(f"{loss}-001", first.replace(lr=0.01)), 0.4)
+        for n, (config, val_map) in enumerate(((first, 0.3), (first.replace(lr=0.01), 0.4))):
+            add_trial(sweep, TrialRecord(f"{loss}-{n:03d}", config, metric=plan.metric), val_map)
     sweep.write()
+    (folder / DATA).write_text(json.dumps(resolve("fashion_mnist").about()))
     confirmation = Study.create(folder / "confirmation", info | {"listed": True})
     for number, record in enumerate(confirming_trials(plan, freeze(sweep, plan))):
         status = "failed" if record.trial_id in failed else "finished"
         add_trial(confirmation, record, 0.5 + number / 100, status)
     confirmation.write()
+    shutil.copy(folder / DATA, confirmation.folder)
     return Study.load(folder), Study.load(folder / "confirmation")
 
 
@@ -115,14 +127,15 @@ def finals(sweep: Study, name: str) -> pd.DataFrame:
     return pd.read_csv(sweep.folder / "finals" / f"{name}.csv")
 
 
-def slow_queries(study: Study, trial_id: str, test: LabelledImages) -> tuple[list, list]:
-    """The AP and the ranking of the first 100 queries, by loops."""
+def slow_rankings(
+    study: Study, trial_id: str, test: LabelledImages, queries: int
+) -> tuple[list, list]:
+    """By loops, whether what the first queries rank is relevant, and the rankings."""
     trial = next(trial for trial in study.trials if trial.trial_id == trial_id)
     assert trial.checkpoint is not None
     rows = embed(load_network(Path(trial.checkpoint))[1], test).double().tolist()
-    rankings = [slow_ranking(rows[q], rows, own=q) for q in range(100)]
-    relevant = [[test.labels[i] == test.labels[q] for i in r] for q, r in enumerate(rankings)]
-    return [slow_average_precision(marks) for marks in relevant], rankings
+    rankings = [slow_ranking(rows[q], rows, own=q) for q in range(queries)]
+    return [[test.labels[i] == test.labels[q] for i in r] for q, r in enumerate(rankings)], rankings
 
 
 def test_the_choice_and_the_runs_that_confirm_it(made: Made) -> None:
@@ -142,10 +155,10 @@ def test_the_choice_and_the_runs_that_confirm_it(made: Made) -> None:
         assert [run.config.lr for run in runs] == [0.01] * 3 + beside
 
 
-def test_what_a_reading_writes(made: Made, reads: list[Path]) -> None:
+def test_what_a_reading_writes(made: Made, reads: list[Reading]) -> None:
     sweep, confirmation = made
     read_test(sweep, confirmation)
-    assert reads == [sweep.folder / CHOICES]
+    assert [reading.frozen for reading in reads] == [sweep.folder / CHOICES]
     runs, queries = finals(sweep, "runs"), np.load(sweep.folder / "finals" / "queries.npz")
     assert runs["trial_id"].tolist() == [
         f"{loss}-{n:03d}" for loss in sorted(LOSSES) for n in range(6 if loss in REFERENCES else 3)
@@ -154,7 +167,8 @@ def test_what_a_reading_writes(made: Made, reads: list[Path]) -> None:
     np.testing.assert_array_equal(queries["labels"], TEST.labels)
     assert queries["labels"].dtype == np.uint8
     for trial_id in ("triplet-000", "smooth_ap-004"):
-        slow, rankings = slow_queries(confirmation, trial_id, TEST)
+        relevant, rankings = slow_rankings(confirmation, trial_id, TEST, 100)
+        slow = [slow_average_precision(marks) for marks in relevant]
         assert slow[5] is None
         expected = [math.nan if ap is None else ap for ap in slow]
         for found in (queries[f"ap_full/{trial_id}"][:100], queries[f"ap_seed/{trial_id}"]):
@@ -175,7 +189,59 @@ def test_what_a_reading_writes(made: Made, reads: list[Path]) -> None:
         for loss in losses
     }
     assert queries["precision_full/triplet-000"].shape == (101,)
+    for name, asked, searched in (("full", 130, 130), ("seed", 100, 130)):
+        assert queries[f"queries_{name}"].tolist() == list(range(asked))
+        assert queries[f"gallery_{name}"].tolist() == list(range(searched))
     assert {queries[name].dtype.name for name in queries.files} == {"uint8", "float32"}
+
+
+def test_a_run_has_every_metric_of_the_first_protocol(made: Made) -> None:
+    read_test(*made)
+    runs = finals(made[0], "runs").set_index("trial_id")
+    oracles: dict[str, Callable[[list], float | None]] = {
+        "map_at_r": slow_average_precision_at_r,
+        "r_precision": slow_r_precision,
+        **{f"recall_at_{k}": partial(slow_recall_at, k=k) for k in (1, 2, 4, 8)},
+    }
+    assert {*oracles} == {*METRICS} - {"map"}
+    for trial_id in ("triplet-000", "smooth_ap-004"):
+        marks, _ = slow_rankings(made[1], trial_id, TEST, len(TEST))
+        for name, oracle in oracles.items():
+            each = [value for one in marks if (value := oracle(one)) is not None]
+            assert len(each) == len(TEST) - 1
+            # A pair may be ranked the other way round in float32.
+            assert runs.loc[trial_id, name] == pytest.approx(np.mean(each), abs=0.01)
+
+
+def test_the_nearest_images_of_shuffled_roles_with_groups(made: Made) -> None:
+    """The places are of images, not of rows of the gallery; the group is left out."""
+    rng = np.random.default_rng(0)
+    choice = made[1].choice(made[1].trials[0])
+    queries, gallery = rng.permutation(130)[:40], rng.permutation(130)[:90]
+    roles = Roles(queries, gallery, rng.integers(-1, 6, size=130))
+    images = Images(TEST, {"full": roles}, (), "", "")
+    evaluation = evaluate(choice, images)
+    found = nearest_images(evaluation, "full")
+    assert found.shape == (40, 10)
+    assert roles.groups is not None
+    rows = evaluation.embeddings.double().tolist()
+    for query, nearest in zip(queries.tolist(), found.tolist(), strict=True):
+        group = roles.groups[query]
+        ranked = [
+            place
+            for place in gallery.tolist()
+            if place != query and (group == -1 or roles.groups[place] != group)
+        ]
+        expected = slow_ranking(rows[query], [rows[place] for place in ranked])[:10]
+        assert nearest == [ranked[place] for place in expected]
+
+
+def test_no_image_is_nearest_where_a_query_ranks_none(made: Made) -> None:
+    choice = made[1].choice(made[1].trials[0])
+    groups = np.where(np.arange(130) < 2, 0, -1)
+    roles = Roles(np.array([0, 9]), np.array([0, 1]), groups)
+    images = Images(TEST.relabelled(np.zeros(130, np.int64)), {"seed": roles}, (), "", "")
+    assert nearest_images(evaluate(choice, images), "seed").shape == (2, 0)
 
 
 def test_the_tables_follow_from_the_queries(made: Made) -> None:
@@ -215,7 +281,7 @@ def test_the_tables_follow_from_the_queries(made: Made) -> None:
     assert row["difference"] == pytest.approx((ap("triplet", 0) - ap("triplet", 3)).mean())
 
 
-def test_a_second_reading_must_say_why_and_is_logged(made: Made, reads: list[Path]) -> None:
+def test_a_second_reading_must_say_why_and_is_logged(made: Made, reads: list[Reading]) -> None:
     sweep, confirmation = made
     read_test(sweep, confirmation)
     with pytest.raises(StudyError, match=r"is read once; .* logs 1 reading: say why"):
@@ -326,6 +392,36 @@ def test_choices_are_never_rewritten(
         freeze(sweep, plan)
 
 
+def test_the_rule_names_the_metric_that_chooses(tmp_path: Path) -> None:
+    """And a comparison by another metric than mAP chooses, freezes and confirms by it."""
+    sentence = (
+        "Of each loss, the trial that did not fail or diverge whose best epoch has the highest "
+        "{} on the validation images; no test image is seen."
+    )
+    for name, metric in METRICS.items():
+        assert highest(name).sentence == sentence.format(metric.title)
+    sweep, confirmation = make(tmp_path / "c", losses=["triplet"], select_by="recall_at_1")
+    frozen = Frozen.load(sweep.folder)
+    assert frozen.rule == sentence.format("R@1")
+    choice = frozen.choices["triplet"]
+    assert (choice.trial_id, choice.score, choice.val_map) == ("triplet-000", 0.7, 0.3)
+    assert {run.metric for run in confirmation.trials} == {"val_recall_at_1"}
+    by_map = Plan(**{**sweep.info["plan"], "select_by": "map"})
+    with pytest.raises(StudyError, match="is frozen and must agree with the sweep; rule: Of each"):
+        freeze(sweep, by_map)
+
+
+def test_choices_from_before_there_were_other_metrics_are_read(made: Made) -> None:
+    path = made[0].folder / CHOICES
+    content = json.loads(path.read_text())
+    for row in content["choices"].values():
+        del row["score"]
+    path.write_text(json.dumps(content))
+    frozen = Frozen.load(made[0].folder)
+    assert {choice.score for choice in frozen.choices.values()} == {0.4}
+    assert freeze(made[0], Plan(**made[0].info["plan"])).choices == frozen.choices
+
+
 def test_a_failed_run_is_left_out(tmp_path: Path) -> None:
     failed = ("triplet-001", "smooth_ap-000", "smooth_ap-002")
     sweep, confirmation = make(tmp_path / "c", failed=failed)
@@ -374,7 +470,7 @@ def test_the_ledger_says_which_configurations_met_the_images_when_and_why(made: 
         assert {row["shown"] for row in csv.DictReader(file)} <= {"True", "False"}
 
 
-def test_a_reading_that_cannot_be_logged_does_not_happen(made: Made, reads: list[Path]) -> None:
+def test_a_reading_that_cannot_be_logged_does_not_happen(made: Made, reads: list[Reading]) -> None:
     ledger = made[0].folder.parent / LEDGER
     ledger.mkdir()
     with pytest.raises((DataError, StudyError), match=r"ledger .*cannot be (written|read)"):
@@ -383,7 +479,7 @@ def test_a_reading_that_cannot_be_logged_does_not_happen(made: Made, reads: list
 
 
 def test_a_comparison_that_was_read_and_moved_from_its_ledger_is_not_read_again(
-    made: Made, tmp_path: Path, reads: list[Path]
+    made: Made, tmp_path: Path, reads: list[Reading]
 ) -> None:
     read_test(*made)
     moved = tmp_path / "elsewhere" / "c"
@@ -427,14 +523,8 @@ def test_a_gallery_of_more_rows_and_classes_than_a_small_type_holds(
 ) -> None:
     """300 classes: their numbers come back from the file as they were."""
     labels = np.arange(600) % 300
-    images = blocks(600, seed=3).images
-    wide = Dataset(
-        lambda folder: Split(TRAIN, TRAIN),
-        lambda folder, *, reading: LabelledImages(images, labels),
-        lambda folder, *, found: LabelledImages(images, labels),
-        tuple(map(str, range(300))),
-    )
-    monkeypatch.setitem(DATASETS, "fashion_mnist", wide)
+    wide = blocks(600, seed=3).relabelled(labels)
+    use(monkeypatch, SmallData(TRAIN, TRAIN, wide, classes=tuple(map(str, range(300)))))
     read_test(*made)
     queries = np.load(made[0].folder / "finals" / "queries.npz")
     np.testing.assert_array_equal(queries["labels"], labels)

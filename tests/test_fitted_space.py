@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import optuna
 import pytest
@@ -9,13 +11,14 @@ import torch
 
 from study.run.results import StudyError
 from study.search import fitted as fitted_space
-from study.search.fitted import fitted
+from study.search.fitted import fitted, rare_positives
 from study.search.searches import Searches
 from study.search.space import SPACE, Space, default, describe, starts
 from tests.configurations import LOSSES
 from tests.conftest import synthetic
 from trainables.batches import draw_order
-from trainables.data import LabelledImages, Split, hold_out
+from trainables.data import LabelledImages, Split
+from trainables.data.fashion_mnist import hold_out
 from trainables.knobs import Choice
 
 WHOLE = Split(synthetic(4_000, seed=0), synthetic(2_000, seed=1))
@@ -30,7 +33,7 @@ def choices(space: Space, name: str) -> tuple:
 def many(classes: int) -> Split:
     """So many classes of three images each."""
     labels = np.arange(classes).repeat(3)
-    images = np.zeros((len(labels), 28, 28), np.uint8)
+    images = np.zeros((len(labels), 1, 28, 28), np.uint8)
     return Split(LabelledImages(images, labels), LabelledImages(images, labels))
 
 
@@ -99,14 +102,12 @@ def test_a_search_asks_for_nothing_that_the_data_cannot_hold(loss: str, kind: st
 
 
 def test_a_knob_without_a_choice_is_refused_with_its_law() -> None:
-    with pytest.raises(
-        StudyError, match="no choice of batch_size: batch_size may not exceed the 63"
-    ):
+    with pytest.raises(StudyError, match=r"gives another.: batch_size may not exceed the 63"):
         fitted(Split(WHOLE.train, WHOLE.validation.take(slice(63))), LOSSES)
 
 
 def test_images_smaller_than_what_is_blanked_of_them() -> None:
-    small = [LabelledImages(p.images[:, :4], p.labels) for p in (WHOLE.train, WHOLE.validation)]
+    small = [LabelledImages(p.images[:, :, :4], p.labels) for p in (WHOLE.train, WHOLE.validation)]
     space, lines = fitted(Split(*small), LOSSES)
     assert choices(space, "erase") == (0,)
     law = "left out of the search: erase 4 (erase must be below the images' 4 pixels; got 4)"
@@ -132,3 +133,39 @@ def test_searches_that_differ_in_space_differ_in_what_they_ask() -> None:
         )
     ]
     assert 8 in asked[0] and set(asked[1]) == {None}
+
+
+def test_losses_that_need_positives_are_told_where_batches_hold_almost_none() -> None:
+    """Of 1,000 images of 500 classes an image has one other of 999; a batch has 255 of these."""
+    labels = np.arange(1_000) // 2
+    images = LabelledImages(np.zeros((1_000, 1, 4, 4), np.uint8), labels)
+    pairs = Split(images, images)
+
+    def told(losses: Sequence[str], *sizes: int) -> list[str]:
+        return rare_positives(pairs, losses, SPACE.changed({"batch_size": {"choices": [*sizes]}}))
+
+    lines = told(LOSSES, 256)
+    assert [line.split()[0] for line in lines] == ["triplet", "smooth_ap"]
+    assert "a random batch of 256 holds 0.26 for an image" in lines[0]  # 255 / 999
+    assert told(LOSSES, 1_000) == []  # 1: all of them
+    assert "a random batch of 500 holds 0.5 for an" in told(["triplet"], 500)[0]  # 499 / 999
+    assert told(["triplet"], 501) == []  # 500 / 999
+    by_class = SPACE.changed({"per_class": {"choices": [2, 4]}})
+    assert rare_positives(pairs, LOSSES, by_class) == []  # no batch is random
+
+
+@pytest.mark.parametrize(
+    ("large", "expected"),
+    [
+        (90, None),  # 3 x 90 / 100 x 89 / 99 = 2.4
+        (5, "0.0061"),  # 3 x 5 / 100 x 4 / 99
+    ],
+)
+def test_classes_count_by_their_images(large: int, expected: str | None) -> None:
+    """Of 100 images so many are of one class, the others alone in theirs; a batch has four."""
+    labels = np.arange(100).clip(min=large - 1)
+    images = LabelledImages(np.zeros((100, 1, 4, 4), np.uint8), labels)
+    four = SPACE.changed({"batch_size": {"choices": [4]}, "per_class": {"choices": [None, 2]}})
+    lines = rare_positives(Split(images, images), ["smooth_ap"], four)
+    assert len(lines) == (expected is not None)
+    assert expected is None or f"holds {expected} for an image" in lines[0]

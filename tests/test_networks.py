@@ -21,6 +21,7 @@ from timm.data import create_transform, resolve_data_config
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, conv2d, max_pool2d, relu
+from torchvision.transforms.v2 import functional as vision
 
 from trainables.networks import (
     Embedder,
@@ -109,6 +110,25 @@ def test_scale_by_channel() -> None:
     assert scaled.is_contiguous()
     with pytest.raises(ValueError, match=r"1 or 3 channels; got \(2, 2, 5, 7\)"):
         Input(3, 5, 7, mean, std).scale(images[:, :2])
+
+
+@pytest.mark.parametrize("size", [(6, 7), (80, 70)])  # as a whole, and a few at a time
+@pytest.mark.parametrize(("channels", "given"), [(1, 1), (3, 3), (3, 1)])
+def test_scaled_pixels_are_torchvisions_in_a_buffer_too(
+    channels: int, given: int, size: tuple[int, int]
+) -> None:
+    images = pictures(9, given, *size)
+    mean, std = (torch.rand(2, channels, generator=torch.Generator().manual_seed(0)) + 0.1).tolist()
+    wants = Input(channels, *size, tuple(mean), tuple(std))
+    expected = vision.normalize(images.expand(-1, channels, -1, -1) / 255, mean, std)
+    found = wants.scale(images)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    buffer = torch.full(expected.shape, torch.nan)
+    assert wants.scale(images, out=buffer).data_ptr() == buffer.data_ptr()
+    assert torch.equal(buffer, found)
+    view = images[:, :, 1:5, 2:6]
+    assert torch.equal(wants.scale(view), found[:, :, 1:5, 2:6])
+    assert wants.scale(images[:0]).shape == (0, channels, *size)
 
 
 def test_laws_of_an_input() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import resource
@@ -21,7 +22,13 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
 from trainables.data.errors import DataError
-from trainables.data.pixels.cache import Pixels, default_folder, load_pixels, open_pixels
+from trainables.data.pixels.cache import (
+    Pixels,
+    check_pictures,
+    default_folder,
+    load_pixels,
+    open_pixels,
+)
 from trainables.data.pixels.decode import Box, Decoding, decode
 from trainables.data.pixels.making import UnreadablePicturesError
 
@@ -403,10 +410,113 @@ def test_a_cache_is_mapped_and_travels_as_a_path(some: list, tmp_path: Path) -> 
     assert tensor.dtype == torch.uint8
     assert tensor.data_ptr() == pixels.array.ctypes.data  # not a copy
     sent = pickle.dumps(pixels)
-    assert len(sent) < 1_000
+    large = pickle.dumps(load_pixels(some, Decoding(99, 99), folder=tmp_path / "c"))
+    assert len(sent) == len(large) < 100 * len(some)
     came = pickle.loads(sent)
-    assert isinstance(came, Pixels) and (came.array == pixels.array).all()
-    assert came.fingerprint == pixels.fingerprint
+    assert isinstance(came, Pixels) and isinstance(came.array, np.memmap)
+    assert (came.array == pixels.array).all() and came.path == pixels.path
+    assert (came.fingerprint, came.source) == (pixels.fingerprint, (tuple(some), SMALL))
+    assert pickle.dumps(came) == sent  # it may go on
+
+
+def test_a_machine_without_the_cache_makes_its_own(
+    some: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = load_pixels(some, SMALL, folder=tmp_path / "c")
+    expected, sent = pixels.array.copy(), pickle.dumps(pixels)
+    shutil.rmtree(tmp_path / "c")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
+    came = pickle.loads(sent)
+    assert (came.array == expected).all() and came.fingerprint == pixels.fingerprint
+    assert came.path.parent == default_folder() and not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["no cache", "a cache of others"])
+def test_a_machine_with_other_pictures_is_refused(
+    cached: bool, some: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pictures are interchanged there; their files' sizes and times are the same."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pixels = load_pixels(some, SMALL)
+    sent = pickle.dumps(pixels)
+    shutil.rmtree(pixels.path)
+    paths = [path for path, _ in some]
+    one, other = next(
+        pair for pair in itertools.pairwise(paths) if len({p.stat().st_size for p in pair}) == 1
+    )
+    times = [path.stat().st_mtime_ns for path in (one, other)]
+    contents = [path.read_bytes() for path in (other, one)]
+    for path, content, time in zip((one, other), contents, times, strict=True):
+        path.write_bytes(content)
+        os.utime(path, ns=(time, time))
+    if cached:
+        assert load_pixels(some, SMALL).path == pixels.path
+    with pytest.raises(DataError, match="all machines of a study must see the same pictures"):
+        pickle.loads(sent)
+
+
+def test_pixels_of_unknown_pictures_come_from_their_file_alone(some: list, tmp_path: Path) -> None:
+    pixels = open_pixels(load_pixels(some, SMALL, folder=tmp_path / "c").path)
+    assert pixels.source is None
+    sent = pickle.dumps(pixels)
+    assert (pickle.loads(sent).array == pixels.array).all()
+    law = f"{pixels.path} holds no whole pixel cache {pixels.fingerprint}"
+    other = load_pixels(some[1:], SMALL, folder=tmp_path / "c")
+    shutil.rmtree(pixels.path)
+    for _ in range(2):  # nothing lies there, then the pixels of others
+        with pytest.raises(DataError, match=law):
+            pickle.loads(sent)
+        shutil.copytree(other.path, pixels.path, dirs_exist_ok=True)
+
+
+def test_pictures_are_checked_and_no_pixel_is_kept(some: list, tmp_path: Path) -> None:
+    """The fingerprint is that of the pixels, found once, from a cache where there is one."""
+    seen: list[tuple[int, int]] = []
+
+    def check(pictures: list, decoding: Decoding = SMALL, place: str = "c") -> str:
+        return check_pictures(
+            pictures,
+            decoding,
+            folder=tmp_path / place,
+            progress=lambda *at: seen.append(at),
+        )
+
+    first = check(some)
+    assert seen[-1] == (70, 70) and len(seen) == 3
+    (left,) = (tmp_path / "c").iterdir()
+    assert left.is_file() and left.stat().st_size < 1_000
+    assert check(some) == first and len(seen) == 3  # it is remembered
+    made = load_pixels(some, SMALL, folder=tmp_path / "other")
+    assert first == made.fingerprint
+    assert check(some, place="other") == first and len(seen) == 3  # there is a cache
+    assert check(some[1:]) != first and check(some, Decoding(4, 4, 1)) != first
+    count = len(seen)
+    for damage in ("{", "[]", "{}"):
+        left.write_text(damage)
+        assert check(some) == first and len(seen) > count
+        count = len(seen)
+    save(some[0][0], np.full((5, 7, 3), 9, np.uint8))
+    os.utime(some[0][0], ns=(1, 1))
+    assert check(some) == load_pixels(some, SMALL, folder=tmp_path / "c").fingerprint != first
+
+
+def test_pictures_that_cannot_be_read_are_named_when_they_are_checked(
+    some: list, tmp_path: Path
+) -> None:
+    for place in (2, 40):
+        some[place][0].write_bytes(b"")
+    for _ in range(2):  # nothing of it is remembered
+        with pytest.raises(
+            UnreadablePicturesError, match="2 of 70 pictures cannot be rea"
+        ) as error:
+            check_pictures(some, SMALL, folder=tmp_path / "c")
+        assert error.value.reasons == dict.fromkeys((2, 40), "is empty")
+        assert list((tmp_path / "c").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot be kept in .*/file/c: Not a directory"):
+        check_pictures(some[3:9], SMALL, folder=tmp_path / "file" / "c")
+    with pytest.raises(DataError, match="at least one picture; got none"):
+        check_pictures([], SMALL, folder=tmp_path / "c")
 
 
 def test_a_fingerprint_is_that_of_the_pixels(some: list, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_a_record_has_the_results_and_nothing_of_the_machine(
     comparison: Path, record: Path, tmp_path: Path
 ) -> None:
     files = {str(path.relative_to(record)) for path in record.rglob("*") if path.is_file()}
-    tables = {"study.json", "trials.csv", "epochs.csv", "best.json"}
+    tables = {"study.json", "data.json", "trials.csv", "epochs.csv", "best.json"}
     runs = {
         f"trials/{loss}-{n:03d}.json"
         for loss in LOSSES

@@ -11,6 +11,7 @@ import pytest
 from study.run import results
 from study.run.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord
 from tests.configurations import REFERENCES
+from trainables.metrics import METRICS
 
 INFO = {"plan": {"losses": ["smooth_ap", "triplet"]}, "status": "finished"}
 
@@ -184,4 +185,89 @@ def test_a_foreign_record_is_named(study: Study) -> None:
     path = study.folder / "trials" / "smooth_ap-000.json"
     path.write_text("{}")
     with pytest.raises(StudyError, match=r"smooth_ap-000\.json is not the record of a trial"):
+        Study.load(study.folder)
+
+
+def scored(
+    trial_id: str, epochs: list[tuple[float, float]], metric: str, **more: Any
+) -> TrialRecord:
+    """A trial of these mAPs and R@1s."""
+    made = record(trial_id, [val_map for val_map, _ in epochs], **more)
+    for row, (_, recall) in zip(made.epochs, epochs, strict=True):
+        row["val_recall_at_1"] = recall
+    made.metric = metric
+    return made
+
+
+@pytest.mark.parametrize(
+    ("select_by", "trial_id", "epoch", "val_map", "score"),
+    [
+        ("map", "smooth_ap-000", 2, 0.8, 0.8),
+        ("recall_at_1", "smooth_ap-001", 3, 0.3, 0.9),
+    ],
+)
+def test_the_best_is_by_the_metric_of_the_study(
+    select_by: str, trial_id: str, epoch: int, val_map: float, score: float, tmp_path: Path
+) -> None:
+    """A trial's best epoch, the best trial, and what is kept of both."""
+    plan = {"losses": ["smooth_ap"], "select_by": select_by}
+    study = Study.create(tmp_path / "s", {"plan": plan, "status": "finished"})
+    metric = f"val_{select_by}"
+    assert study.metric == metric
+    study.trials += [
+        scored("smooth_ap-000", [(0.5, 0.6), (0.8, 0.5)], metric),
+        scored("smooth_ap-001", [(0.4, 0.7), (0.6, 0.8), (0.3, 0.9)], metric),
+        scored("smooth_ap-002", [(0.9, 0.95)], metric, status="diverged", cause="nan"),
+    ]
+    for trial in study.trials:
+        study.write_trial(trial)
+    study.write()
+    loaded = Study.load(study.folder)
+    assert loaded.trials == study.trials
+    for one in (study, loaded):
+        choice = one.best()["smooth_ap"]
+        assert (choice.trial_id, choice.epoch) == (trial_id, epoch)
+        assert (choice.val_map, choice.score) == (val_map, score)
+    best = json.loads((study.folder / "best.json").read_text())["smooth_ap"]
+    assert (best["val_map"], best["score"], best["epoch"]) == (val_map, score, epoch)
+    row = pd.read_csv(study.folder / "trials.csv").set_index("trial_id").loc[trial_id]
+    assert (row["best_epoch"], row["best_val_map"]) == (epoch, val_map)
+    assert row[f"best_{metric}"] == score
+    assert ("best_val_recall_at_1" in row.index) == (select_by == "recall_at_1")
+
+
+def test_the_best_epochs_checkpoint_is_by_the_metric() -> None:
+    trial = scored("smooth_ap-000", [(0.5, 0.6)], "val_recall_at_1")
+    trial.add_checkpoint("first")
+    trial.epochs += [{**trial.epochs[0], "epoch": 2, "val_map": 0.9, "val_recall_at_1": 0.5}]
+    trial.add_checkpoint("second")
+    assert (trial.checkpoint, trial.last_checkpoint) == ("first", "second")
+    assert trial.score == 0.6
+
+
+def test_a_record_from_before_there_were_other_metrics_is_read(study: Study) -> None:
+    path = study.folder / "trials" / "smooth_ap-000.json"
+    old = json.loads(path.read_text())
+    del old["metric"]
+    for row in old["epochs"]:
+        for name in METRICS:
+            if name != "map":
+                del row[f"val_{name}"]
+    path.write_text(json.dumps(old))
+    trial = next(one for one in Study.load(study.folder).trials if one.trial_id == "smooth_ap-000")
+    assert trial.score == 0.6 and set(trial.epochs[0]) == {*old["epochs"][0]}
+
+
+@pytest.mark.parametrize(("value", "law"), [(None, "is not the record"), (float("nan"), "finite")])
+def test_an_epoch_without_the_metric_that_chooses_is_named(
+    study: Study, value: float | None, law: str
+) -> None:
+    path = study.folder / "trials" / "smooth_ap-000.json"
+    old = json.loads(path.read_text())
+    old["metric"] = "val_map_at_r"
+    del old["epochs"][0]["val_map_at_r"]
+    if value is not None:
+        old["epochs"][0]["val_map_at_r"] = value
+    path.write_text(json.dumps(old))
+    with pytest.raises(StudyError, match=rf"{path.name}.*{law}"):
         Study.load(study.folder)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study.run.results import Study, TrialRecord
-from study.run.runner import _end
+import pytest
+
+from study.judge.images import dataset_of
+from study.run.plan import Plan
+from study.run.results import Study, StudyError, TrialRecord
+from study.run.runner import _continued, _end
 from study.search.searches import Listed
+from study.search.space import describe
 from tests.configurations import REFERENCES
 
 
@@ -41,3 +46,21 @@ def test_a_study_whose_trials_have_all_ended_is_finished(tmp_path: Path) -> None
 
 def test_a_study_with_trials_to_come_is_not(tmp_path: Path) -> None:
     assert ended(tmp_path, trial(0, "finished", 9.0), total=2).info["status"] == "interrupted"
+
+
+def test_a_range_of_one_of_two_losses_with_a_knob_of_one_name_continues_no_other(
+    tmp_path: Path,
+) -> None:
+    """Triplet's margin and ArcFace's are two rows of the space; ArcFace's was another range."""
+    plan = Plan(losses=["triplet", "pml:ArcFaceLoss"], num_samples=1, max_epochs=1)
+    space, dataset = plan.space(), dataset_of(plan.fields())
+    rows = describe(plan.losses, space)
+    assert sum(row["knob"] == "margin" for row in rows) == 2
+    study = Study.create(tmp_path / "s", {"plan": plan.fields(), "space": rows, "status": "x"})
+    assert _continued(plan, study.folder, space, dataset).folder == study.folder
+    for row in rows:
+        if row["knob"] == "margin" and "ArcFace" in row["used by"]:
+            row["range"] = "1 to 2 (log)"
+    study.write()
+    with pytest.raises(StudyError, match=r"the search space differs in margin$"):
+        _continued(plan, study.folder, space, dataset)

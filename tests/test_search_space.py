@@ -3,13 +3,14 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from study.judge.images import SMOKE_TRAIN, SMOKE_VALIDATION
-from study.run.results import TrialRecord
+from study.run.results import StudyError, TrialRecord
 from study.search.searches import Searches
 from study.search.space import (
     SPACE,
+    all_knobs,
     default,
     describe,
+    is_of_seed_study,
     knobs_of,
     params,
     reference,
@@ -18,7 +19,11 @@ from study.search.space import (
 )
 from tests.configurations import LOSSES, REFERENCES
 from trainables.config import TrialConfig
+from trainables.data import Asked
+from trainables.data.fashion_mnist import SMOKE_TRAIN, SMOKE_VALIDATION
+from trainables.data.own import open_data
 from trainables.knobs import Choice
+from trainables.networks import Input
 
 
 def trials_of(loss: str, count: int) -> list[tuple[TrialConfig, optuna.trial.FrozenTrial]]:
@@ -136,3 +141,73 @@ def test_a_smoke_test_has_images_for_every_batch_of_the_space() -> None:
     (knob,) = [knob for knob in SPACE.shared if knob.sets == "batch_size"]
     assert isinstance(knob.range, Choice)
     assert max(knob.range.values) <= min(SMOKE_TRAIN, SMOKE_VALIDATION)
+
+
+UNSEARCHED = {"crop", "jitter", "embedding_dim", "head_lr", "loss_lr"}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_some_knobs_are_searched_where_the_data_or_the_user_gives_a_range(loss: str) -> None:
+    assert {knob.name for knob in all_knobs(loss)} >= UNSEARCHED
+    assert not {knob.name for knob in knobs_of(loss)} & UNSEARCHED
+    for name in UNSEARCHED:
+        assert getattr(default(loss, epochs=1, seed=0), name) == getattr(TrialConfig, name)
+    space = SPACE.changed({"crop": {"choices": ["none", 0.5]}, "loss_lr": {"range": [1.0, 9.0]}})
+    searched = {knob.name for knob in knobs_of(loss, space)} & UNSEARCHED
+    classes = loss in ("cross_entropy", "normalized_softmax")
+    assert searched == ({"crop", "loss_lr"} if classes else {"crop"})
+    with pytest.raises(StudyError, match=r"crop must be a finite number in \(0, 1\]; got 2"):
+        SPACE.changed({"crop": {"choices": [2]}})
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("side", [4, 28, 224])
+def test_what_ones_own_pictures_ask_of_the_space_can_be_searched(loss: str, side: int) -> None:
+    wants = Input(3, side, side, (0.5,) * 3, (0.5,) * 3)
+    space = SPACE.changed(open_data("photos", Asked(input=wants)).changes)
+    base = default(loss, epochs=2, seed=0, space=space, dataset="photos", data_fingerprint="0f")
+    assert base.crop is not None and base.flip and base.per_class == 4
+    begun = starts(base, space)
+    assert begun[0] == base and len(begun) == 2  # the seed study's is of its own data
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    sampled = [sample(study.ask(), base, space) for _ in range(60)]
+    for config, trial in zip(sampled, study.get_trials(), strict=True):
+        assert params(config, space) == trial.params
+    for config in (*begun, *sampled):
+        assert (config.dataset, config.data_fingerprint) == ("photos", "0f")
+    assert {config.crop for config in sampled} >= {None, base.crop}
+    assert all(config.erase < side and config.shift == 0 for config in sampled)
+
+
+def test_a_search_is_told_the_metric_of_its_study() -> None:
+    searches = Searches(["triplet"], num_samples=2, epochs=1, seed=0, metric="val_recall_at_1")
+    record = searches.ask()
+    assert record is not None and record.metric == "val_recall_at_1"
+    record.add_epoch({"epoch": 1, "val_map": 0.2, "val_recall_at_1": 0.7, "seconds": 1.0})
+    searches.report(record)
+    record.status = "finished"
+    searches.tell(record)
+    again = Searches(
+        ["triplet"], num_samples=2, epochs=1, seed=0, metric="val_recall_at_1", records=[record]
+    )
+    for told in (searches, again):
+        study = told.studies["triplet"]
+        assert study.metric_names == ["validation R@1"]
+        (trial,) = study.get_trials()
+        assert (trial.value, trial.intermediate_values) == (0.7, {1: 0.7})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"seed": 3, "epochs": 2, "batch_size": 128, "precision": "float32"}, True),
+        ({"dataset": "photos", "data_fingerprint": "0f"}, False),
+        ({"data_fingerprint": "0f"}, False),  # of a folder by the name of fashion_mnist
+        ({"network": "torchvision:resnet18"}, False),
+        ({"weights": "none"}, False),
+    ],
+)
+def test_the_seed_study_had_its_own_data_and_network(
+    changes: dict[str, object], expected: bool
+) -> None:
+    assert is_of_seed_study(REFERENCES["triplet"].replace(**changes)) is expected

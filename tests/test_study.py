@@ -21,11 +21,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study import train_references, tune_smoothap
-from study.judge.images import SMOKE_TRAIN, SMOKE_VALIDATION
 from study.run.results import Study
 from study.search.space import starts
 from tests.configurations import REFERENCES
-from trainables.data import fashion_mnist, load_split, slice_of
+from trainables.data import DataError, resolve
+from trainables.data import fashion_mnist_files as files
+from trainables.data.fashion_mnist import SMOKE_TRAIN, SMOKE_VALIDATION
 from trainables.train import TrainingRun
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,15 +47,15 @@ class Finished:
 def training_data_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Real training files beside test files that no one can read."""
     folder = tmp_path_factory.mktemp("data")
-    source = fashion_mnist.find_fashion_mnist()
-    for file in fashion_mnist.FILES.values():
+    source = files.find_fashion_mnist()
+    for file in files.FILES.values():
         path = next(p for p in source.iterdir() if p.name.removesuffix(".gz") == file.name)
         if file.name.startswith("t10k"):
             (folder / path.name).write_bytes(gzip.compress(b"not for a study"))
         else:
             shutil.copy(path, folder)
-    with pytest.raises(fashion_mnist.DataError, match="t10k"):
-        fashion_mnist.read("test", folder)
+    with pytest.raises(DataError, match="t10k"):
+        files.read("test", folder)
     return folder
 
 
@@ -88,7 +89,7 @@ def test_no_process_of_a_study_opens_the_test_files(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("READ_THE_TEST_SPLIT", str(tmp_path / "read"))
     if leaks:  # the spy would see it
-        code = "from trainables.data.fashion_mnist import read; read('test')"
+        code = "from trainables.data.fashion_mnist_files import read; read('test')"
         subprocess.run([sys.executable, "-c", code], check=True)
     else:
         arguments = ("--num-samples", "1", "--max-epochs", "1", "--storage-path", str(tmp_path))
@@ -113,13 +114,13 @@ def test_each_loss_had_its_trials_beginning_with_its_reference(finished: Finishe
 
 
 def test_the_best_checkpoint_gives_the_recorded_map(finished: Finished) -> None:
-    split = slice_of(load_split(), SMOKE_TRAIN, SMOKE_VALIDATION)
+    split = resolve("fashion_mnist").split().sliced(SMOKE_TRAIN, SMOKE_VALIDATION)
     for choice in finished.study.best().values():
         assert choice.checkpoint is not None
         run = TrainingRun(choice.config, split)
         run.load(choice.checkpoint)
         assert run.epoch == choice.epoch
-        assert run._validate()[1] == pytest.approx(choice.val_map, abs=1e-6)
+        assert run._validate()[1].mean_average_precision == pytest.approx(choice.val_map, abs=1e-6)
 
 
 def test_optuna_was_told_what_happened(finished: Finished) -> None:
@@ -249,7 +250,7 @@ def test_an_audit_takes_stopped_trials_to_the_end_that_they_would_have_had(
     (end,) = Study.load(study.folder / "audit").trials
     (audited,) = [trial for trial in stopped if trial.trial_id == end.trial_id]
     assert end.epochs[: len(audited.epochs)] == audited.epochs
-    split = slice_of(load_split(), SMOKE_TRAIN, SMOKE_VALIDATION)
+    split = resolve("fashion_mnist").split().sliced(SMOKE_TRAIN, SMOKE_VALIDATION)
     whole = [metrics.val_map for metrics in TrainingRun(end.config, split)]
     assert [row["val_map"] for row in end.epochs] == whole
     assert Study.load(study.folder).trials == study.trials

@@ -80,7 +80,7 @@ def data_main(words: list[str]) -> int:
     [
         (tune_smoothap.main, ["--max-e", "3"], "--max-epochs"),
         (compare_losses.main, ["--confirm-e", "3"], "--confirm-epochs"),
-        (train_references.main, ["--check"], "--checkpoint-uri"),
+        (train_references.main, ["--checkp"], "--checkpoint-uri"),
         (audit_stopping.main, ["STUDY", "--samp", "2"], "--sample"),
         (publish.main, ["--read", "RECORD"], "--readme"),
         (report.main, ["STUDY", "--out", "x"], "--output"),

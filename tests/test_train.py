@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,18 @@ import pytest
 import torch
 
 from tests.configurations import REFERENCES
+from tests.oracles import (
+    slow_average_precision,
+    slow_average_precision_at_r,
+    slow_left_out,
+    slow_r_precision,
+    slow_ranking,
+    slow_recall_at,
+)
 from trainables.config import TrialConfig
-from trainables.data import LabelledImages, Split, hold_out
-from trainables.metrics import evaluate_retrieval
+from trainables.data import LabelledImages, Roles, Split
+from trainables.data.fashion_mnist import hold_out
+from trainables.metrics import METRICS, evaluate_retrieval
 from trainables.train import (
     DivergedError,
     EpochMetrics,
@@ -123,6 +134,108 @@ def test_validation_map_is_that_of_the_validation_images_by_the_one_definition(
     assert metrics.val_map == result.mean_average_precision
 
 
+def test_every_validation_metric_is_that_of_a_slow_ranking_in_the_roles(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    """Queries and gallery are shuffled and apart in part; groups are left out."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(-1, 8, size=200)
+    roles = Roles(rng.permutation(200)[:30], rng.permutation(200)[:150], groups)
+    split = Split(small_split.train, small_split.validation, roles)
+    run = TrainingRun(smooth_ap_config.replace(precision="float32"), split)
+    metrics = dataclasses.asdict(run.train_epoch())
+    rows = embed(run.judged.network, split.validation).double().tolist()
+    labels, gallery = split.validation.labels, roles.gallery.tolist()
+    marks = []
+    for query in roles.queries.tolist():
+        own = gallery.index(query) if query in gallery else -1
+        left_out = slow_left_out(own, int(groups[query]), groups[gallery].tolist())
+        ranking = slow_ranking(rows[query], [rows[g] for g in gallery], left_out=left_out)
+        marks.append([bool(labels[gallery[i]] == labels[query]) for i in ranking])
+    oracles: dict[str, Callable[[list[bool]], float | None]] = {
+        "map": slow_average_precision,
+        "map_at_r": slow_average_precision_at_r,
+        "r_precision": slow_r_precision,
+        **{f"recall_at_{k}": partial(slow_recall_at, k=k) for k in (1, 2, 4, 8)},
+    }
+    assert set(oracles) == set(METRICS)
+    for name, oracle in oracles.items():
+        each = [value for one in marks if (value := oracle(one)) is not None]
+        assert metrics[f"val_{name}"] == pytest.approx(sum(each) / len(each), rel=1e-6), name
+
+
+def test_the_validation_loss_is_of_the_gallery_in_its_order(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    """By which the images of a table that is sorted by class are mixed."""
+    order = np.random.default_rng(0).permutation(200)
+    config = smooth_ap_config.replace(epochs=1)
+    mixed = Split(small_split.train, small_split.validation, Roles(order, order))
+    moved = Split(small_split.train, small_split.validation.take(order))
+    first, second = (TrainingRun(config, split).train_epoch() for split in (mixed, moved))
+    assert first.val_loss == pytest.approx(second.val_loss, rel=1e-5)
+    assert first.val_map == pytest.approx(second.val_map)
+    other = TrainingRun(config, small_split).train_epoch()
+    assert other.train_loss == first.train_loss
+    assert other.val_loss != pytest.approx(first.val_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_that_share_an_array_are_trained_on_as_images_of_their_own(
+    channels: int, smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    """The rows lie mixed in an array that holds others too."""
+    parts = (small_split.train, small_split.validation)
+    pixels = np.concatenate([part.images for part in parts]).repeat(channels, axis=1)
+    pixels[:, -1] = 255 - pixels[:, -1]
+    place = np.random.default_rng(0).permutation(1_000)[: len(pixels)]
+    shared = np.zeros((1_000, *pixels.shape[1:]), np.uint8)
+    shared[place] = pixels
+    apart = Split(
+        LabelledImages(pixels[:640], parts[0].labels), LabelledImages(pixels[640:], parts[1].labels)
+    )
+    together = Split(
+        LabelledImages(shared, parts[0].labels, place[:640]),
+        LabelledImages(shared, parts[1].labels, place[640:]),
+    )
+    config = smooth_ap_config.replace(epochs=2, shift=1)
+    runs = [TrainingRun(config, split) for split in (apart, together)]
+    assert runs[1].val_pixels is runs[1].pixels
+    first, second = ([numbers(metrics) for metrics in run] for run in runs)
+    assert first == second
+    network = runs[1].judged.network
+    assert torch.equal(embed(network, apart.validation), embed(network, together.validation))
+
+
+def test_of_larger_pictures_the_network_gets_the_centre(
+    smooth_ap_config: TrialConfig, small_split: Split, tmp_path: Path
+) -> None:
+    """As if they had been cut before; a random crop takes of the whole picture."""
+    cut = Split(
+        *(
+            LabelledImages(part.images[:, :, 4:24, 4:24], part.labels)
+            for part in (small_split.train, small_split.validation)
+        )
+    )
+    config = smooth_ap_config.replace(epochs=2, image_size=20, flip=True)
+    run = TrainingRun(config, small_split)
+    assert run.shape == (1, 20, 20)
+    mine = [numbers(metrics) for metrics in run]
+    same = [numbers(metrics) for metrics in TrainingRun(config.replace(image_size=None), cut)]
+    assert mine == same
+    run.save(tmp_path / "checkpoint.pt")
+    _, network = load_network(tmp_path / "checkpoint.pt")
+    found, expected = (embed(network, split.validation) for split in (small_split, cut))
+    assert torch.equal(found, expected) and network.input.height == 20
+    first, second = (
+        TrainingRun(config.replace(epochs=1, crop=0.3, image_size=size), split).train_epoch()
+        for size, split in ((20, small_split), (None, cut))
+    )
+    assert first.train_loss != second.train_loss
+    with pytest.raises(ValueError, match="image_size may not exceed the images' 28 pixels; got 29"):
+        TrainingRun(config.replace(image_size=29), small_split)
+
+
 def test_divergence_names_the_step_the_configuration_and_the_last_finite_value(
     small_split: Split,
 ) -> None:
@@ -186,6 +299,27 @@ def test_a_checkpoint_gives_its_network_back(
     assert config == smooth_ap_config
     expected = embed(run.learner.network, small_split.validation)
     assert torch.equal(embed(network, small_split.validation), expected)
+
+
+def test_a_checkpoint_from_before_a_field_came_is_read(
+    smooth_ap_config: TrialConfig, small_split: Split, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    run = TrainingRun(smooth_ap_config, small_split)
+    first = numbers(run.train_epoch())
+    run.save(path)
+    state = torch.load(path, weights_only=True)
+    for name in ("crop", "jitter", "image_size", "data_fingerprint"):
+        del state["config"][name]
+    torch.save(state, path)
+    config, network = load_network(path)
+    assert config == smooth_ap_config
+    expected = embed(run.judged.network, small_split.validation)
+    assert torch.equal(embed(network, small_split.validation), expected)
+    again = TrainingRun(smooth_ap_config, small_split)
+    again.load(path)
+    whole = [numbers(metrics) for metrics in TrainingRun(smooth_ap_config, small_split)]
+    assert [first, *map(numbers, again)] == whole
 
 
 def test_a_foreign_or_damaged_checkpoint_is_refused(
@@ -268,7 +402,7 @@ def relabelled(split: Split, train: list[int], validation: list[int]) -> Split:
     """The split with these labels, again and again."""
     return Split(
         *(
-            LabelledImages(part.images, np.resize(np.array(labels), len(part)))
+            part.relabelled(np.resize(np.array(labels), len(part)))
             for part, labels in ((split.train, train), (split.validation, validation))
         )
     )
@@ -315,7 +449,7 @@ def test_the_classifier_has_an_output_for_each_class_that_is_there(
     numbers_of = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 6: 5, 8: 6}
     renamed = Split(
         *(
-            LabelledImages(part.images, np.array([numbers_of[label] for label in part.labels]))
+            part.relabelled(np.array([numbers_of[label] for label in part.labels]))
             for part in (there.train, there.validation)
         )
     )

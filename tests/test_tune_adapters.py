@@ -52,6 +52,29 @@ def test_an_epoch_that_is_repeated_after_a_fault_has_the_same_decision() -> None
     assert decide(scheduler, stopped, 2, 0.1) == TrialScheduler.STOP
 
 
+def test_the_lower_of_a_rung_are_so_by_the_metric_of_the_study() -> None:
+    """mAP ranks the trials the other way round; a continued study fills its rungs by it too."""
+    options = {"max_epochs": 9, "grace_epochs": 2, "factor": 3, "metric": "val_recall_at_1"}
+    scheduler = HalvingByLoss(("triplet",), **options)
+    assert scheduler.set_search_properties("val_recall_at_1", "max")
+    assert not scheduler.set_search_properties("val_map", "max")
+    rows = [
+        {"epoch": 2, "val_map": 1 - recall, "val_recall_at_1": recall} for recall in (0.8, 0.5, 0.9)
+    ]
+    trials = [added(scheduler, "triplet", number) for number in range(3)]
+    found = [
+        scheduler.on_trial_result(None, trial, row) for trial, row in zip(trials, rows, strict=True)
+    ]
+    assert found == [TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.CONTINUE]
+    records = [
+        TrialRecord(f"triplet-{n:03d}", REFERENCES["triplet"], [{**row, "time": float(n)}])
+        for n, row in enumerate(rows)
+    ]
+    continued = HalvingByLoss(("triplet",), **options, records=records)
+    assert continued.rungs() == scheduler.rungs()
+    assert [record.status for record in records] == ["running", "stopped_early", "running"]
+
+
 def recorder(folder: Path, **views: View) -> Recorder:
     """Of a study with one trial of one epoch."""
     plan = {"losses": ["triplet"]}

@@ -15,23 +15,28 @@ Law = Callable[[str, Any], Any]  # of a name and a value: raises ValueError if i
 
 
 def positive(name: str, value: Any) -> None:
+    """A finite number above 0."""
     laws.number(name, value, "> 0", lambda x: x > 0)
 
 
 def not_negative(name: str, value: Any) -> None:
+    """A finite number, 0 or above it."""
     laws.number(name, value, ">= 0", lambda x: x >= 0)
 
 
 def share(name: str, value: Any) -> None:
+    """A number in [0, 1)."""
     laws.number(name, value, "in [0, 1)", lambda x: 0 <= x < 1)
 
 
 def word(name: str, value: Any) -> None:
+    """A text that is not empty."""
     if not (isinstance(value, str) and value):
         raise ValueError(f"{name} must be a word; got {value!r}")
 
 
 def one_of(*words: str) -> Law:
+    """One of these words."""
     return lambda name, value: laws.one_of(name, value, words)
 
 

@@ -110,19 +110,23 @@ def _all_losses(table: pd.DataFrame, results: Results) -> ReportFigure:
 
 
 def _one_loss(table: pd.DataFrame, results: Results) -> ReportFigure:
-    loss, chosen = table["loss"].iloc[0], table[table["role"] == "chosen"]
+    loss = table["loss"].iloc[0]
+    # A loss that is a reference alone has no choice to speak of.
+    role = "chosen" if (table["role"] == "chosen").any() else "reference"
+    shown = table[table["role"] == role]
     several = len(results.protocols) > 1
     scores = [
         f"{curve['map'].iloc[0]:.3f}" + (f" under the {protocol} protocol" if several else "")
-        for protocol, curve in chosen.groupby("protocol", sort=False)
+        for protocol, curve in shown.groupby("protocol", sort=False)
     ]
     each = " under each protocol" if several else ""
+    beside = "" if role == "chosen" else ", reference"
     return render(
         f"pr_curve_{loss}",
         partial(draw_one, table=table, results=results),
         size=(4.0, 4.0),
         data=table,
-        caption=f"{loss_name(loss)}: mAP {listed(scores)}, {results.described}.",
+        caption=f"{loss_name(loss)}{beside}: mAP {listed(scores)}, {results.described}.",
         alt=f"Precision-recall curve of {loss_name(loss)}{each}.",
     )
 

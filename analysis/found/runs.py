@@ -264,7 +264,9 @@ def _stored(finals: Finals, trial: str) -> dict[str, Judged]:
         gallery = arrays.get(f"gallery_{name}")
         if gallery is None:
             gallery = np.arange(min(GALLERY[name], len(labels)))
-        roles = Roles(queries, gallery.astype(np.int64))
+        groups = arrays.get(f"groups_{name}")
+        groups = None if groups is None else groups.astype(np.int64)
+        roles = Roles(queries, gallery.astype(np.int64), groups)
         found[name] = Judged(
             precisions,
             arrays[f"precision_{name}/{trial}"],

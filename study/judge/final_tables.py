@@ -117,16 +117,17 @@ def class_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> 
         first, second = (_by_seed(one, arrays, answer) for one in pair)
         common = [seed for seed in first if seed in second]
         classes = _classes(arrays, first, answer)
-        # A class without a second image has no AP.
-        judged = classes[~np.isnan(first[common[0]])] if common else classes[:0]
-        for label in np.unique(judged):
-            gaps = np.array(
-                [np.nanmean((first[s] - second[s])[classes == label]) for s in common]
-            ).astype(np.float64)
-            low, high = mean_interval(gaps, GAPS)
-            row = {"first": pair[0]["loss"].iloc[0], "second": pair[1]["loss"].iloc[0]}
-            gap = {"difference": gaps.mean(), "seed_low": low, "seed_high": high}
-            rows.append({**row, "label": int(label), **gap})
+        if not common:
+            continue
+        # A query without a relevant image has no AP, and so has a class of none but these.
+        judged = ~np.isnan(first[common[0]])
+        gaps = np.stack([(first[s] - second[s])[judged] for s in common]).astype(np.float64)
+        by_class = pd.DataFrame(gaps.T).groupby(classes[judged]).mean()
+        names = {"first": pair[0]["loss"].iloc[0], "second": pair[1]["loss"].iloc[0]}
+        for label, mean in zip(by_class.index, by_class.to_numpy(), strict=True):
+            low, high = mean_interval(mean, GAPS)
+            gap = {"difference": mean.mean(), "seed_low": low, "seed_high": high}
+            rows.append({**names, "label": int(label), **gap})
     columns = ["first", "second", "label", "difference", "seed_low", "seed_high"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -38,7 +38,7 @@ FINALS = "finals"
 FIRST = "first reading"
 INTERRUPTED = "the reading before was interrupted"
 FILES = ("runs.csv", "queries.npz", "summary.csv", "differences.csv", "classes.csv")
-NEAREST = {"full": 10, "seed": 50}
+NEAREST, NEAREST_OF_SEED = 10, 50  # images a query; the seed study showed 50
 
 
 def readings(folder: Path) -> list[dict[str, Any]]:
@@ -153,6 +153,8 @@ def _roles(images: Images) -> dict[str, np.ndarray]:
     for name, roles in images.protocols.items():
         arrays |= {f"queries_{name}": narrow(roles.queries)}
         arrays |= {f"gallery_{name}": narrow(roles.gallery)}
+        if roles.groups is not None:
+            arrays |= {f"groups_{name}": narrow(roles.groups)}
     return arrays
 
 
@@ -175,7 +177,7 @@ def _nearest(trial_id: str, evaluation: Evaluation) -> dict[str, np.ndarray]:
 def nearest_images(evaluation: Evaluation, protocol: str) -> np.ndarray:
     """(Q, k) places of the images that are nearest to each query, nearest first."""
     roles = evaluation.protocols[protocol].roles
-    k = min(NEAREST[protocol], roles.ranked)
+    k = min(NEAREST_OF_SEED if protocol == "seed" else NEAREST, roles.ranked)
     if not k:
         return np.empty((len(roles.queries), 0), dtype=np.int64)
     gallery = torch.from_numpy(roles.gallery)

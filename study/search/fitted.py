@@ -71,11 +71,14 @@ def _fitted(
 def rare_positives(split: Split, losses: Sequence[str], space: Space) -> list[str]:
     """A line for each loss that needs positives where random batches of its first trial's size hold
     almost none: less than one for every second image."""
-    shares = np.unique(split.train.labels, return_counts=True)[1] / len(split.train)
+    counts = np.unique(split.train.labels, return_counts=True)[1]
+    images = len(split.train)
+    # The chance that an image and another one are of one class.
+    chance = float((counts * (counts - 1)).sum()) / (images * (images - 1))
     lines = []
     for loss in losses:
         size = default(loss, epochs=1, seed=0, space=space).batch_size
-        positives = (size - 1) * float((shares * (shares - 1 / len(split.train))).sum())
+        positives = (size - 1) * chance
         random = next(knob for knob in space.shared if knob.sets == "per_class").range
         asked = random is None or random.holds(None)
         if resolve(loss).needs_positives and asked and positives < FEW_POSITIVES:

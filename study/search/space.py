@@ -161,8 +161,8 @@ def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
 
 def is_of_seed_study(config: TrialConfig) -> bool:
     """Whether a configuration is of the data and the network that the seed study had."""
-    asked = {name: getattr(TrialConfig, name) for name in ("dataset", "network", "weights")}
-    return all(getattr(config, name) == value for name, value in asked.items())
+    names = ("dataset", "data_fingerprint", "network", "weights")
+    return all(getattr(config, name) == getattr(TrialConfig, name) for name in names)
 
 
 def holds(space: Space, config: TrialConfig) -> bool:

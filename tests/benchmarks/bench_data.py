@@ -38,9 +38,10 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from trainables.augment import Augmentation, change, normalise
+from trainables.augment import Augmentation, change
 from trainables.data.pixels.cache import Decoding, Pixels, load_pixels, open_pixels
 from trainables.data.pixels.making import ABOUT, ARRAY
+from trainables.networks import Input
 
 BATCH, SIDE, KEPT, LEAST, JITTER = 64, 224, 256, 0.16, 0.2
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -94,7 +95,7 @@ def loader_epoch(folder: Path, jitter: float, workers: int) -> Call:
 def cache_epoch(pixels: Pixels, jitter: float, workers: int) -> Call:
     images, augmentation = pixels.tensor(), Augmentation(flip=True, crop=LEAST, jitter=jitter)
     generator = torch.Generator().manual_seed(0)
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    wants = Input(3, SIDE, SIDE, MEAN, STD)
     buffers = threading.local()  # as a training loop has them: new pages cost more than the work
 
     def epoch() -> None:
@@ -109,7 +110,7 @@ def cache_epoch(pixels: Pixels, jitter: float, workers: int) -> Call:
             rows = order[part]
             drawn = torch.index_select(images, 0, rows, out=buffers.rows[: len(rows)])
             changed = change(drawn, changes.take(part))
-            normalise(changed, mean, std, buffers.floats[: len(rows)])
+            wants.scale(changed, out=buffers.floats[: len(rows)])
 
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(batch, range(0, len(order), BATCH)))

@@ -17,7 +17,7 @@ import torch
 
 from study.search.space import default
 from tests.configurations import LOSSES
-from trainables.data import load_split
+from trainables.data import resolve
 from trainables.terminal import Parser
 from trainables.train import TrainingRun
 
@@ -28,7 +28,7 @@ def final_map(loss: str, seed: int, epochs: int, precision: str) -> float:
     """Validation mAP after the last epoch."""
     torch.set_num_threads(1)
     config = default(loss, epochs=epochs, seed=seed, precision=precision)
-    *_, last = TrainingRun(config, load_split())
+    *_, last = TrainingRun(config, resolve("fashion_mnist").split())
     return last.val_map
 
 

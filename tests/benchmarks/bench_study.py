@@ -28,6 +28,7 @@ from study.run.plan import Plan
 from study.run.progress import Progress
 from study.run.results import TrialRecord
 from study.run.runner import run_study
+from trainables.metrics import METRICS
 from trainables.terminal import Parser
 
 REUSE = tune.TuneConfig
@@ -51,8 +52,8 @@ class NoTraining(tune.Trainable):
         zeros = dict.fromkeys(("train_loss", "val_loss", "seconds", "evaluation_seconds"), 0.0)
         return {
             **zeros,
+            **{f"val_{name}": max(0.0, score) for name in METRICS},
             "epoch": self.epoch,
-            "val_map": max(0.0, score),
             "images_per_second": 0.0,
             "precision": "float32",
             "done": self.epoch >= self.config["epochs"],
@@ -100,7 +101,7 @@ def many_trials(folder: Path, trials: int, concurrent: int) -> pd.DataFrame:
     runner.tune.TuneConfig = REUSE
     runner.RetrievalTrial = NoTraining  # type: ignore[misc, assignment]
     # Without images: their class would bring torch into every worker, 20 GB for 64 of them.
-    runner.trained_on = lambda *_: ()  # type: ignore[assignment]
+    runner.tune.with_parameters = lambda trainable, **_: trainable
     cluster.ray.init = functools.partial(START, num_cpus=concurrent)
     plan = Plan(losses=["smooth_ap"], num_samples=trials, max_epochs=3, smoke_test=True)
     run_study(plan, folder)

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tests.configurations import REFERENCES
 from trainables.config import TrialConfig
-from trainables.data import Split, load_split, slice_of
+from trainables.data import Split, resolve
 from trainables.learner import Learner, network_of
 from trainables.terminal import Parser
 from trainables.train import TrainingRun
@@ -84,8 +84,8 @@ class PlainLoop:
         self.config = config
         self.network = PlainNetwork()
         self.optimizer = plain_optimizer(config, self.network)
-        images, labels = split.train.tensors()
-        data = TensorDataset(images[:, None] / 127.5 - 1, labels)
+        images, labels = map(torch.from_numpy, (split.train.images, split.train.labels))
+        data = TensorDataset(images / 127.5 - 1, labels)
         self.loader = DataLoader(data, config.batch_size, shuffle=True, drop_last=True)
         self.batches = iter(self.loader)
 
@@ -111,12 +111,10 @@ def plain_losses(config: TrialConfig, split: Split, steps: int, factor: float = 
         module, kind = name.rsplit(".", 1)
         target = plain.network.get_submodule(names[module])
         getattr(target, kind).data.copy_(tensor * factor)
-    images, labels = split.train.tensors()
+    images, labels = map(torch.from_numpy, (split.train.images, split.train.labels))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(config.seed))
     batches = order.split(config.batch_size)[:steps]
-    return torch.tensor(
-        [plain.step(images[rows][:, None] / 127.5 - 1, labels[rows]) for rows in batches]
-    )
+    return torch.tensor([plain.step(images[rows] / 127.5 - 1, labels[rows]) for rows in batches])
 
 
 def largest_differences(config: TrialConfig, split: Split) -> list[float]:
@@ -138,9 +136,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    split = load_split()
+    split = resolve("fashion_mnist").split()
     config = REFERENCES["smooth_ap"].replace(lr=1e-3, numerator="paper")
-    part = slice_of(split, given.steps * config.batch_size, 1_000)
+    part = split.sliced(given.steps * config.batch_size, 1_000)
     fast = config.replace(anchors="all")
     epochs = {
         "plain loop, float32, ten anchors": PlainLoop(config, part).epoch,
@@ -185,7 +183,7 @@ def main() -> None:
 
 def split_of(split: Split) -> Split:
     """100 batches of 64."""
-    return slice_of(split, 6_400, 1_000)
+    return split.sliced(6_400, 1_000)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ def resolve(data: str, asked: Asked = Asked()) -> Dataset:  # noqa: B008  (it is
     if data in modules():
         found: Dataset = modules()[data].open_data(asked)
         return found
-    if not os.path.exists(os.path.expanduser(data)):
-        known = ", ".join(modules())
-        raise DataError(f"data must be {known}, or a folder or a CSV; there is no {data}")
+    place = asked.place or data
+    if not os.path.exists(os.path.expanduser(place)):
+        names = ", ".join(modules())
+        raise DataError(f"data must be {names}, or a folder or a CSV; there is no {place}")
     return own.open_data(data, asked)
 
 

@@ -1,0 +1,92 @@
+"""What a study is asked for: its laws, and which other plan continues it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study.run.plan import Plan
+from study.run.results import StudyError
+from tests.conftest import synthetic
+from tests.small_data import SmallData, use
+from trainables.data import DataError
+from trainables.metrics import METRICS
+
+
+def plan(**fields: Any) -> Plan:
+    return Plan(**{"losses": ["triplet"], "num_samples": 4, "max_epochs": 9, **fields})
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_metric_is_a_field_of_an_epoch(metric: str) -> None:
+    assert plan(select_by=metric).metric == f"val_{metric}"
+    assert plan().metric == "val_map"
+
+
+@pytest.mark.parametrize("metric", ["val_map", "recall_at_3", ""])
+def test_trials_are_chosen_by_a_metric_that_every_epoch_has(metric: str) -> None:
+    law = f"select_by must be one of map, map_at_r, .*; got {metric!r}"
+    with pytest.raises(StudyError, match=law):
+        plan(select_by=metric)
+
+
+def test_a_plan_is_its_fields() -> None:
+    fields = {"data": "/photos", "protocol": "closed", "grey": True, "image_size": 64}
+    one = plan(**fields, select_by="recall_at_1", folds=2, fold=1)
+    assert Plan(**one.fields()) == one and one.differences(one.fields()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "before"),
+    [
+        ("select_by", "recall_at_1", "map"),
+        ("protocol", "closed", None),
+        ("folds", 3, None),
+        ("fold", 1, 0),
+        ("grey", True, False),
+        ("image_size", 64, None),
+        ("network", "torchvision:resnet18", "seed_cnn"),
+        ("seed", 1, 0),
+    ],
+)
+def test_what_decides_a_studys_numbers_may_not_change(name: str, value: Any, before: Any) -> None:
+    expected = [f"{name} was {before!r}, is {value!r}"]
+    assert plan(**{name: value}).differences(plan().fields()) == expected
+
+
+def test_a_study_may_go_on_elsewhere_with_more_trials() -> None:
+    """Its data may lie elsewhere too: that is known by its fingerprint."""
+    later = plan(data="/there/photos", num_samples=9, max_concurrent=2, cpus_per_trial=3)
+    assert later.differences(plan(data="/here/photos").fields()) == []
+    fewer = plan(num_samples=3).differences(plan().fields())
+    assert fewer == ["num_samples was 4, is 3"]
+
+
+def test_a_plan_from_before_a_field_came_has_its_default() -> None:
+    old = plan().fields()
+    for name in ("data", "protocol", "folds", "fold", "grey", "image_size", "select_by"):
+        del old[name]
+    assert plan().differences(old) == []
+    assert plan(select_by="map_at_r").differences(old) == ["select_by was 'map', is 'map_at_r'"]
+
+
+def test_a_path_is_kept_from_the_root_and_a_name_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert plan(data="photos").data == os.path.join(tmp_path, "photos")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert plan(data="~/photos").data == str(tmp_path / "home" / "photos")
+    assert plan(data="fashion_mnist").data == plan().data == "fashion_mnist"
+
+
+def test_held_out_classes_are_kept_as_ascending_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(holdout_classes=["Sneaker", "1", 0]).holdout_classes == [0, 1, 7]
+    with pytest.raises(DataError, match="held-out classes must be 2 to 8 of the 10 classes; got 1"):
+        plan(holdout_classes=[5])
+    part = synthetic(90, seed=0, classes=3)
+    use(monkeypatch, SmallData(part, part, part, classes=("a", "b", "c")))
+    assert plan(holdout_classes=["C", "a"]).holdout_classes == [0, 2]
