@@ -5,7 +5,8 @@
     python study/compare_losses.py --resume --name <name>  # go on after any end
 
 1. sweep: a search for each loss, of equal trials, epochs and scheduler;
-2. choose: by validation mAP alone; choices.json is written once and never changed;
+2. choose: on the validation images alone, by mAP unless --select-by says otherwise;
+   choices.json is written once and never changed;
 3. confirm: each choice and each reference configuration on fresh seeds, for all epochs;
 4. test: the test images are read once, for those runs; a second reading must say why.
 """

@@ -25,20 +25,22 @@ import pandas as pd
 from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION
 from study.judge.final_test import FILES, FINALS, is_complete, readings
-from study.judge.images import DATA, classes_of
+from study.judge.images import DATA, about, classes_of
 from study.judge.significance import MARGIN, POWER
 from study.run.cluster import ROOT
 from study.run.plan import Plan
 from study.run.results import Study, StudyError, TrialRecord, read_json, write_atomically
 from trainables.config import reference
 from trainables.data import DataError
-from trainables.data.ledger import append, ledger_of
+from trainables.data.ledger import append, digest, ledger_of
 from trainables.losses import resolve
+from trainables.metrics import METRICS
 from trainables.terminal import Parser, patient_streams
 
 PAGES = (ROOT / "README.md", ROOT / "study" / "records" / "README.md")
 BEGIN, END = "<!-- results: {record} -->", "<!-- end of results -->"
 RESULTS = re.compile(r"<!-- results: (.*?) -->.*?<!-- end of results -->", re.DOTALL)
+QUOTED = re.compile(r"(['\"])/(?:[^'\"/]+/)+")  # the same within quotes, blanks and all
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\"=,;:]+/)+")  # of an absolute path
 TABLE = """\
 | test mAP |{% for name in protocols %} {{ name }} protocol | 95 % over seeds |\
@@ -109,9 +111,10 @@ def publish(folder: Path, record: Path) -> None:
             for trial in anonymous.trials:
                 anonymous.write_trial(trial)
             anonymous.write()
-            about = scrubbed(read_json(folder / part / DATA))
-            write_atomically(new / part / DATA, json.dumps(about, indent=1))
-        shutil.copy(folder / CHOICES, new)
+            write_atomically(new / part / DATA, json.dumps(scrubbed(about(study)), indent=1))
+        choices = json.dumps(scrubbed(read_json(folder / CHOICES)), indent=2)
+        write_atomically(new / CHOICES, choices)
+        lines = [line | {"sha256": digest(new / CHOICES)} for line in lines]
         (new / FINALS).mkdir()
         for name in FILES:
             shutil.copy(folder / FINALS / name, new / FINALS)
@@ -127,7 +130,10 @@ def scrubbed(value: Any) -> Any:
     if isinstance(value, list):
         return [scrubbed(one) for one in value]
     if isinstance(value, str):
-        return FOLDERS.sub("", value.replace(f"{ROOT}/", ""))
+        text = value.replace(f"{ROOT}/", "")
+        if text.startswith("/"):  # a path alone, whatever signs are in it
+            return text.rstrip("/").rpartition("/")[2]
+        return FOLDERS.sub("", QUOTED.sub(r"\1", text))
     return value
 
 
@@ -137,8 +143,10 @@ def scrubbed_trial(trial: TrialRecord, hosts: dict[str, str]) -> TrialRecord:
     if worker is not None:
         host, process = worker.rsplit(":", 1)
         worker = f"{hosts.setdefault(host, f'node-{len(hosts) + 1}')}:{process}"
+    fields = {name: scrubbed(getattr(trial.config, name)) for name in ("network", "weights")}
     return dataclasses.replace(
         trial,
+        config=trial.config.replace(**fields),
         cause=scrubbed(trial.cause),
         checkpoint=None,
         last_checkpoint=None,
@@ -176,8 +184,8 @@ def results(record: Path) -> str:
     images = f" Held out: {', '.join(held_out)}." if held_out else ""
     note = (
         f"Each search: {plan.num_samples} trials of at most {plan.max_epochs} epochs, its best "
-        f"by validation mAP trained again on {plan.confirm_seeds} fresh seeds for "
-        f"{runs[0].config.epochs} epochs. {sampled_sentence(study)}{images} "
+        f"by validation {METRICS[plan.select_by].title} trained again on {plan.confirm_seeds} "
+        f"fresh seeds for {runs[0].config.epochs} epochs. {sampled_sentence(study)}{images} "
         f"{_statistics(differences)} `{study.info['command']}`."
     )
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)

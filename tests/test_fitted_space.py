@@ -49,7 +49,7 @@ def test_data_that_holds_it_leaves_the_space_as_it_is() -> None:
         (many(128), {"batch_size": (64, 128, 256), "per_class": (None, 2, 4, 8)}),
         (many(127), {"batch_size": (64, 128, 256), "per_class": (None, 4, 8)}),
         (
-            Split(WHOLE.train, WHOLE.validation.take(slice(64))),
+            Split(WHOLE.train.take(slice(64)), WHOLE.validation),
             {"batch_size": (64,), "per_class": (None, 8)},
         ),
     ],
@@ -82,7 +82,7 @@ def test_the_line_states_the_law_and_the_value_and_the_description_follows() -> 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("kind", ["tpe", "random"])
 def test_a_search_asks_for_nothing_that_the_data_cannot_hold(loss: str, kind: str) -> None:
-    split = Split(WHOLE.train, WHOLE.validation.take(slice(64)))
+    split = Split(WHOLE.train.take(slice(64)), WHOLE.validation)
     space, _ = fitted(split, LOSSES)
     plan = {"num_samples": 40, "epochs": 1, "seed": 0, "kind": kind, "space": space}
     searches, configs = Searches([loss], **plan), []
@@ -97,13 +97,13 @@ def test_a_search_asks_for_nothing_that_the_data_cannot_hold(loss: str, kind: st
     assert {config.per_class for config in configs[len(begun) :]} == {None, 8}
     labels = torch.from_numpy(split.train.labels)
     for config in configs:
-        assert config.batch_size <= len(split.validation)
+        assert config.batch_size <= len(split.train)
         assert len(draw_order(labels, config, torch.Generator())) > 0
 
 
 def test_a_knob_without_a_choice_is_refused_with_its_law() -> None:
     with pytest.raises(StudyError, match=r"gives another.: batch_size may not exceed the 63"):
-        fitted(Split(WHOLE.train, WHOLE.validation.take(slice(63))), LOSSES)
+        fitted(Split(WHOLE.train.take(slice(63)), WHOLE.validation), LOSSES)
 
 
 def test_images_smaller_than_what_is_blanked_of_them() -> None:

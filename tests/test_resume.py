@@ -334,10 +334,15 @@ def test_checkpoints_in_a_store_are_resumed_from_without_it(tmp_path: Path) -> N
     options = ("--smoke-test", "--num-samples", "2", "--max-epochs", "6", *uri, *where)
     process = start(*options, code=HOLDING.format(after=3, release=str(tmp_path / "never")))
 
-    def kept() -> list[int]:
-        return [record["last_checkpoint_epoch"] for record in records(folder).values()]
+    def held() -> bool:
+        """Each trial waits or was stopped, and what no record names any more is deleted."""
+        found = records(folder).values()
+        waits = [r["last_checkpoint_epoch"] == 3 or r["status"] == "stopped_early" for r in found]
+        named = {record[file] for record in found for file in ("checkpoint", "last_checkpoint")}
+        here = {str(path.relative_to(folder)) for path in folder.glob("tune/*/*/*/checkpoint.pt")}
+        return waits == [True, True] and here == named
 
-    wait_for(lambda: len(kept()) == 2 and max(kept()) >= 2, process)
+    wait_for(held, process)
     process.kill()
     process.communicate()
     before = records(folder)

@@ -284,9 +284,50 @@ def test_both_precisions_learn_and_say_which_they_are(
 
 
 def test_a_batch_larger_than_the_data_is_refused(small_split: Split) -> None:
-    config = REFERENCES["smooth_ap"].replace(batch_size=512)
-    with pytest.raises(ValueError, match="may not exceed the 200 validation images; got 512"):
+    config = REFERENCES["smooth_ap"].replace(batch_size=641)
+    with pytest.raises(ValueError, match="may not exceed the 640 training images; got 641"):
         TrainingRun(config, small_split)
+
+
+def validation_loss(run: TrainingRun, rows: np.ndarray) -> float:
+    """The loss of validation images as one batch."""
+    network = run.learner.network.eval()
+    images = torch.from_numpy(run.split.validation.images[rows])
+    with torch.no_grad():
+        features = network(network.input.scale(images))
+        return float(run.learner(features, torch.from_numpy(run.split.validation.labels[rows])))
+
+
+def test_a_batch_larger_than_the_validation_images_has_a_validation_loss_of_them_all(
+    smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    config = smooth_ap_config.replace(batch_size=320, epochs=1, precision="float32")
+    run = TrainingRun(config, small_split)
+    (metrics,) = run
+    assert metrics.val_loss == pytest.approx(validation_loss(run, np.arange(200)), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["smooth_ap", "normalized_softmax"])
+def test_where_random_batches_hold_almost_no_positive_the_validation_loss_is_class_by_class(
+    loss: str,
+) -> None:
+    """100 classes of two: a batch of 20 has 0.1 positives for an image; a loss that needs none
+    takes the images as they were drawn."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(100).repeat(2))
+    images = rng.integers(256, size=(200, 1, 28, 28)).astype(np.uint8)
+    part = LabelledImages(images, labels)
+    config = TrialConfig(
+        loss=loss, optimizer="adam", lr=1e-3, batch_size=20, epochs=1, precision="float32"
+    )
+    run = TrainingRun(config, Split(part, part))
+    (metrics,) = run
+    order = np.arange(200)
+    if loss == "smooth_ap":  # by class, in the order in which the classes come first
+        seen = list(dict.fromkeys(labels.tolist()))
+        order = np.array([row for one in seen for row in np.flatnonzero(labels == one)])
+    batches = [validation_loss(run, order[start : start + 20]) for start in range(0, 200, 20)]
+    assert metrics.val_loss == pytest.approx(np.mean(batches), rel=1e-4)
 
 
 def test_a_checkpoint_gives_its_network_back(

@@ -8,16 +8,15 @@ from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.data import Split
+from trainables.data.images import Rows
 from trainables.orders import check_classes, class_order, plain_order
 
 
 def check_room(config: TrialConfig, split: Split) -> None:
     """ValueError unless the data holds what the configuration takes of it; states the law."""
-    for name, part in (("training", split.train), ("validation", split.roles.gallery)):
-        if config.batch_size > len(part):
-            raise ValueError(
-                f"batch_size may not exceed the {len(part)} {name} images; got {config.batch_size}"
-            )
+    if config.batch_size > len(split.train):
+        law = f"batch_size may not exceed the {len(split.train)} training images"
+        raise ValueError(f"{law}; got {config.batch_size}")
     side = side_of(config.image_size, split)
     for name, pixels in (("shift", config.shift), ("erase", config.erase)):
         if pixels >= side:  # nothing would be left of an image
@@ -38,6 +37,14 @@ def side_of(image_size: int | None, split: Split) -> int:
         law = f"image_size may not exceed the images' {side} pixels"
         raise ValueError(f"{law}; got {image_size}")
     return side if image_size is None else image_size
+
+
+def positives(labels: Rows, batch_size: int) -> float:
+    """How many others of its class an image of a random batch of these has, in the mean."""
+    counts = np.unique(labels, return_counts=True)[1]
+    images = len(labels)
+    chance = (counts * (counts - 1)).sum() / (images * (images - 1))
+    return (min(batch_size, images) - 1) * float(chance)
 
 
 def draw_order(labels: Tensor, config: TrialConfig, generator: torch.Generator) -> Tensor:

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from trainables.augment import Augmentation, centre_crop, change
-from trainables.batches import check_room, draw_order
+from trainables.batches import check_room, draw_order, positives
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split
+from trainables.data.images import Rows
 from trainables.learner import Learner, average_of, network_of, optimizer_of
 from trainables.metrics import METRICS, RetrievalResult, evaluate_roles
 from trainables.networks import Embedder, seeded
@@ -32,7 +33,7 @@ from trainables.retrieval import unit_length
 
 # Images at a time where no gradient is needed: so many, or those of so many numbers together.
 EMBEDDING_BATCH, EMBEDDED_NUMBERS = 1_000, 10_000_000
-RESIDENT_SHARE = 0.25  # of a card's memory that the pixels of a trial may take
+RESIDENT_SHARE = 0.25  # of a trial's memory on a card that its pixels may take
 
 
 class DivergedError(RuntimeError):
@@ -266,15 +267,25 @@ class TrainingRun:
     def _validation_loss(self, learner: Learner, features: Tensor) -> float | None:
         if self.config.entry.knows_classes and not self.split.same_classes:
             return None
-        size = self.config.batch_size
-        drawn = torch.from_numpy(self.split.roles.gallery).to(self.device)  # classes are mixed
-        labels = torch.from_numpy(self.split.validation.labels).to(self.device)
-        features, labels = features[drawn], labels[drawn]
+        drawn = self._validation_order()
+        size = min(self.config.batch_size, len(drawn))
+        labels = torch.from_numpy(self.split.validation.labels[drawn]).to(self.device)
+        features = features[torch.from_numpy(drawn).to(self.device)]
         losses = [
             learner(features[i : i + size], labels[i : i + size])
             for i in range(0, len(features) - size + 1, size)
         ]
         return self._finite_mean(torch.stack(losses), "validation")
+
+    def _validation_order(self) -> Rows:
+        """The validation images in the order in which the loss takes them by batches: as they were
+        drawn, class after class where a random batch would hold almost no positive."""
+        drawn = self.split.roles.gallery
+        labels = self.split.validation.labels[drawn]
+        if positives(labels, self.config.batch_size) >= 1 or not self.config.entry.needs_positives:
+            return drawn
+        _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+        return np.asarray(drawn[np.argsort(first[inverse], kind="stable")])
 
     def _finite_mean(self, losses: Tensor, part: str) -> float:
         finite = torch.isfinite(losses)
@@ -311,13 +322,15 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 @torch.no_grad()
 def embed(network: Embedder, images: LabelledImages) -> Tensor:
-    """The unit embeddings (N, D) of images, on the CPU in float32."""
-    network.eval()
+    """The unit embeddings (N, D) of images, in float32; made on a card if there is one, given on
+    the CPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = network.eval().to(device)
     pixels, wants = images.tensor(), network.input
     found = []
     for rows in torch.from_numpy(images.rows).split(embedding_batch(images.shape)):
         batch = centre_crop(pixels.index_select(0, rows), wants.height, wants.width)
-        found.append(network(wants.scale(batch)))
+        found.append(network(wants.scale(batch.to(device))).cpu())
     return unit_length(torch.cat(found))
 
 
@@ -331,7 +344,8 @@ def _resident(images: LabelledImages, device: torch.device) -> Tensor:
     pixels = images.tensor()
     if device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
-        if pixels.nbytes <= RESIDENT_SHARE * whole:
+        mine = torch.cuda.get_per_process_memory_fraction(device) * whole
+        if pixels.nbytes <= RESIDENT_SHARE * mine:
             return pixels.to(device)
     return pixels
 

@@ -35,8 +35,8 @@ class Judged(NamedTuple):
         precision: (101,) the mean precision at recall 0, 0.01, ... 1.
         nearest: (Q, k) places of images, nearest first; None for a run that has none.
         queries: (Q,) places of the images that ask.
-        relevant: (Q,) how many images of the gallery each query should find. Records do not say
-            which images form a group, so theirs are counted too.
+        relevant: (Q,) how many images of the gallery each query should find, without itself and
+            those of its group.
         gallery: how many images were ranked, the query among them if it is one of them.
     """
 

@@ -129,7 +129,7 @@ def _with_pixels(finals: Finals, data_dir: Path | str | None) -> Results:
     found = finals.sweep.folder / FINALS / "summary.csv"
     try:
         test = show_test_images(finals.sweep, found, data_dir).data
-    except (DataError, OSError) as error:
+    except (StudyError, DataError, OSError) as error:
         return dataclasses.replace(results, no_pixels=str(error))
     if not np.array_equal(test.labels, results.labels):
         law = "the test images at hand must be those that were tested; their labels differ"

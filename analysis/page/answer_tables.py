@@ -18,7 +18,7 @@ from analysis.page.glossary import scored
 from analysis.page.tables import Table
 from study.judge.final_tables import protocols_of
 from study.judge.significance import ALPHA, MARGIN, POWER
-from study.search.space import reference
+from study.search.space import is_of_seed_study, reference
 from trainables.config import TrialConfig
 
 
@@ -82,9 +82,10 @@ def configurations_table(configs: Mapping[str, TrialConfig]) -> Table:
     reference."""
     knobs, columns = knobs_used(configs.values()), {}
     for loss, config in configs.items():
-        beside = reference(loss, epochs=config.epochs, seed=config.seed, network=config.network)
+        beside = reference(loss, epochs=config.epochs, seed=config.seed)
+        beside = beside if is_of_seed_study(config) else None
         for role, one in (("", config), (", reference", beside)):
-            if one is not None and one.dataset == config.dataset:
+            if one is not None:
                 columns[loss_name(loss) + role] = [text(settings(one).get(knob)) for knob in knobs]
     cells = pd.DataFrame({"knob": [words(knob) for knob in knobs], **columns})
     return Table("The chosen configurations", cells)

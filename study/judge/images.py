@@ -10,7 +10,7 @@ from study.run.results import Study, StudyError, read_json
 from trainables.data import Asked, Dataset, JudgedImages, LabelledImages, Roles, resolve
 from trainables.data.ledger import Reading
 from trainables.data.names import DEFAULT, known
-from trainables.networks import NetworkError
+from trainables.networks import Input, NetworkError
 from trainables.networks import resolve as network_named
 
 DATA = "data.json"  # in a study's folder: what `Dataset.about` says
@@ -47,15 +47,7 @@ def dataset_of(plan: Mapping[str, Any], data_dir: Path | str | None = None) -> D
     data = plan.get("data", DEFAULT)
     wants = None
     if not known(data):
-        try:
-            wants = network_named(
-                plan["network"],
-                weights=plan["weights"],
-                channels=1 if plan["grey"] else 3,
-                size=plan["image_size"],
-            ).input
-        except NetworkError as error:
-            raise StudyError(str(error)) from error
+        wants = _input(plan)
         if wants.height != wants.width:
             law = "a network of one's own pictures must take squares"
             raise StudyError(f"{law}; {plan['network']} takes {wants.height} x {wants.width}")
@@ -76,7 +68,7 @@ def fixed_by(dataset: Dataset, plan: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of every trial's configuration that its data decides."""
     size = plan.get("image_size")
     if not dataset.own_size:
-        size = dataset_size(plan)
+        size = _input(plan).height
     return {
         "dataset": dataset.name,
         "data_fingerprint": dataset.fingerprint,
@@ -84,15 +76,17 @@ def fixed_by(dataset: Dataset, plan: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def dataset_size(plan: Mapping[str, Any]) -> int:
-    """The side, in pixels, of the squares that a plan's network gets of one's own pictures."""
-    wants = network_named(
-        plan["network"],
-        weights=plan["weights"],
-        channels=1 if plan["grey"] else 3,
-        size=plan["image_size"],
-    ).input
-    return wants.height
+def _input(plan: Mapping[str, Any]) -> Input:
+    """What a plan's network takes of one's own pictures, whatever weights it begins with.
+
+    Raises:
+        StudyError: it cannot be had.
+    """
+    channels, size = 1 if plan["grey"] else 3, plan["image_size"]
+    try:
+        return network_named(plan["network"], weights="none", channels=channels, size=size).input
+    except NetworkError as error:
+        raise StudyError(str(error)) from error
 
 
 def validation_images(study: Study, data_dir: Path | str | None = None) -> Images:

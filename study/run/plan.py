@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 from study.run.results import StudyError
 from study.search.changes import Changes, check_names
 from study.search.searches import SEARCHES
-from study.search.space import SPACE, Space, all_knobs, knobs_of
+from study.search.space import SPACE, Space, all_knobs, around, knobs_of
 from trainables import data
-from trainables.config import PRECISIONS
+from trainables.config import LAWS, PRECISIONS
 from trainables.data.names import DEFAULT, placed
+from trainables.data.tables.files import absolute
 from trainables.losses import resolve
 from trainables.metrics import METRICS
 
@@ -35,6 +37,14 @@ LEAST_SHARE = 1e-4  # of a CPU or GPU: Ray counts them in whole steps of this
 def steps(amount: float) -> int:
     """An amount of CPUs or GPUs in Ray's steps, rounded down as Ray does."""
     return int(amount * 10_000)
+
+
+def _from_root(name: str, ending: str) -> str:
+    """A name as it is, but the path of a file, before what may stand after a colon, absolute."""
+    path, colon, rest = name.rpartition(":") if ending else (name, "", "")
+    if not path.endswith(ending) or not os.path.isfile(os.path.expanduser(path)):
+        return name
+    return f"{absolute(os.path.expanduser(path))}{colon}{rest}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +146,20 @@ class Plan:
         if self.select_by not in METRICS:
             law = f"select_by must be one of {', '.join(METRICS)}"
             raise StudyError(f"{law}; got {self.select_by!r}")
+        try:
+            LAWS["image_size"]("image_size", self.image_size)
+            LAWS["embedding_dim"]("embedding_dim", self.embedding_dim)
+        except ValueError as error:
+            raise StudyError(str(error)) from error
         check_names(self.changes, [knob for loss in self.losses for knob in all_knobs(loss)])
         for loss in self.losses:
             knobs_of(loss, self.space())
-        object.__setattr__(self, "data", placed(self.data))
+        for name, value in (
+            ("data", placed(self.data)),
+            ("network", _from_root(self.network, ".py")),
+            ("weights", _from_root(self.weights, "")),
+        ):
+            object.__setattr__(self, name, value)
         held_out: list[int] = []
         if self.holdout_classes:
             asked = data.Asked(held_out=tuple(self.holdout_classes))
@@ -158,7 +178,7 @@ class Plan:
             lr: the network's own default of Adam's learning rate; None for the space's.
             changes: that the data asks for; the plan's own come after them.
         """
-        own = SPACE if lr is None else SPACE.changed({"lr_adam": {"default": lr}})
+        own = SPACE if lr is None else SPACE.changed({"lr_adam": around(lr)})
         if self.embedding_dim is not None:
             own = own.changed({"embedding_dim": {"choices": [self.embedding_dim]}})
         return own.changed(changes or {}).changed(self.changes)

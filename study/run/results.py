@@ -44,7 +44,7 @@ SOUND = ("running", "finished", "stopped_early", "interrupted")
 
 
 UNFINISHED = ("running", "interrupted", "failed")  # a study that is continued runs these again
-RECORD = re.compile(r"[a-z]\w*-\d{3,}\.json")  # the name of a trial's record
+RECORD = re.compile(r"[a-z][\w.]*-\d{3,}\.json")  # the name of a trial's record
 FILES = ("checkpoint", "last_checkpoint", "logs")  # of a record's fields, those that name a file
 
 

@@ -43,6 +43,7 @@ from study.search.searches import Listed, Searches, Source
 from study.search.space import Space, describe
 from trainables.batches import side_of
 from trainables.data import Dataset, Split
+from trainables.knobs import Choice
 from trainables.networks import Network, resolve
 from trainables.trainable import RetrievalTrial
 
@@ -77,8 +78,10 @@ def run_study(
     check_store(plan.checkpoint_uri)
     dataset = dataset_of(plan.fields(), data_dir)
     split, fixed = dataset.split(), {**plan.fixed, **fixed_by(dataset, plan.fields())}
-    asked = plan.space(_network(plan, split).lr, dataset.changes)
-    space, left_out = fitted(split, plan.losses, asked)
+    entry = _network(plan, split, fixed["image_size"])
+    asked = plan.space(entry.lr, dataset.changes)
+    space, left_out = fitted(split, plan.losses, asked, **fixed)
+    _check_built(entry, space)
     _check_room(trials or (), split)
     with only_driver(folder):
         study = _continued(plan, folder, space, dataset) if resume else None
@@ -136,23 +139,32 @@ def only_driver(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _network(plan: Plan, split: Split) -> Network:
-    """The network's entry; StudyError if it, or its weights, cannot be had for these images."""
+def _network(plan: Plan, split: Split, image_size: int | None) -> Network:
+    """The network's entry; StudyError if it cannot be had for these images."""
     channels, *size = split.shape
     try:
-        side_of(plan.image_size, split)
-        entry = resolve(
+        side_of(image_size, split)
+        return resolve(
             plan.network,
             weights=plan.weights,
             freeze=plan.freeze,
             channels=channels,
-            size=plan.image_size or (size[0], size[1]),
+            size=(size[0], size[1]) if image_size is None else image_size,
         )
-        with torch.random.fork_rng(devices=[]):
-            entry.build(plan.embedding_dim)
     except ValueError as error:
         raise StudyError(str(error)) from error
-    return entry
+
+
+def _check_built(entry: Network, space: Space) -> None:
+    """StudyError if the network, or its weights, cannot be had with each head that is searched."""
+    knob = next(knob for knob in space.shared if knob.sets == "embedding_dim")
+    heads = knob.range.values if isinstance(knob.range, Choice) else (knob.default,)
+    try:
+        for head in heads:
+            with torch.random.fork_rng(devices=[]):
+                entry.build(head)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
 
 
 def _check_room(trials: Sequence[TrialRecord], split: Split) -> None:

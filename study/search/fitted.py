@@ -6,11 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from study.run.results import StudyError
 from study.search.space import SPACE, Space, default
-from trainables.batches import check_room
+from trainables.batches import check_room, positives
 from trainables.config import TrialConfig
 from trainables.data import Split
 from trainables.knobs import Choice, Knob
@@ -22,16 +20,26 @@ BY_DATA = ("batch_size", "per_class", "shift", "erase")  # whose choices data ma
 Combinations = list[dict[str, Any]]
 
 
-def fitted(split: Split, losses: Sequence[str], whole: Space = SPACE) -> tuple[Space, list[str]]:
+def fitted(
+    split: Split, losses: Sequence[str], whole: Space = SPACE, **fixed: Any
+) -> tuple[Space, list[str]]:
     """The space without the choices that the data cannot hold, and a line for each of those.
 
     A choice stays if each of the losses could be trained with it whatever is chosen of the knobs
     above it, so that no search asks for what must fail.
 
+    Args:
+        fixed: the fields of every trial's configuration that are not searched.
+
     Raises:
         StudyError: a knob has no choice left; the message states the law that its first one broke.
     """
-    usual = [default(loss, epochs=1, seed=0, space=whole) for loss in losses]
+    # Without what depends on the size of a batch, which is fitted after it.
+    plain = whole.changed({"per_class": {"choices": [None]}})
+    try:
+        usual = [default(loss, epochs=1, seed=0, space=plain, **fixed) for loss in losses]
+    except ValueError as error:
+        raise StudyError(str(error)) from error
     space: list[Knob] = []
     left_out: list[str] = []
     held: Combinations = [{}]
@@ -71,19 +79,15 @@ def _fitted(
 def rare_positives(split: Split, losses: Sequence[str], space: Space) -> list[str]:
     """A line for each loss that needs positives where random batches of its first trial's size hold
     almost none: less than one for every second image."""
-    counts = np.unique(split.train.labels, return_counts=True)[1]
-    images = len(split.train)
-    # The chance that an image and another one are of one class.
-    chance = float((counts * (counts - 1)).sum()) / (images * (images - 1))
     lines = []
     for loss in losses:
         size = default(loss, epochs=1, seed=0, space=space).batch_size
-        positives = (size - 1) * chance
+        held = positives(split.train.labels, size)
         random = next(knob for knob in space.shared if knob.sets == "per_class").range
         asked = random is None or random.holds(None)
-        if resolve(loss).needs_positives and asked and positives < FEW_POSITIVES:
+        if resolve(loss).needs_positives and asked and held < FEW_POSITIVES:
             lines.append(
-                f"{loss} needs positives, and a random batch of {size} holds {positives:.2g} for "
+                f"{loss} needs positives, and a random batch of {size} holds {held:.2g} for "
                 "an image: per_class none is a poor choice here (--set per_class=4 leaves it out)"
             )
     return lines

@@ -6,6 +6,7 @@ knob, so that each name has one distribution and the sampler can model it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from study.search.changes import Changes, changed
 from trainables import config as configuration
 from trainables import losses
 from trainables.config import FIELDS, LAWS, LEAST_LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
-from trainables.knobs import Choice, Knob, Range, choice, log
+from trainables.knobs import Choice, Knob, Range, Span, choice, log
 
 _SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
 
@@ -82,19 +83,24 @@ FIXED = ("loss", "epochs", "precision", "seed", "dataset", "data_fingerprint", "
          "network", "weights", "freeze")  # fmt: skip
 
 
+def around(lr: float) -> dict[str, Any]:
+    """The range of Adam's learning rate about a network's own default, as wide as the space's."""
+    knob = next(knob for knob in SPACE.shared if knob.name == "lr_adam")
+    assert isinstance(knob.range, Span)
+    ends = (float(f"{end / knob.default * lr:.3g}") for end in (knob.range.low, knob.range.high))
+    return {"range": list(ends), "default": lr}
+
+
 def knobs_of(loss: str, space: Space = SPACE) -> list[Knob]:
     """The knobs of a loss's search: all that have a range and that it can use."""
-    classes = losses.resolve(loss).knows_classes
-    return [
-        knob
-        for knob in all_knobs(loss, space)
-        if knob.range is not None and (classes or knob.sets != "loss_lr")
-    ]
+    return [knob for knob in all_knobs(loss, space) if knob.range is not None]
 
 
 def all_knobs(loss: str, space: Space = SPACE) -> list[Knob]:
     """The shared knobs, then the loss's own; also those that stay unless they are set."""
-    return [*space.shared, *changed(losses.resolve(loss).knobs, space.changes)]
+    entry = losses.resolve(loss)
+    shared = [knob for knob in space.shared if entry.knows_classes or knob.sets != "loss_lr"]
+    return [*shared, *changed(entry.knobs, space.changes)]
 
 
 def sample(trial: optuna.trial.BaseTrial, base: TrialConfig, space: Space = SPACE) -> TrialConfig:
@@ -152,16 +158,17 @@ def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
     fixed: dict[str, Any] = {field: getattr(base, field) for field in FIXED if field != "loss"}
     first = configuration.reference(base.loss) if is_of_seed_study(base) else None
     usual = default(base.loss, space=space, **fixed)
-    fixed["embedding_dim"] = usual.embedding_dim
     begin = [] if first is None else [first.replace(**fixed)]
+    begin.append(usual)
     rate = float(f"{usual.lr * SMALL_SHARE:.3g}")
-    small = usual.replace(batch_size=SMALL_BATCH, lr=rate)
-    return tuple(start for start in (*begin, usual, small) if holds(space, start))
+    with contextlib.suppress(ValueError):  # a small batch may not be had of so many of a class
+        begin.append(usual.replace(batch_size=SMALL_BATCH, lr=rate))
+    return tuple(start for start in begin if holds(space, start))
 
 
 def is_of_seed_study(config: TrialConfig) -> bool:
     """Whether a configuration is of the data and the network that the seed study had."""
-    names = ("dataset", "data_fingerprint", "network", "weights")
+    names = ("dataset", "data_fingerprint", "image_size", "network", "weights", "freeze")
     return all(getattr(config, name) == getattr(TrialConfig, name) for name in names)
 
 
@@ -210,13 +217,15 @@ def distribution(range: Range) -> BaseDistribution:
 
 def describe(names: Sequence[str], space: Space = SPACE) -> list[dict[str, str]]:
     """The searches of these losses as rows of text, for results and pages."""
-    rows = [
-        _row(knob, ", ".join(v for vs in knob.where.values() for v in vs))
-        for knob in space.shared
-        if knob.range is not None
-    ]
+    searched = {loss: knobs_of(loss, space) for loss in names}
+    rows = []
+    for knob in space.shared:
+        users = [loss for loss, knobs in searched.items() if knob in knobs]
+        where = ", ".join(v for vs in knob.where.values() for v in vs)
+        if users:
+            rows.append(_row(knob, where if len(users) == len(names) else ", ".join(users)))
     for loss in names:
-        rows += [_row(knob, loss) for knob in knobs_of(loss, space) if knob.sets not in FIELDS]
+        rows += [_row(knob, loss) for knob in searched[loss] if knob.sets not in FIELDS]
     merged: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:  # a knob that several losses have alike is one row
         key = (row["knob"], row["default"], row["range"])

@@ -25,6 +25,7 @@ from trainables.data.pixels.cache import (
     Decoding,
     Picture,
     Pixels,
+    UnreadablePicturesError,
     check_pictures,
     load_pixels,
 )
@@ -106,19 +107,31 @@ class OwnData(Dataset):
 
     @cached_property
     def fingerprint(self) -> str:
-        test, _ = self._judged(self.parts.test)
+        self._check_pictures()
         facts = [
             self.table.fingerprint(),
             [self.protocol, self.folds, self.fold, self.small],
             asdict(self.decoding),
             self._study_pixels.fingerprint,
-            check_pictures(self._pictures(test), self.decoding, progress=told("checked")),
+            self._test_fingerprint,
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     def split(self) -> Split:
+        self._check_pictures()
         train, (judged, roles) = self._train, self._judged(self.parts.validation)
         return Split(self._images(train), self._images(judged), roles)
+
+    def _check_pictures(self) -> None:
+        """UnreadablePicturesError names all pictures that cannot be read, of whatever part."""
+        found = []
+        for part in ("_study_pixels", "_test_fingerprint"):
+            try:
+                getattr(self, part)
+            except UnreadablePicturesError as error:
+                found.append(str(error))
+        if found:
+            raise UnreadablePicturesError("\n".join(found))
 
     def validation(self) -> JudgedImages:
         split = self.split()
@@ -142,9 +155,8 @@ class OwnData(Dataset):
 
     def _test(self) -> JudgedImages:
         rows, roles = self._judged(self.parts.test)
-        pictures = self._pictures(rows)
-        wanted = check_pictures(pictures, self.decoding, progress=told("checked"))
-        pixels = load_pixels(pictures, self.decoding, progress=told("decoded"))
+        wanted = self._test_fingerprint
+        pixels = load_pixels(self._pictures(rows), self.decoding, progress=told("decoded"))
         if pixels.fingerprint != wanted:
             law = "the test pictures must be those that were there when the study began"
             raise DataError(f"{law}; some of {self.place} were changed")
@@ -174,6 +186,12 @@ class OwnData(Dataset):
     def _study_pixels(self) -> Pixels:
         pictures = self._pictures(self._study_rows)
         return load_pixels(pictures, self.decoding, progress=told("decoded"))
+
+    @cached_property
+    def _test_fingerprint(self) -> str:
+        """Of the test pixels, none of which is kept."""
+        rows, _ = self._judged(self.parts.test)
+        return check_pictures(self._pictures(rows), self.decoding, progress=told("checked"))
 
     def _images(self, rows: Rows) -> LabelledImages:
         places = np.searchsorted(self._study_rows, rows)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from torch import Tensor
 
@@ -107,7 +108,7 @@ def _arrived(
         raise DataError(f"{path} holds no whole pixel cache {fingerprint}")
     made = load_pixels(*source)
     if made.fingerprint != fingerprint:
-        law = "all machines of a study must see the same pictures"
+        law = "all machines of a study must see the same pictures, decoded by one version of Pillow"
         raise DataError(f"{law}; some differ here, of {len(made)} from {source[0][0][0]} on")
     return made
 
@@ -193,7 +194,8 @@ def _whole(path: Path) -> Pixels | None:
 
 
 def _key(pictures: Sequence[Picture], decoding: Decoding) -> str:
-    digest = hashlib.sha256(json.dumps([VERSION, asdict(decoding)]).encode())
+    rules = [VERSION, PIL.__version__, asdict(decoding)]  # another Pillow may decode otherwise
+    digest = hashlib.sha256(json.dumps(rules).encode())
     for file, box in pictures:
         path = Path(file).absolute()
         try:
