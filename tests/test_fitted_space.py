@@ -169,3 +169,19 @@ def test_classes_count_by_their_images(large: int, expected: str | None) -> None
     lines = rare_positives(Split(images, images), ["smooth_ap"], four)
     assert len(lines) == (expected is not None)
     assert expected is None or f"holds {expected} for an image" in lines[0]
+
+
+@pytest.mark.parametrize("size", [50, 30])
+def test_a_batch_that_the_usual_images_of_a_class_do_not_divide_has_others(size: int) -> None:
+    asked = {"batch_size": {"choices": [size]}, "per_class": {"default": 4}}
+    space, _ = fitted(many(40), LOSSES, SPACE.changed(asked))
+    (knob,) = [knob for knob in space.shared if knob.name == "per_class"]
+    assert knob.default == 2 and choices(space, "per_class") == (None, 2)
+    for loss in LOSSES:
+        assert all(c.per_class in (None, 2) for c in starts(default(loss, epochs=1, seed=0), space))
+
+
+def test_what_the_network_gets_decides_what_may_be_blanked_of_it() -> None:
+    wide = SPACE.changed({"erase": {"choices": [0, 20]}})
+    assert choices(fitted(many(40), LOSSES, wide)[0], "erase") == (0, 20)
+    assert choices(fitted(many(40), LOSSES, wide, image_size=20)[0], "erase") == (0,)

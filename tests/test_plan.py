@@ -10,9 +10,11 @@ import pytest
 
 from study.run.plan import Plan
 from study.run.results import StudyError
+from study.search.space import default, starts
 from tests.conftest import synthetic
 from tests.small_data import SmallData, use
 from trainables.data import DataError
+from trainables.knobs import Span
 from trainables.metrics import METRICS
 
 
@@ -90,3 +92,31 @@ def test_held_out_classes_are_kept_as_ascending_numbers(monkeypatch: pytest.Monk
     part = synthetic(90, seed=0, classes=3)
     use(monkeypatch, SmallData(part, part, part, classes=("a", "b", "c")))
     assert plan(holdout_classes=["C", "a"]).holdout_classes == [0, 2]
+
+
+@pytest.mark.parametrize(("name", "value"), [("image_size", 0), ("embedding_dim", 0)])
+def test_a_size_that_no_network_can_have_is_refused(name: str, value: int) -> None:
+    with pytest.raises(StudyError, match=f"{name} must be an integer .*; got {value}"):
+        plan(**{name: value})
+
+
+def test_a_learning_rate_of_ones_own_is_searched_on_both_sides_of_it() -> None:
+    """As wide as the usual one: 1/150 to 20/3 of it."""
+    (knob,) = [knob for knob in plan().space(1e-4).shared if knob.name == "lr_adam"]
+    assert knob.default == 1e-4
+    assert knob.range == Span(6.67e-7, 6.67e-4, log=True)
+    assert plan().space(1.5e-2).shared == plan().space().shared
+    begun = starts(default("triplet", epochs=1, seed=0, network="timm:x"), plan().space(1e-4))
+    assert [(config.batch_size, config.lr) for config in begun] == [(256, 1e-4), (64, 4.67e-5)]
+
+
+def test_files_are_kept_by_their_path_from_the_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("net.py", "w.safetensors"):
+        (tmp_path / name).touch()
+    made = plan(network="net.py:small", weights="w.safetensors")
+    assert made.network == f"{tmp_path}/net.py:small"
+    assert made.weights == f"{tmp_path}/w.safetensors"
+    assert plan(network="timm:resnet18", weights="none").network == "timm:resnet18"

@@ -17,7 +17,7 @@ from study.run.results import Study
 from tests.configurations import LOSSES, REFERENCES
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
-from trainables.data.ledger import LEDGER, entries
+from trainables.data.ledger import LEDGER, digest, entries
 
 README = "before\n<!-- results: none -->\nnothing yet\n<!-- end of results -->\nafter\n"
 RECORDS = sorted(path.parent for path in (ROOT / "study" / "records").glob("*/study.json"))
@@ -190,3 +190,32 @@ def test_readme_and_a_changed_record_do_not_agree(record: Path, tmp_path: Path) 
     assert publish.with_results(text, changed) != text
     plan = json.loads((changed / "study.json").read_text())["plan"]
     assert plan["confirm_seeds"] == len(SEEDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/anna/net.py:small", "net.py:small"),
+        ("/home/anna/My Photos", "My Photos"),
+        ("python a.py --data '/home/anna/My Photos/x' --name b", "python a.py --data 'x' --name b"),
+        ("python a.py --data /home/anna/photos --name b", "python a.py --data photos --name b"),
+        ("pml:SupConLoss", "pml:SupConLoss"),
+        ("left / right", "left / right"),
+    ],
+)
+def test_paths_lose_their_folders(text: str, expected: str) -> None:
+    assert publish.scrubbed({"what": [text]}) == {"what": [expected]}
+
+
+def test_a_record_names_no_folder_of_a_network(comparison: Path, tmp_path: Path) -> None:
+    """The choices change with it, and the ledger of records has their new digest."""
+    for path in [comparison / "choices.json", *comparison.glob("**/trials/*.json")]:
+        text = path.read_text().replace('"weights": "default"', '"weights": "/home/anna/w.pt"')
+        path.write_text(text)
+    ledger = comparison.parent / LEDGER
+    line = json.loads(ledger.read_text())
+    ledger.write_text(json.dumps(line | {"sha256": digest(comparison / "choices.json")}) + "\n")
+    record = tmp_path / "records" / "own"
+    assert publish.main([str(comparison), str(record)]) == 0
+    assert not [path for path in record.rglob("*.json") if "anna" in path.read_text()]
+    assert [reading["study"] for reading in readings(record)] == ["own"]

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from study.run import results
-from study.run.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord
+from study.run.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord, trial_name
 from tests.configurations import REFERENCES
+from trainables.config import TrialConfig
 from trainables.metrics import METRICS
 
 INFO = {"plan": {"losses": ["smooth_ap", "triplet"]}, "status": "finished"}
@@ -271,3 +272,13 @@ def test_an_epoch_without_the_metric_that_chooses_is_named(
     path.write_text(json.dumps(old))
     with pytest.raises(StudyError, match=rf"{path.name}.*{law}"):
         Study.load(study.folder)
+
+
+def test_a_study_of_a_loss_with_a_dot_in_its_file_is_read(tmp_path: Path) -> None:
+    """`pml:SupConLoss` is `pml.SupConLoss-000.json`."""
+    made = Study.create(tmp_path / "s", {"status": "x", "plan": {"losses": ["pml:SupConLoss"]}})
+    config = TrialConfig(loss="pml:SupConLoss", optimizer="adam", lr=1e-3)
+    made.trials.append(TrialRecord(trial_name("pml:SupConLoss", 0), config))
+    made.write_trial(made.trials[0])
+    made.write()
+    assert Study.load(made.folder).trials == made.trials

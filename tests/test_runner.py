@@ -9,10 +9,11 @@ import pytest
 from study.judge.images import dataset_of
 from study.run.plan import Plan
 from study.run.results import Study, StudyError, TrialRecord
-from study.run.runner import _continued, _end
+from study.run.runner import _continued, _end, _network
 from study.search.searches import Listed
 from study.search.space import describe
 from tests.configurations import REFERENCES
+from trainables.data import Split
 
 
 def trial(number: int, status: str, ended: float | None) -> TrialRecord:
@@ -64,3 +65,33 @@ def test_a_range_of_one_of_two_losses_with_a_knob_of_one_name_continues_no_other
     study.write()
     with pytest.raises(StudyError, match=r"the search space differs in margin$"):
         _continued(plan, study.folder, space, dataset)
+
+
+NETWORK = """
+from torch import nn
+
+INPUT = {"height": 24, "width": 24, "resize": 28}
+
+
+class Exact(nn.Module):
+    def forward(self, images):
+        assert images.shape[2:] == (24, 24), "24 pixels alone"
+        return images.flatten(1)
+
+
+def exact(channels: int) -> nn.Module:
+    return Exact()
+"""
+
+
+def test_a_network_is_made_for_what_it_gets_not_for_the_pictures_around_it(
+    tmp_path: Path, small_split: Split
+) -> None:
+    (tmp_path / "net.py").write_text(NETWORK)
+    network = f"{tmp_path / 'net.py'}:exact"
+    plan = Plan(losses=["triplet"], num_samples=1, max_epochs=1, network=network)
+    assert _network(plan, small_split, 24).input.height == 24
+    with pytest.raises(StudyError, match="24 pixels alone"):
+        _network(plan, small_split, None)
+    with pytest.raises(StudyError, match="image_size may not exceed the images' 28 pixels; got 32"):
+        _network(plan, small_split, 32)

@@ -9,11 +9,15 @@ run a core. The bar: the means over seeds differ by less than 0.005.
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from study.search.space import default
 from tests.configurations import LOSSES

@@ -15,12 +15,16 @@ differ by their last bit.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.configurations import REFERENCES
 from trainables.config import TrialConfig
