@@ -73,9 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         text.error("give a STUDY and a RECORD, or --readme RECORD")
     try:
         if options.readme is not None:
-            for page in PAGES:
-                content = with_results(page.read_text(encoding="utf-8"), options.readme)
-                write_atomically(page, content)
+            for page, text in pages_of(options.readme).items():
+                write_atomically(page, with_results(text, options.readme))
         else:
             publish(options.study, options.record)
     except (StudyError, DataError, OSError) as error:
@@ -155,6 +154,20 @@ def scrubbed_trial(trial: TrialRecord, hosts: dict[str, str]) -> TrialRecord:
     )
 
 
+def pages_of(record: Path) -> dict[Path, str]:
+    """The pages that show a record, and their text: those that name it; if none does, all."""
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    name = _shown_as(record)
+    naming = {page: text for page, text in texts.items() if name in RESULTS.findall(text)}
+    return naming or texts
+
+
+def _shown_as(record: Path) -> str:
+    """A record's name between the markers of a page."""
+    absolute = record.resolve()
+    return str(absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute.name)
+
+
 def with_results(readme: str, record: Path) -> str:
     """A page's text with the record's table between its two markers: those that name this record,
     else the only ones.
@@ -162,8 +175,7 @@ def with_results(readme: str, record: Path) -> str:
     Raises:
         StudyError: it has no such markers, or several of other records.
     """
-    absolute = record.resolve()
-    name = str(absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute.name)
+    name = _shown_as(record)
     there = RESULTS.findall(readme)
     if len(there) != 1 and there.count(name) != 1:
         law = f"a page must have one {BEGIN.format(record=name)} and, after it, one {END}"

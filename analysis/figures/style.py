@@ -152,7 +152,7 @@ def render(
         if photographs:
             figure.savefig(webp, format="webp", dpi=DPI, pil_kwargs={"quality": 90})
     return ReportFigure(
-        name,
+        name.replace(":", "."),  # of `pml:`, which not every file system takes
         caption,
         alt,
         data,
