@@ -73,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         text.error("give a STUDY and a RECORD, or --readme RECORD")
     try:
         if options.readme is not None:
-            for page, text in pages_of(options.readme).items():
-                write_atomically(page, with_results(text, options.readme))
+            for page, content in pages_of(options.readme).items():
+                write_atomically(page, with_results(content, options.readme))
         else:
             publish(options.study, options.record)
     except (StudyError, DataError, OSError) as error:
