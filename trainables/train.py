@@ -3,6 +3,8 @@
     for metrics in TrainingRun(config, split):
         print(metrics.epoch, metrics.val_map)
 
+or, judged where it is asked to be, TrainingRun(config, split).train_until(1 / 3).
+
 A run depends on its configuration and the split alone, not on what the process did before; a
 run that is loaded from a checkpoint gives the same numbers as one that was never interrupted.
 """
@@ -21,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.augment import Augmentation, centre_crop, change
+from trainables.augment import Augmentation, Changes, centre_crop, change
 from trainables.batches import check_room, draw_order, positives
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split
@@ -43,11 +45,12 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch. Losses are means over batches, `val_loss` None where the loss is not defined on
-    the validation images; `val_<metric>` are `trainables.metrics.METRICS` of these in their
+    """How a run is after so many epochs, or a part of one. Losses are means over batches, those in
+    training since it was judged before; `val_loss` is None where the loss is not defined on the
+    validation images; `val_<metric>` are `trainables.metrics.METRICS` of these in their
     roles; `images_per_second` is of training alone; `precision` is what `auto` came to."""
 
-    epoch: int
+    epoch: float
     train_loss: float
     val_loss: float | None
     val_map: float
@@ -90,7 +93,8 @@ class TrainingRun:
     def __init__(self, config: TrialConfig, split: Split, device: str = "cpu") -> None:
         check_room(config, split)
         self.config = config
-        self.epoch = 0
+        self.epoch: float = 0  # at which it was judged last
+        self.step = 0
         self.device = torch.device(device)
         if self.device.type == "cuda":  # the same numbers again, and float32 that is float32
             torch.backends.cudnn.deterministic = True
@@ -110,36 +114,50 @@ class TrainingRun:
         self.learner = Learner(config, entry, self.split.trained).to(self.device)
         self.optimizer = optimizer_of(config, self.learner)
         self.steps_per_epoch = len(split.train) // config.batch_size
-        self.schedule = _schedule(config, self.optimizer, config.epochs * self.steps_per_epoch)
+        self.steps = max(1, round(config.epochs * self.steps_per_epoch))
+        self.schedule = _schedule(config, self.optimizer, self.steps)
         self.average = average_of(config, self.learner)
         self.order = torch.Generator().manual_seed(config.seed)  # of the images, on the CPU
         self.changes = torch.Generator().manual_seed(_stream(config.seed, 1))
         self.noise = torch.Generator().manual_seed(_stream(config.seed, 2))  # drop-out, say
         self.last_finite: float | None = None
+        self.drawn: tuple[Tensor, Changes] | None = None  # the epoch that is under way
         self.buffers: dict[str, Tensor] = {}  # of a batch, which stay from step to step
 
     def __iter__(self) -> Iterator[EpochMetrics]:
-        while self.epoch < self.config.epochs:
+        while self.step < self.steps:
             yield self.train_epoch()
 
     def train_epoch(self) -> EpochMetrics:
-        """One pass over the training images, then the metrics on the validation images."""
+        """To the next whole epoch, or to the end of the run."""
+        return self.train_until(min(math.floor(self.epoch) + 1, self.config.epochs))
+
+    def train_until(self, epoch: float) -> EpochMetrics:
+        """Trains to so many epochs, rounded to whole steps, then judges on the validation images.
+
+        Raises:
+            ValueError: so many epochs were trained already, or are not to be.
+        """
+        if not self.epoch < epoch <= self.config.epochs:
+            law = f"a run that has had {self.epoch:g} of {self.config.epochs:g} epochs goes on"
+            raise ValueError(f"{law} to one between; got {epoch:g}")
         start = time.perf_counter()
-        losses = self._train_steps()
+        last = self.steps if epoch == self.config.epochs else round(epoch * self.steps_per_epoch)
+        losses = self._train_steps(max(last, self.step + 1))
         train_loss = self._finite_mean(losses, "training")
         trained = time.perf_counter()
         val_loss, result = self._validate()
         scores = {f"val_{name}": metric.mean(result) for name, metric in METRICS.items()}
         end = time.perf_counter()
-        self.epoch += 1
+        self.epoch = epoch
         return EpochMetrics(
-            epoch=self.epoch,
+            epoch=epoch,
             train_loss=train_loss,
             val_loss=val_loss,
             **scores,
             seconds=end - start,
             evaluation_seconds=end - trained,
-            images_per_second=self.steps_per_epoch * self.config.batch_size / (trained - start),
+            images_per_second=len(losses) * self.config.batch_size / (trained - start),
             precision=self.precision,
         )
 
@@ -151,6 +169,7 @@ class TrainingRun:
             "shape": self.shape,
             "classes": self.split.trained,
             "epoch": self.epoch,
+            "step": self.step,
             "last_finite": self.last_finite,
             "network": judged.network.state_dict(),
             "loss": judged.loss.state_dict(),
@@ -158,8 +177,8 @@ class TrainingRun:
             "averaged": None if self.average is None else self.average.n_averaged,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "order": self.order.get_state(),
-            "changes": self.changes.get_state(),
+            "order": self.began[0] if self._is_within else self.order.get_state(),
+            "changes": self.began[1] if self._is_within else self.changes.get_state(),
             "noise": self.noise.get_state(),
         }
         partial = path.with_suffix(".partial")
@@ -174,7 +193,7 @@ class TrainingRun:
         mine, theirs = self.split.trained, state["classes"]
         if mine != theirs:
             raise ValueError(f"checkpoint {path} must be of {mine} classes; it is of {theirs}")
-        self.epoch = state["epoch"]
+        self.epoch, self.step = state["epoch"], state["step"]
         self.last_finite = state["last_finite"]
         self.judged.network.load_state_dict(state["network"])
         self.judged.loss.load_state_dict(state["loss"])
@@ -185,6 +204,7 @@ class TrainingRun:
         self.schedule.load_state_dict(state["schedule"])
         self.order.set_state(state["order"])
         self.changes.set_state(state["changes"])
+        self.drawn = self._draw_epoch() if self._is_within else None
         self.noise.set_state(state["noise"])
 
     @property
@@ -192,34 +212,48 @@ class TrainingRun:
         """What is evaluated and kept: of the averaged weights, if there are."""
         return self.learner if self.average is None else self.average.module  # type: ignore[return-value]
 
-    def _train_steps(self) -> Tensor:
-        """All steps of an epoch; their losses (steps,), still on the device."""
-        self.learner.train()
-        config, size = self.config, self.config.batch_size
+    @property
+    def _is_within(self) -> bool:
+        """Whether the run stands within an epoch, not between two."""
+        return self.step % self.steps_per_epoch > 0
+
+    def _draw_epoch(self) -> tuple[Tensor, Changes]:
+        """The rows that each step takes, (steps, batch), and the changes of each image."""
+        self.began = self.order.get_state(), self.changes.get_state()
+        config = self.config
         order = draw_order(self.labels, config, self.order)
         augmentation = Augmentation(
             config.flip, config.shift, config.erase, config.crop, config.jitter
         )
         changes = augmentation.draw(
             order.numel(), *self.split.shape[1:], self.changes, size=self.shape[1:]
-        ).to(self.device)
-        losses = torch.empty(self.steps_per_epoch, device=self.device)
+        )
+        return order, changes.to(self.device)
+
+    def _train_steps(self, last: int) -> Tensor:
+        """All steps up to a last one; their losses (steps,), still on the device."""
+        self.learner.train()
+        size, losses = self.config.batch_size, []
         labels = self.labels.to(self.device)
-        places = order.to(self.device)
-        for step, drawn in enumerate(order):
-            part = changes.take(slice(step * size, (step + 1) * size))
-            images = change(self._batch(self.pixels, self.rows[drawn]), part)
+        while self.step < last:
+            if self.drawn is None or not self._is_within:
+                self.drawn = self._draw_epoch()
+            order, changes = self.drawn
+            place = self.step % self.steps_per_epoch
+            part = changes.take(slice(place * size, (place + 1) * size))
+            images = change(self._batch(self.pixels, self.rows[order[place]]), part)
             with seeded(self.noise, self.device):
                 features = self._features(self.learner.network, images)
-            loss = self.learner(features, labels.index_select(0, places[step]))
+            loss = self.learner(features, labels.index_select(0, order[place].to(self.device)))
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
             self.schedule.step()
             if self.average is not None:
                 self.average.update_parameters(self.learner)
-            losses[step] = loss.detach()
-        return losses
+            losses.append(loss.detach())
+            self.step += 1
+        return torch.stack(losses)
 
     def _batch(self, pixels: Tensor, rows: Tensor) -> Tensor:
         """(B, C, H, W) uint8 on the device; it is written over by the next batch."""
@@ -300,7 +334,7 @@ class TrainingRun:
 
     def _diverged(self, what: str, where: str) -> DivergedError:
         return DivergedError(
-            f"{what} in epoch {self.epoch + 1}, {where}; the last finite value was "
+            f"{what} in epoch {math.floor(self.epoch) + 1}, {where}; the last finite value was "
             f"{self.last_finite}; configuration: {self.config.describe()}"
         )
 
