@@ -212,3 +212,15 @@ def test_the_seed_study_had_its_own_data_and_network(
     changes: dict[str, object], expected: bool
 ) -> None:
     assert is_of_seed_study(REFERENCES["triplet"].replace(**changes)) is expected
+
+
+def test_a_search_from_scratch_has_nothing_that_was_set_by_hand() -> None:
+    begun, free = (
+        Searches(["triplet"], num_samples=8, epochs=5, seed=0, from_scratch=scratch)
+        for scratch in (False, True)
+    )
+    first, second = ([s.ask() for _ in range(8)] for s in (begun, free))
+    by_hand = starts(default("triplet", epochs=5, seed=0))
+    assert [r.config for r in first if r and r.hand_set] == list(by_hand)
+    assert not any(r.hand_set for r in second if r)
+    assert not {r.config.describe() for r in second if r} & {c.describe() for c in by_hand}

@@ -40,6 +40,7 @@ def add_run_options(text: Parser) -> None:
     add("--name", help="of the study (default: its losses and the time)")
     add("--seed", type=int, help="of the searches and of every trial (default: 0)")
     add("--search", choices=SEARCHES, help="how configurations are chosen (default: tpe)")
+    add("--from-scratch", action="store_true", help="without the trials that are set by hand")
     add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
     add("--data", help="fashion_mnist (default), or one's own: a folder, a CSV, a known benchmark")
     add("--protocol", choices=tuple(PROTOCOLS), help="of one's own data (default: held_out)")

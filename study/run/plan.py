@@ -63,6 +63,7 @@ class Plan:
         seed: of the searches and of every trial.
         precision: of every trial, as in `TrialConfig`.
         search: `tpe`, or `random` to compare with.
+        from_scratch: without the trials that are set by hand, with which a search begins.
         smoke_test: a slice of the data.
         confirm_seeds: of a comparison, on how many fresh seeds its choices are confirmed; 0 for a
             study that is none.
@@ -95,6 +96,7 @@ class Plan:
     early_stopping: bool = True
     precision: str = "auto"
     search: str = "tpe"
+    from_scratch: bool = False
     smoke_test: bool = False
     confirm_seeds: int = 0
     confirm_epochs: int | None = None

@@ -290,6 +290,7 @@ def _source(
         storage=JournalStorage(Journal(study.folder / JOURNAL)),
         records=study.trials,
         metric=plan.metric,
+        from_scratch=plan.from_scratch,
         **fixed,
     )
 

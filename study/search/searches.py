@@ -71,13 +71,15 @@ class Listed:
 class Searches:
     """Asks each loss's search in turn until each has had `num_samples` trials.
 
-    A loss's first trials are those of `search_space.starts`, whatever the sampler. What trial n of
+    A loss's first trials are those of `search_space.starts`, whatever the sampler, unless the
+    search begins from scratch. What trial n of
     a loss is depends on the seed, on n and on what the search has been told until then: a study
     that is continued goes on as if it had not been interrupted.
 
     Args:
         space: what is searched; of the data in use, by `search_space.fitted`.
         metric: the field of an epoch that is to be high.
+        from_scratch: without what is set by hand.
         fixed: of every trial: precision, network, weights and the like.
         records: the trials of a study that is continued, in order; none for a new one. The
             storage must be empty: it is filled from these.
@@ -93,6 +95,7 @@ class Searches:
         kind: str = "tpe",
         space: Space = SPACE,
         metric: str = "val_map",
+        from_scratch: bool = False,
         storage: BaseStorage | None = None,
         records: Sequence[TrialRecord] = (),
         **fixed: Any,
@@ -101,6 +104,9 @@ class Searches:
         self.seed, self.kind, self.space, self.metric = seed, kind, space, metric
         self.base = {
             loss: default(loss, epochs=epochs, seed=seed, space=space, **fixed) for loss in losses
+        }
+        self.starts = {
+            loss: () if from_scratch else starts(base, space) for loss, base in self.base.items()
         }
         self.turns = [loss for _ in range(num_samples) for loss in losses]
         self.studies = {loss: _new_study(loss, storage, metric) for loss in losses}
@@ -114,7 +120,7 @@ class Searches:
             return None
         loss = self.turns[len(self.asked)]
         study, number = self.studies[loss], len(self.studies[loss].get_trials(deepcopy=False))
-        for start in starts(self.base[loss], self.space)[number : number + 1]:
+        for start in self.starts[loss][number : number + 1]:
             study.enqueue_trial(params(start, self.space))
         study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
         trial = study.ask()
