@@ -27,16 +27,12 @@ def weights(run: TrainingRun) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "steps"), [(2, 20), (1, 10), (1 / 3, 3), (0.25, 2), (0.01, 1), (1.36, 14)]
+    ("epoch", "steps"), [(2, 20), (1, 10), (1 / 3, 3), (0.25, 2), (0.01, 1), (1.36, 14)]
 )
-def test_a_run_is_as_many_whole_steps_as_its_epochs(
-    epochs: float, steps: int, small_split: Split
-) -> None:
-    run = TrainingRun(config(epochs=epochs), small_split)
-    assert run.steps == steps
-    for metrics in run:
-        last = metrics
-    assert (last.epoch, run.step) == (epochs, steps)
+def test_a_run_is_judged_after_whole_steps(epoch: float, steps: int, small_split: Split) -> None:
+    run = TrainingRun(config(), small_split)
+    assert run.train_until(epoch).epoch == epoch
+    assert (run.step, run.steps) == (steps, 2 * STEPS)
 
 
 def test_a_run_is_judged_where_it_is_asked_to_be(small_split: Split) -> None:
