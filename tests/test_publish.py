@@ -20,7 +20,6 @@ from tests.test_study import ROOT
 from trainables.data.ledger import LEDGER, digest, entries
 
 README = "before\n<!-- results: none -->\nnothing yet\n<!-- end of results -->\nafter\n"
-RECORDS = sorted(path.parent for path in (ROOT / "study" / "records").glob("*/study.json"))
 
 
 @pytest.fixture
@@ -175,9 +174,12 @@ def test_a_readme_has_its_two_markers_once(text: str, record: Path) -> None:
         publish.with_results(text, record)
 
 
-def test_readme_and_newest_record_agree() -> None:
+def test_the_readme_agrees_with_the_records_that_it_names() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert publish.with_results(readme, RECORDS[-1]) == readme
+    named = re.findall(r"<!-- results: (\S+) -->", readme)
+    assert named
+    for record in named:
+        assert publish.with_results(readme, ROOT / record) == readme
 
 
 def test_readme_and_a_changed_record_do_not_agree(record: Path, tmp_path: Path) -> None:

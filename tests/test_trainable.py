@@ -72,8 +72,8 @@ def test_what_cannot_be_made_fails_in_its_step_which_tune_tries_again(
     smooth_ap_config: TrialConfig, small_split: Split
 ) -> None:
     trial = adapter(asked(smooth_ap_config, "smooth_ap-000"), small_split)
-    assert trial.reset_config(asked(smooth_ap_config.replace(batch_size=512), "smooth_ap-001"))
-    with pytest.raises(ValueError, match="got 512"):
+    assert trial.reset_config(asked(smooth_ap_config.replace(batch_size=641), "smooth_ap-001"))
+    with pytest.raises(ValueError, match="got 641"):
         trial.step()
 
 
