@@ -19,10 +19,12 @@ from tests.oracles import (
     slow_ranking,
     slow_recall_at,
 )
+from trainables import train
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Roles, Split
 from trainables.data.fashion_mnist import hold_out
 from trainables.metrics import METRICS, evaluate_retrieval
+from trainables.retrieval import unit_length
 from trainables.train import (
     DivergedError,
     EpochMetrics,
@@ -589,3 +591,28 @@ def test_a_change_that_leaves_nothing_of_an_image_is_refused(
     TrainingRun(smooth_ap_config.replace(**{knob: 27}), small_split)
     with pytest.raises(ValueError, match=f"{knob} must be below the images' 28 pixels; got 28"):
         TrainingRun(smooth_ap_config.replace(**{knob: 28}), small_split)
+
+
+def test_a_network_that_gives_its_pictures_back_has_each_batch_for_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_split: Split
+) -> None:
+    """Pixels as they are: the mAP of the same pictures as one batch."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\ndef pixels() -> nn.Module:\n    return nn.Flatten()\n"
+    )
+    config = TrialConfig(
+        loss="cross_entropy",
+        optimizer="adam",
+        lr=1e-3,
+        epochs=1,
+        network=f"{tmp_path / 'net.py'}:pixels",
+        precision="float32",
+    )
+    monkeypatch.setattr(train, "EMBEDDING_BATCH", 64)
+    (metrics,) = TrainingRun(config, small_split)
+    images = torch.from_numpy(small_split.validation.images).flatten(1) / 127.5 - 1
+    itself = torch.arange(len(images))
+    labels = small_split.validation.labels
+    unit = unit_length(images)
+    expected = evaluate_retrieval(unit, labels, unit, labels, query_index=itself)
+    assert metrics.val_map == pytest.approx(expected.mean_average_precision, abs=1e-6)

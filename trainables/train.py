@@ -275,7 +275,10 @@ class TrainingRun:
         shape = (len(images), network.input.channels, *images.shape[2:])
         inputs = self._buffer("inputs", shape, torch.float32, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            return network(network.input.scale(images, out=inputs))
+            features: Tensor = network(network.input.scale(images, out=inputs))
+        # A network may give its input back, which the next batch is written over.
+        own = features.untyped_storage().data_ptr() != inputs.untyped_storage().data_ptr()
+        return features if own else features.clone()
 
     @torch.no_grad()
     def _validate(self) -> tuple[float | None, RetrievalResult]:
