@@ -188,7 +188,7 @@ def test_bad_data_is_one_line_before_any_trial_and_leaves_nothing(
         (["--weights", "none", "--freeze", "stem"], "starts from random weights: freeze must be"),
         (["--folds", "1"], "folds must be at least 2"),
         (["--fold", "9"], "a fold must be from 0 to"),
-        (["--size", "3"], "at least 4 x 4; got 3 x 3"),
+        (["--size", "3"], "image_size must be an integer >= 4 or None; got 3"),
         (["--protocol", "closed", "--folds", "2"], "folds are of the held-out protocol"),
         (["--set", "colour=1"], "colour is no knob of this search"),
         (["--set", "crop=2"], r"crop must be a finite number in \(0, 1\]; got 2"),
