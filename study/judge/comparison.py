@@ -84,8 +84,9 @@ def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where) -> Study:
             if plan.num_samples != before:
                 law = "a sweep that is finished stays as it is"
                 raise StudyError(f"{law}: num_samples was {before}, is {plan.num_samples}")
-            sweep.info["plan"]["data"] = plan.data  # where it lies now
-            sweep.write()
+            if sweep.info["plan"].get("data", plan.data) != plan.data:  # it lies elsewhere now
+                sweep.info["plan"]["data"] = plan.data
+                sweep.write()
             return sweep
     return _finished(run_study(plan, folder, resume=resume, **where))
 
