@@ -22,9 +22,8 @@ from study.run.cli import add_machine_options, exit_code
 from study.run.commands import going_on
 from study.run.plan import Plan
 from study.run.progress import INTERRUPTED
-from study.run.results import Study, StudyError, TrialRecord
+from study.run.results import Study, StudyError, TrialRecord, title
 from study.run.runner import run_study
-from trainables.metrics import METRICS
 from trainables.terminal import Parser, patient_streams
 
 
@@ -82,7 +81,7 @@ def to_their_end(study: Study, stopped: list[TrialRecord]) -> list[TrialRecord]:
 def compare(study: Study, stopped: list[TrialRecord], audited: Study) -> pd.DataFrame:
     """A row a trial that reached its end: what it had when stopped, at its end, and the best."""
     ends = {trial.trial_id: trial for trial in audited.trials if trial.status == "finished"}
-    best, title = study.best(), METRICS[study.metric.removeprefix("val_")].title
+    best, name = study.best(), title(study.metric)
     rows = []
     for trial in stopped:
         end = ends.get(trial.trial_id)
@@ -92,9 +91,9 @@ def compare(study: Study, stopped: list[TrialRecord], audited: Study) -> pd.Data
             {
                 "trial": trial.trial_id,
                 "stopped after": len(trial.epochs),
-                f"{title} then": trial.score,
+                f"{name} then": trial.score,
                 "epochs": len(end.epochs),
-                f"{title} at its end": end.score,
+                f"{name} at its end": end.score,
                 "best of its loss": best[trial.loss].score,
                 "wrong": end.score > best[trial.loss].score,
             }

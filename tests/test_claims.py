@@ -278,6 +278,13 @@ def test_what_the_emoji_say(emoji: Record) -> None:
     found = emoji.runs[emoji.runs["loss"] == "smooth_ap"]["recall_at_1"]
     says(PAGE, f"R@1 is {found.mean():.3f} in the mean of three seeds, {found.max():.3f} at best")
     says(README, f"mAP {maps['smooth_ap']:.3f}", f"R@1 {found.mean():.3f}")
+    labels = emoji.arrays["labels"]
+    says(README, f"among {len(np.unique(labels))} classes that it never saw")
+    says(README, f"its ten nearest of {len(emoji.arrays['gallery_full']):,} test images")
+    assert set(np.unique(labels, return_counts=True)[1]) == {3}  # "two of them can be right"
+    softmax = [t for t in emoji.sweep.trials if t.loss == "normalized_softmax"]
+    assert {t.config.loss_lr for t in softmax} == {1.0, 10.0}
+    says(PAGE, "tried at 1 and 10 times the network's (100 was in the range too)")
     whole = [t for t in emoji.sampled if len(t.epochs) == t.config.epochs]
     chosen = emoji.frozen.choices["pml:SupConLoss"].trial_id
     assert [trial.trial_id for trial in whole] == [chosen]

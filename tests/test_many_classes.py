@@ -38,7 +38,7 @@ from analysis.figures.retrieval_figures import (
 from analysis.figures.retrieval_grid import Grid, compose, picture, shown_size
 from analysis.figures.style import cut
 from analysis.found.finals import Finals
-from analysis.found.runs import Results, of_comparison, of_study, relevant_images
+from analysis.found.runs import Results, of_comparison, of_study
 from analysis.found.sources import Source
 from analysis.page.answer import query_differences
 from analysis.page.sections import data_sections
@@ -303,7 +303,7 @@ def test_relevant_images_are_counted_as_a_slow_loop_does(grouped: bool) -> None:
         )
         for query in roles.queries
     ]
-    assert relevant_images(labels, roles).tolist() == expected
+    assert roles.relevant(labels).tolist() == expected
 
 
 def test_metrics_are_a_row_a_loss_and_what_a_record_lacks_is_left_out(

@@ -11,7 +11,7 @@ import pytest
 from trainables.data import LabelledImages
 from trainables.data.errors import DataError
 from trainables.data.fashion_mnist import stratified_split
-from trainables.data.partitions import JudgedRows, relevant_counts
+from trainables.data.partitions import JudgedRows
 from trainables.data.protocols import PROTOCOLS, folds, partition
 from trainables.data.tables.table import Table
 
@@ -252,7 +252,8 @@ def test_relevant_rows_are_of_the_class_and_neither_the_query_nor_its_sequence()
             )
             for query in judged.queries
         ]
-        assert relevant_counts(data, judged).tolist() == expected
+        found = judged.roles(data).relevant(data.labels[judged.rows])
+        assert found.tolist() == expected
 
 
 def test_ten_thousand_classes_are_parted_whole() -> None:

@@ -14,8 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.style import COLOURS, ReportFigure, loss_name, plural, render
 from analysis.found.finals import Finals
 from analysis.found.scores import validation
-from study.run.progress import title
-from study.run.results import Study
+from study.run.results import Study, title
 from trainables.metrics import METRICS
 
 GREY = "0.55"  # of the references, beside the colour of their loss

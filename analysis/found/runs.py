@@ -227,20 +227,6 @@ def _first(evaluation: Evaluation) -> RetrievalResult:
     return next(iter(evaluation.protocols.values())).result
 
 
-def relevant_images(labels: np.ndarray, roles: Roles) -> np.ndarray:
-    """(Q,) how many of the gallery have a query's label, itself and its group left out."""
-
-    def counted(kinds: np.ndarray) -> np.ndarray:
-        _, kinds = np.unique(kinds, return_inverse=True)
-        return np.bincount(kinds[roles.gallery], minlength=kinds.max() + 1)[kinds[roles.queries]]
-
-    left_out = (roles.own >= 0).astype(np.int64)
-    if roles.groups is not None:
-        alike = counted(labels * (roles.groups.max() + 2) + roles.groups)
-        left_out = np.where(roles.groups[roles.queries] >= 0, alike, left_out)
-    return np.asarray(counted(labels) - left_out)
-
-
 def _judged(evaluation: Evaluation, protocol: str, labels: np.ndarray) -> Judged:
     roles, result, _ = evaluation.protocols[protocol]
     return Judged(
@@ -248,7 +234,7 @@ def _judged(evaluation: Evaluation, protocol: str, labels: np.ndarray) -> Judged
         result.precision,
         nearest_images(evaluation, protocol),
         roles.queries,
-        relevant_images(labels, roles),
+        roles.relevant(labels),
         len(roles.gallery),
     )
 
@@ -272,7 +258,7 @@ def _stored(finals: Finals, trial: str) -> dict[str, Judged]:
             arrays[f"precision_{name}/{trial}"],
             None if neighbours is None else neighbours.astype(np.int64),
             queries,
-            relevant_images(labels, roles),
+            roles.relevant(labels),
             len(gallery),
         )
     return found

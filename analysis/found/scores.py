@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from study.run.progress import title
+from study.run.results import title
 
 PREFIX = "best_val_"
 

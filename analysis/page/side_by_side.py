@@ -26,8 +26,7 @@ from analysis.found.sources import Source
 from analysis.page.answer import answer, answer_table
 from analysis.page.page import Page, Section
 from analysis.page.tables import Table
-from study.run.progress import title
-from study.run.results import Choice, Study
+from study.run.results import Choice, Study, title
 
 STYLES = ("-", (0, (4, 1.5)))
 

@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from study.run.commands import report_command
-from study.run.results import SOUND, Choice, Study, TrialRecord
+from study.run.results import SOUND, Choice, Study, TrialRecord, title
 from trainables.config import FIELDS
-from trainables.metrics import METRICS
 
 STATUS_EVERY = 30.0  # seconds
 TABLE_ROWS = 10
@@ -143,11 +142,6 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {whole.minutes:02d} m"
     return f"{whole.minutes} m {whole.seconds:02d} s" if whole.minutes else f"{whole.seconds} s"
-
-
-def title(metric: str) -> str:
-    """The metric of an epoch's field, as the field of retrieval writes it."""
-    return METRICS[metric.removeprefix("val_")].title
 
 
 def _best(choice: Choice) -> str:

@@ -152,6 +152,11 @@ class TrialRecord:
         return cls(**{**values, "config": TrialConfig.from_dict(values["config"])})
 
 
+def title(metric: str) -> str:
+    """What the metric of an epoch's field, such as `val_map`, is called: `mAP`."""
+    return METRICS[metric.removeprefix("val_")].title
+
+
 def trial_name(loss: str, number: int) -> str:
     """A trial's name, which is a file's too: not every file system takes the colon of `pml:`."""
     return f"{loss.replace(':', '.')}-{number:03d}"
@@ -286,10 +291,9 @@ class Study:
             rows.append(row | knobs | {"loss": trial.loss})
         shared = [name for name in FIELDS if name not in ("loss", "loss_args", "epochs")]
         own = [name for row in rows for name in row if name not in TRIAL_COLUMNS]
-        chosen_by = [f"best_{self.metric}"]
-        columns = dict.fromkeys(
-            [*TRIAL_COLUMNS[:7], *chosen_by, *TRIAL_COLUMNS[7:], *shared, "max_epochs", *own]
-        )
+        place = TRIAL_COLUMNS.index("best_val_map")  # beside it, the metric that chose
+        identity = [*TRIAL_COLUMNS[:place], f"best_{self.metric}", *TRIAL_COLUMNS[place:]]
+        columns = dict.fromkeys([*identity, *shared, "max_epochs", *own])
         table = pd.DataFrame(rows, columns=list(columns))
         return table.astype({"best_epoch": "Int64"})
 

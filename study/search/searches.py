@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from study.run.results import UNFINISHED, TrialRecord, trial_name
+from study.run.results import UNFINISHED, TrialRecord, title, trial_name
 from study.search.space import (
     SPACE,
     Space,
@@ -26,7 +26,6 @@ from study.search.space import (
     sample,
     starts,
 )
-from trainables.metrics import METRICS
 
 SEARCHES = ("tpe", "random")
 STARTUP_TRIALS = 6  # before TPE models what it has seen: few, as a study of an evening is small
@@ -171,7 +170,7 @@ def _new_study(loss: str, storage: BaseStorage | None, metric: str) -> optuna.St
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # What optuna-dashboard's charts call the objective.
-        study.set_metric_names([f"validation {METRICS[metric.removeprefix('val_')].title}"])
+        study.set_metric_names([f"validation {title(metric)}"])
     return study
 
 

@@ -115,6 +115,24 @@ class Roles:
             left_out = np.where(groups >= 0, counts[groups + 1], left_out)
         return int(len(self.gallery) - left_out.max(initial=0))
 
+    def relevant(self, labels: Rows) -> Rows:
+        """(Q,) int64: how many gallery images are of each query's class; neither the query itself
+        is counted nor its group.
+
+        Args:
+            labels: (N,) of the images.
+        """
+        left_out = (self.own >= 0).astype(np.int64)
+        if self.groups is not None:
+            alike = self._like_queries(labels * (self.groups.max() + 2) + self.groups)
+            left_out = np.where(self.groups[self.queries] >= 0, alike, left_out)
+        return np.asarray(self._like_queries(labels) - left_out)
+
+    def _like_queries(self, kinds: Rows) -> Rows:
+        """(Q,) how many gallery images are of each query's kind, of kinds (N,)."""
+        _, kinds = np.unique(kinds, return_inverse=True)
+        return np.bincount(kinds[self.gallery], minlength=len(kinds))[kinds[self.queries]]
+
     def among(self, places: Rows) -> Roles:
         """Of the images at these places alone, which are numbered anew in this order."""
         new = np.full(max(self.queries.max(), self.gallery.max(), places.max()) + 1, -1)

@@ -68,24 +68,6 @@ class Partition:
     unanswered: Mapping[str, int]
 
 
-def relevant_counts(table: Table, judged: JudgedRows) -> Rows:
-    """(Q,) int64: how many gallery rows are of each query's class.
-
-    The query itself is not counted, nor are the rows of its own sequence.
-    """
-    labels = table.labels
-    counts = np.bincount(labels[judged.gallery], minlength=len(table.classes))
-    relevant = counts[labels[judged.queries]]
-    names = table.rows["sequence"].to_numpy(dtype=str)
-    sequences, sequence = np.unique(names, return_inverse=True)
-    pairs = labels * len(sequences) + sequence
-    known, known_counts = np.unique(pairs[judged.gallery], return_counts=True)
-    place = np.searchsorted(known, pairs[judged.queries]).clip(max=len(known) - 1)
-    same = np.where(known[place] == pairs[judged.queries], known_counts[place], 0)
-    alone = (judged.own >= 0).astype(np.int64)
-    return relevant - np.where(names[judged.queries] != "", same, alone)
-
-
 def parted(table: Table, train: Rows, validation: Rows, test: Rows) -> Partition:
     """The partition of these rows, in the roles that the data gives to the rows it has judge.
 
@@ -112,7 +94,7 @@ def parted(table: Table, train: Rows, validation: Rows, test: Rows) -> Partition
     unanswered = {}
     for name, part in judged.items():
         _check_classes(table, name, part.gallery, "in the gallery")
-        unanswered[name] = int((relevant_counts(table, part) == 0).sum())
+        unanswered[name] = int((part.roles(table).relevant(table.labels[part.rows]) == 0).sum())
         if unanswered[name] == len(part.queries):
             law = "a query must have another image of its class in the gallery"
             raise DataError(f"{table.source}: {law}; of {len(part.queries)} of {name} none has")
