@@ -231,14 +231,14 @@ def test_folders_without_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"{tmp_path} must hold a folder for each class; got none"):
         read_table(tmp_path)
     pictures(tmp_path, "1.png", "2.png")
-    with pytest.raises(DataError, match="a folder for each class; got 2 pictures beside none"):
+    with pytest.raises(DataError, match="a folder for each class; got none, and 2 pictures"):
         read_table(tmp_path)
     (tmp_path / "cat").mkdir()
     with pytest.raises(DataError, match="must hold pictures in folders of classes; got none"):
         read_table(tmp_path)
     pictures(tmp_path / "parts", "train/a/1.png", "test/1.png")
     with pytest.raises(
-        DataError, match="test must hold a folder for each class; got 1 picture beside none"
+        DataError, match="test must hold a folder for each class; got none, and 1 picture"
     ):
         read_table(tmp_path / "parts")
 

@@ -88,7 +88,7 @@ class _Scan:
         self.leave_out(pictures)
         if not folders:
             count = len(pictures)
-            found = f"{count} picture{'s' * (count > 1)} beside none" if count else "none"
+            found = f"none, and {count} picture{'s' * (count > 1)}" if count else "none"
             raise DataError(f"{folder} must hold a folder for each class; got {found}")
         return folders
 
