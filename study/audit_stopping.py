@@ -1,15 +1,15 @@
-"""How often was early stopping wrong? Trains a sample of the stopped trials to their end.
+"""How often was early stopping wrong? Trains a sample of the configurations that rest to the end.
 
     python study/audit_stopping.py STUDY [--sample 5] [--sample-seed 0]
 
-Each goes on from its last checkpoint, so that its numbers are those that it would have had. ASHA
-was wrong where such a trial ends above the best of its loss. The results lie in STUDY/audit, which
-is a study of its own; the audited study stays as it is.
+A configuration rests that was never among the best third of its rung. Each of the sample is
+trained for all epochs, as if it had been promoted to the last rung. The search was wrong where it
+ends above the chosen one of its loss. The results lie in STUDY/audit, which is a study of its own;
+the audited study stays as it is.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import sys
 from argparse import SUPPRESS
@@ -22,7 +22,7 @@ from study.run.cli import add_machine_options, exit_code
 from study.run.commands import going_on
 from study.run.plan import Plan
 from study.run.progress import INTERRUPTED
-from study.run.results import Study, StudyError, TrialRecord, title
+from study.run.results import PROMOTION, Study, StudyError, TrialRecord, title
 from study.run.runner import run_study
 from trainables.terminal import Parser, patient_streams
 
@@ -31,11 +31,11 @@ from trainables.terminal import Parser, patient_streams
 def main(arguments: list[str] | None = None) -> int:
     """Runs the audit and prints its table; returns the exit code."""
     text = Parser(
-        description="Train a sample of a study's early-stopped trials to their end.",
+        description="Train a sample of the configurations that a study left resting to the end.",
         argument_default=SUPPRESS,
     )
     text.add_argument("study", type=Path, help="the study's folder")
-    text.add_argument("--sample", type=int, default=5, help="how many trials (default: 5)")
+    text.add_argument("--sample", type=int, default=5, help="how many of them (default: 5)")
     text.add_argument("--sample-seed", type=int, default=0, help="of the draw (default: 0)")
     add_machine_options(text)
     options = vars(text.parse_args(arguments))
@@ -46,12 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
 
     def audit() -> int:
         study = Study.load(folder)
-        stopped = draw(study, size, seed)
+        resting = draw(study, size, seed)
         before = Study.load(folder / "audit") if resume else study
         plan = Plan(**{**before.info["plan"], **options, "early_stopping": False})
-        trials = to_their_end(study, stopped)
+        trials = [to_its_end(trial, plan.max_epochs) for trial in resting]
         audited = run_study(plan, folder / "audit", resume=resume, trials=trials, **where)
-        table = compare(study, stopped, audited)
+        table = compare(study, resting, audited)
         rows = table.to_string(index=False, float_format="{:.4f}".format)
         print(f"\n{rows}\n\n{verdict(table)}")
         return 0 if audited.info["status"] == "finished" else INTERRUPTED
@@ -61,40 +61,50 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def draw(study: Study, size: int, seed: int) -> list[TrialRecord]:
-    """A random sample of the trials that ASHA stopped; StudyError if it stopped none."""
+    """A random sample of the trials that rest; StudyError if there are none."""
     if size < 1:
         raise StudyError(f"--sample must be >= 1; got {size}")
-    stopped = [trial for trial in study.trials if trial.status == "stopped_early"]
-    if not stopped:
-        raise StudyError(f"no trial of {study.folder} was stopped early: nothing to audit")
-    return random.Random(seed).sample(stopped, min(size, len(stopped)))
+    gone = {trial.follows for trial in study.trials}
+    most = max((trial.config.epochs for trial in study.trials), default=0)
+    resting = [
+        trial
+        for trial in study.trials
+        if trial.is_sound and trial.config.epochs < most and trial.trial_id not in gone
+    ]
+    if not resting:
+        raise StudyError(f"no configuration of {study.folder} rests: nothing to audit")
+    return random.Random(seed).sample(resting, min(size, len(resting)))
 
 
-def to_their_end(study: Study, stopped: list[TrialRecord]) -> list[TrialRecord]:
-    """Copies that go on from the last checkpoints."""
-    copies = [dataclasses.replace(trial, epochs=list(trial.epochs)) for trial in stopped]
-    for trial in copies:
-        study.go_back(trial)
-    return copies
+def to_its_end(trial: TrialRecord, epochs: float) -> TrialRecord:
+    """What a trial would have been, had it been trained for so many epochs."""
+    return TrialRecord(
+        trial.trial_id,
+        trial.config.replace(epochs=epochs),
+        metric=trial.metric,
+        knobs=trial.knobs,
+        origin=PROMOTION,
+        follows=trial.trial_id,
+    )
 
 
-def compare(study: Study, stopped: list[TrialRecord], audited: Study) -> pd.DataFrame:
-    """A row a trial that reached its end: what it had when stopped, at its end, and the best."""
+def compare(study: Study, resting: list[TrialRecord], audited: Study) -> pd.DataFrame:
+    """A row a trial that was trained to the end: its value at its rung, there, and the chosen's."""
     ends = {trial.trial_id: trial for trial in audited.trials if trial.status == "finished"}
     best, name = study.best(), title(study.metric)
     rows = []
-    for trial in stopped:
+    for trial in resting:
         end = ends.get(trial.trial_id)
-        if end is None or end.best is None or trial.best is None:
+        if end is None:
             continue
         rows.append(
             {
                 "trial": trial.trial_id,
-                "stopped after": len(trial.epochs),
+                "rested after": trial.config.epochs,
                 f"{name} then": trial.score,
-                "epochs": len(end.epochs),
+                "epochs": end.config.epochs,
                 f"{name} at its end": end.score,
-                "best of its loss": best[trial.loss].score,
+                "chosen of its loss": best[trial.loss].score,
                 "wrong": end.score > best[trial.loss].score,
             }
         )
@@ -102,13 +112,13 @@ def compare(study: Study, stopped: list[TrialRecord], audited: Study) -> pd.Data
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """How often ASHA was wrong, with an exact 95 % interval of the share."""
+    """How often the search was wrong, with an exact 95 % interval of the share."""
     if table.empty:
         return "no trial reached its end"
     wrong, count = int(table["wrong"].sum()), len(table)
     interval = binomtest(wrong, count).proportion_ci(0.95)
     return (
-        f"ASHA would have stopped a better trial than the best in {wrong} of {count} "
+        f"left resting above the chosen one: {wrong} of {count} "
         f"(95 % interval of the share: {interval.low:.2f} to {interval.high:.2f})"
     )
 

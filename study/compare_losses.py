@@ -1,10 +1,10 @@
 """Which loss retrieves images best? Sweeps each, confirms the choices, tests them once.
 
-    python study/compare_losses.py --num-samples 24 --max-epochs 30
+    python study/compare_losses.py --num-samples 81 --max-epochs 27
     python study/compare_losses.py --smoke-test            # all four steps in about five minutes
     python study/compare_losses.py --resume --name <name>  # go on after any end
 
-1. sweep: a search for each loss, of equal trials, epochs and scheduler;
+1. sweep: a search for each loss, of equal configurations and rungs; again with --search-seeds;
 2. choose: on the validation images alone, by mAP unless --select-by says otherwise;
    choices.json is written once and never changed;
 3. confirm: each choice and each reference configuration on fresh seeds, for all epochs;
@@ -31,7 +31,7 @@ from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
 
 COMPARED = ("cross_entropy", "normalized_softmax", "triplet", "smooth_ap")
-NUM_SAMPLES, MAX_EPOCHS, CONFIRM_SEEDS = 24, 30, 5
+NUM_SAMPLES, MAX_EPOCHS, CONFIRM_SEEDS = 81, 27, 5
 SMOKE_SAMPLES, SMOKE_EPOCHS, SMOKE_SEEDS = 3, 2, 2
 
 
@@ -49,12 +49,13 @@ def parser() -> Parser:
         help=f"a loss to compare: {', '.join(names())}, or pml:NAME; repeat it for several "
         f"(default: {', '.join(COMPARED)})",
     )
-    add("--num-samples", type=int, help=f"trials for each loss (default: {NUM_SAMPLES})")
+    add("--num-samples", type=int, help=f"configurations for each loss (default: {NUM_SAMPLES})")
     add("--max-epochs", type=int, help=f"epochs of a trial at most (default: {MAX_EPOCHS})")
+    add("--search-seeds", type=int, help="how often the whole search is made (default: 1)")
     add(
         "--confirm-seeds",
         type=int,
-        help=f"fresh seeds on which the choices are confirmed, >= 2 (default: {CONFIRM_SEEDS})",
+        help=f"fresh seeds on which each choice is confirmed, >= 2 (default: {CONFIRM_SEEDS})",
     )
     add("--confirm-epochs", type=int, help="epochs of a confirming run (default: --max-epochs)")
     add(

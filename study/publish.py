@@ -23,7 +23,7 @@ import jinja2
 import pandas as pd
 
 from study.judge.choices import CHOICES, Frozen
-from study.judge.comparison import CONFIRMATION
+from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_test import FILES, FINALS, is_complete, readings
 from study.judge.images import DATA, about, classes_of
 from study.judge.significance import MARGIN, POWER
@@ -91,7 +91,9 @@ def publish(folder: Path, record: Path) -> None:
             exists.
         DataError: a ledger cannot be read or written.
     """
-    studies = {part: Study.load(folder / part) for part in (".", CONFIRMATION)}
+    further = sorted(path.parent for path in folder.glob(f"{SEARCHES}/*/study.json"))
+    parts = (".", *(str(path.relative_to(folder)) for path in further), CONFIRMATION)
+    studies = {part: Study.load(folder / part) for part in parts}
     if not is_complete(folder):
         raise StudyError(f"a comparison is published when its test is done; {folder} has no result")
     if record.exists():
@@ -195,8 +197,8 @@ def results(record: Path) -> str:
     held_out = [classes[number] for number in plan.holdout_classes]
     images = f" Held out: {', '.join(held_out)}." if held_out else ""
     note = (
-        f"Each search: {plan.num_samples} trials of at most {plan.max_epochs} epochs, its best "
-        f"by validation {METRICS[plan.select_by].title} trained again on {plan.confirm_seeds} "
+        f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, its "
+        f"best by validation {METRICS[plan.select_by].title} trained again on {plan.confirm_seeds} "
         f"fresh seeds for {runs[0].config.epochs} epochs. {sampled_sentence(study)}{images} "
         f"{_statistics(differences)} `{study.info['command']}`."
     )
@@ -204,8 +206,8 @@ def results(record: Path) -> str:
     chosen = {
         choice.config.loss: choice.trial_id for choice in Frozen.load(record).choices.values()
     }
-    hand_set = {trial.trial_id: trial.hand_set for trial in study.trials}
-    found = {loss: not hand_set[trial_id] for loss, trial_id in chosen.items()}
+    roots = {trial.trial_id: study.root(trial) for trial in study.trials}
+    found = {loss: not roots[trial_id].hand_set for loss, trial_id in chosen.items()}
     configurations = summary[["role", "loss"]].drop_duplicates().itertuples(index=False)
     rows = [_row(summary, role, loss, found) for role, loss in configurations]
     shown = differences[(differences["protocol"] == "full") & (differences["role"] != "reference")]
@@ -218,13 +220,16 @@ def results(record: Path) -> str:
 
 
 def sampled_sentence(study: Study) -> str:
-    """What became of the trials that a search sampled, and whether its choices are of these."""
-    sampled = [trial for trial in study.trials if not trial.hand_set]
-    ended = sum(len(trial.epochs) == trial.config.epochs for trial in sampled)
+    """What became of the configurations that a search sampled, and whether its choices are of
+    these."""
+    sampled = [trial for trial in study.trials if trial.follows is None and not trial.hand_set]
+    most = study.info["plan"]["max_epochs"]
+    whole = {study.root(trial).trial_id for trial in study.trials if trial.reached >= most}
+    ended = sum(trial.trial_id in whole for trial in sampled)
     best = {choice.trial_id for choice in study.best().values()}
-    by_hand = sum(trial.hand_set for trial in study.trials if trial.trial_id in best)
+    by_hand = sum(study.root(t).hand_set for t in study.trials if t.trial_id in best)
     return (
-        f"Of {len(sampled)} sampled trials {ended or 'none'} reached the last epoch; "
+        f"Of {len(sampled)} sampled configurations {ended or 'none'} reached the last epoch; "
         f"{by_hand} of the {len(best)} choices are hand-set starts, which the search did not "
         "improve on."
     )
@@ -274,7 +279,7 @@ def _difference(row: pd.Series) -> dict[str, str]:
     }
 
 
-def _asked(loss: str) -> int:
+def _asked(loss: str) -> float:
     """For how many epochs the seed study trained a loss."""
     found = reference(loss)
     assert found is not None

@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import sys
 from argparse import SUPPRESS
+from pathlib import Path
+from typing import Any
 
 from study.run.cli import add_run_options, run
 from study.run.plan import Plan
+from study.run.results import Study, TrialRecord, trial_name
+from study.run.runner import run_study
+from study.search.space import reference
 from trainables.losses import names, resolve
 from trainables.terminal import Parser, patient_streams
 
@@ -39,11 +44,23 @@ def main(arguments: list[str] | None = None) -> int:
     epochs = SMOKE_EPOCHS if options.get("smoke_test") else 100
     return run(
         options,
+        job=train,
         losses=[name for name in names() if resolve(name).reference is not None],
         num_samples=1,
         max_epochs=epochs,
         early_stopping=False,
+        final_seeds=0,
     )
+
+
+def train(plan: Plan, folder: Path, **where: Any) -> Study:
+    """Trains them as a study without a search; `where` as `run_study` takes it."""
+    trials = []
+    for loss in plan.losses:
+        config = reference(loss, epochs=plan.max_epochs, seed=plan.seed, precision=plan.precision)
+        assert config is not None
+        trials.append(TrialRecord(trial_name(loss, 0), config, metric=plan.metric))
+    return run_study(plan, folder, trials=trials, **where)
 
 
 if __name__ == "__main__":

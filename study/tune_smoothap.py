@@ -18,7 +18,7 @@ from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
 
 # The defaults take 5 to 10 minutes on two cores.
-NUM_SAMPLES, MAX_EPOCHS = 12, 9
+NUM_SAMPLES, MAX_EPOCHS = 81, 9
 SMOKE_SAMPLES, SMOKE_EPOCHS = 4, 3
 
 
@@ -39,7 +39,8 @@ def parser() -> Parser:
     text.add_argument(
         "--num-samples",
         type=int,
-        help=f"trials for each loss (default: {NUM_SAMPLES}; {SMOKE_SAMPLES} in a smoke test)",
+        help="configurations for each loss "
+        f"(default: {NUM_SAMPLES}; {SMOKE_SAMPLES} in a smoke test)",
     )
     text.add_argument(
         "--max-epochs",

@@ -78,7 +78,7 @@ def load(name: str) -> Record:
         Frozen.load(folder),
         runs,
         arrays,
-        summary_table(runs, arrays, sweep),
+        summary_table(runs, arrays, [sweep]),
         differences_table(runs, arrays, sweep.losses),
         class_table(runs, arrays, sweep.losses),
     )

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from scipy import stats
 
 from study import compare_losses
 from study.judge import images
@@ -27,7 +28,8 @@ from trainables.data.fashion_mnist import SMOKE_VALIDATION
 from trainables.data.ledger import LEDGER, entries
 from trainables.train import TrainingRun, read_checkpoint
 
-OPTIONS = ("--smoke-test", "--num-samples", "2", "--max-epochs", "2", "--confirm-seeds", "2")
+SIZE = ("--num-samples", "2", "--max-epochs", "2", "--confirm-seeds", "2")
+OPTIONS = ("--smoke-test", "--final-seeds", "1", *SIZE)
 SMALL = SMOKE_VALIDATION  # training images
 
 # In every process: what is read of the test split, and whether the choices were frozen then.
@@ -127,13 +129,14 @@ def test_all_four_steps(folder: Path, storage: Path) -> None:
     sweep, confirmation = Study.load(folder), Study.load(folder / "confirmation")
     frozen = json.loads((folder / "choices.json").read_text())
     assert sorted(t.trial_id for t in sweep.trials) == [
-        f"{loss}-{n:03d}" for loss in sorted(LOSSES) for n in range(2)
-    ]
+        f"{loss}-{n:03d}" for loss in sorted(LOSSES) for n in range(4)
+    ]  # two configurations, each again on a fresh seed
     assert frozen["seeds"] == [1, 2]
     runs = {trial.trial_id: trial for trial in confirmation.trials}
     assert len(runs) == 2 * (len(LOSSES) + len(REFERENCES))
     for loss in LOSSES:
-        trials = [trial for trial in sweep.trials if trial.loss == loss and trial.best]
+        trials = [t for t in sweep.trials if t.loss == loss and t.origin == "final" and t.best]
+        assert {trial.config.seed for trial in trials} == {1000}
         best = max(trials, key=lambda trial: trial.best["val_map"])  # type: ignore[index]
         row = frozen["choices"][loss]
         assert best.best is not None
@@ -144,7 +147,7 @@ def test_all_four_steps(folder: Path, storage: Path) -> None:
                 reference = REFERENCES[loss].replace(seed=seed, epochs=2)
                 assert runs[f"{loss}-{n + 2:03d}"].config == reference
     assert all(run.status == "finished" and len(run.epochs) == 2 for run in runs.values())
-    assert not any(trial.config.seed for trial in sweep.trials)
+    assert {trial.config.seed for trial in sweep.trials} == {0, 1000}
     table = pd.read_csv(folder / "finals" / "runs.csv").set_index("trial_id")
     for trial_id, run in runs.items():
         assert run.best is not None
@@ -295,11 +298,51 @@ def test_killed_in_each_step_it_ends_with_the_same_choices_and_results(
     assert all(line.endswith("True") for line in (tmp_path / "reads").read_text().splitlines())
 
 
+def test_a_search_that_is_repeated_is_what_the_intervals_speak_of(tmp_path: Path) -> None:
+    two = ("--loss", "triplet", "--loss", "smooth_ap", "--search-seeds", "2")
+    size = ("--num-samples", "2", "--max-epochs", "1", "--final-seeds", "0", "--confirm-seeds", "2")
+    process = start(tmp_path, "--smoke-test", *size, *two)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    folder = tmp_path / "c"
+    first, second = Study.load(folder), Study.load(folder / "searches" / "02")
+    assert {t.config.seed for t in first.trials} == {0}
+    assert {t.config.seed for t in second.trials} == {10_000}
+    mine = {t.trial_id: t.config for t in first.trials if not t.hand_set}
+    assert all(t.config.replace(seed=0) != mine.get(t.trial_id) for t in second.trials)
+    frozen = json.loads((folder / "choices.json").read_text())
+    assert frozen["seeds"] == [1, 2, 10_001, 10_002]
+    confirmation = {t.trial_id: t for t in Study.load(folder / "confirmation").trials}
+    for loss in ("triplet", "smooth_ap"):
+        chosen = [study.best()[loss].config for study in (first, second)]
+        for number, seed in enumerate(frozen["seeds"]):
+            config = confirmation[f"{loss}-{number:03d}"].config
+            assert config == chosen[number // 2].replace(seed=seed)
+            reference = confirmation[f"{loss}-{number + 4:03d}"].config
+            assert reference == REFERENCES[loss].replace(seed=seed, epochs=1)
+    runs, summary = finals(folder, "runs"), finals(folder, "summary")
+    assert runs.groupby("search")["seed"].unique().map(sorted).tolist() == [
+        *([1, 2], [10_001, 10_002])
+    ]
+    row = summary.query("protocol == 'full' and role == 'chosen' and loss == 'triplet'").iloc[0]
+    means = (
+        runs.query("role == 'chosen' and loss == 'triplet'").groupby("search")["map_full"].mean()
+    )
+    assert row["map"] == pytest.approx(means.mean())
+    half = stats.t.ppf(0.975, 1) * means.std(ddof=1) / np.sqrt(2)
+    assert row["high"] == pytest.approx(min(1.0, means.mean() + half))
+    assert (row["runs"], row["searches"], row["trials"]) == (4, 2, 4)
+    where = ("--resume", "--name", "c", "--storage-path", str(tmp_path))
+    assert compare_losses.main([*where]) == 0  # and nothing is run again
+    assert {t.trial_id: t for t in Study.load(folder / "confirmation").trials} == confirmation
+
+
 def test_a_search_among_fewer_classes_asks_for_nothing_that_they_cannot_give(
     tmp_path: Path,
 ) -> None:
-    """More trials than starts, so that some are sampled; seven classes are left to train on."""
+    """Of all knobs; seven classes are left to train on."""
     options = ("--smoke-test", "--num-samples", "7", "--max-epochs", "1", "--confirm-seeds", "2")
+    options += ("--final-seeds", "0", "--space", "wide")
     two = ("--loss", "normalized_softmax", "--loss", "smooth_ap")
     process = start(tmp_path, *options, *two, "--holdout-classes", "5,7,9")
     output, _ = process.communicate(timeout=PATIENCE)

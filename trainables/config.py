@@ -29,7 +29,7 @@ LAWS: dict[str, Law] = {
     "lr": positive,
     "weight_decay": not_negative,
     "per_class": integer(2, None),
-    "epochs": integer(1),
+    "epochs": positive,
     "schedule": one_of(*SCHEDULES),
     "warmup": share,
     "averaging": share,
@@ -70,7 +70,8 @@ class TrialConfig:
         per_class: images of a class in a batch (P x K batches: K), >= 2; it divides `batch_size`,
             and a loss that needs positives needs two classes in a batch. None takes batches of a
             random order of all images.
-        epochs: passes over the training images, >= 1.
+        epochs: passes over the training images, > 0: a part of one too, in whole steps and at least
+            one.
         schedule: `constant`, or `cosine` (to 0 over all steps of the run).
         warmup: the share of all steps over which the learning rate first rises linearly, in
             [0, 1), rounded to whole steps and at most all but the last.
@@ -113,7 +114,7 @@ class TrialConfig:
     weight_decay: float = 0.0
     batch_size: int = 64
     per_class: int | None = None
-    epochs: int = 100
+    epochs: float = 100
     schedule: str = "constant"
     warmup: float = 0.0
     averaging: float = 0.0

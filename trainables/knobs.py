@@ -6,6 +6,7 @@ knob must be tuned for a comparison to be fair, a *fixed* one is the same for al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -64,6 +65,14 @@ class Choice(NamedTuple):
     def holds(self, value: object) -> bool:
         return any(type(value) is type(one) and value == one for one in self.values)
 
+    def at(self, share: float) -> Any:
+        """The value so far along the range, from 0 to below 1."""
+        return self.values[int(share * len(self.values))]
+
+    def place(self, value: object) -> float:
+        """How far along the range a value of it lies: the middle of its part."""
+        return (self.values.index(value) + 0.5) / len(self.values)
+
     def __str__(self) -> str:
         return ", ".join(str(value) for value in self.values)
 
@@ -78,11 +87,28 @@ class Span(NamedTuple):
     def holds(self, value: object) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
+    def at(self, share: float) -> float:
+        """The value so far along the range, from 0 to below 1, to four digits."""
+        if self.log:
+            return shortened(self.low * (self.high / self.low) ** share)
+        return shortened(self.low + share * (self.high - self.low))
+
+    def place(self, value: float) -> float:
+        """How far along the range a value of it lies, from 0 to 1."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
     def __str__(self) -> str:
         return f"{self.low:g} to {self.high:g}" + (" (log)" if self.log else "")
 
 
 Range = Choice | Span
+
+
+def shortened(value: float) -> float:
+    """To four digits: what a search draws is to be read, and typed again."""
+    return float(f"{value:.4g}")
 
 
 def choice(*values: Any) -> Choice:
@@ -105,6 +131,7 @@ class Knob(NamedTuple):
         unit: of its values, if they have one.
         field: of the configuration that it sets; empty: its name.
         where: the fields that decide whether it is used, and their values.
+        per: what its values are multiples of, given the fields chosen before it; None: of nothing.
     """
 
     name: str
@@ -115,6 +142,7 @@ class Knob(NamedTuple):
     unit: str = ""
     field: str = ""
     where: Mapping[str, tuple[Any, ...]] = {}
+    per: Callable[[Mapping[str, Any]], float] | None = None
 
     @property
     def sets(self) -> str:

@@ -114,7 +114,7 @@ class TrainingRun:
         self.learner = Learner(config, entry, self.split.trained).to(self.device)
         self.optimizer = optimizer_of(config, self.learner)
         self.steps_per_epoch = len(split.train) // config.batch_size
-        self.steps = config.epochs * self.steps_per_epoch
+        self.steps = max(1, round(config.epochs * self.steps_per_epoch))
         self.schedule = _schedule(config, self.optimizer, self.steps)
         self.average = average_of(config, self.learner)
         self.order = torch.Generator().manual_seed(config.seed)  # of the images, on the CPU

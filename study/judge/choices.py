@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from study.run.plan import Plan
 from study.run.results import (
@@ -42,8 +43,9 @@ class Rule:
 def highest(metric: str) -> Rule:
     """The rule by a metric of `trainables.metrics.METRICS`."""
     return Rule(
-        "Of each loss, the trial that did not fail or diverge whose best epoch has the highest "
-        f"{METRICS[metric].title} on the validation images; no test image is seen.",
+        "Of each loss, the best configurations of the search are trained on fresh seeds, and that "
+        f"of the highest mean {METRICS[metric].title} on the validation images is chosen; without "
+        "fresh seeds, the highest value of the most epochs. No test image is seen.",
         Study.best,
     )
 
@@ -55,14 +57,17 @@ class Frozen:
     Attributes:
         rule: the sentence of the rule that chose.
         frozen: when, in seconds since 1970.
-        choices: by loss.
-        seeds: of the runs that confirm; the sweep's own is not among them.
+        choices: by loss, of the first search.
+        seeds: of the runs that confirm, those of the first search's choices first; those of the
+            sweeps are not among them.
+        further: by loss, what the other searches chose, if the whole search was repeated.
     """
 
     rule: str
     frozen: float
     choices: dict[str, Choice]
     seeds: list[int]
+    further: list[dict[str, Choice]] = field(default_factory=list)
 
     @classmethod
     def load(cls, folder: Path) -> Frozen:
@@ -72,37 +77,23 @@ class Frozen:
         if content.get("schema") != SCHEMA:
             raise StudyError(f"{path} must have schema {SCHEMA}; got {content.get('schema')!r}")
         try:
-            choices = {
-                loss: Choice(
-                    row["trial_id"],
-                    TrialConfig.from_dict(row["config"]),
-                    row["val_map"],
-                    row["epoch"],
-                    None,
-                    row.get("score", row["val_map"]),
-                )
-                for loss, row in content["choices"].items()
-            }
-            return cls(content["rule"], content["frozen"], choices, content["seeds"])
+            choices, *further = (
+                {loss: _read(row) for loss, row in each.items()}
+                for each in (content["choices"], *content.get("further", ()))
+            )
+            return cls(content["rule"], content["frozen"], choices, content["seeds"], further)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StudyError(f"{path} does not hold choices: {error!r}") from error
 
     def write(self, folder: Path) -> None:
-        choices = {
-            loss: {
-                "trial_id": choice.trial_id,
-                "val_map": choice.val_map,
-                "score": choice.score,
-                "epoch": choice.epoch,
-                "config": choice.config.to_dict(),
-            }
-            for loss, choice in self.choices.items()
-        }
         content = {
             "schema": SCHEMA,
             "rule": self.rule,
             "frozen": self.frozen,
-            "choices": choices,
+            "choices": {loss: _written(choice) for loss, choice in self.choices.items()},
+            "further": [
+                {loss: _written(choice) for loss, choice in each.items()} for each in self.further
+            ],
             "seeds": self.seeds,
         }
         write_atomically(folder / CHOICES, json.dumps(content, indent=2))
@@ -111,27 +102,46 @@ class Frozen:
         """Whether a confirming run is of the loss's choice or of its reference."""
         return ROLES[run.number // len(self.seeds)]
 
+    def search(self, run: TrialRecord) -> int:
+        """Of the choice of which search a confirming run is, from 0; its reference goes with it."""
+        return run.number % len(self.seeds) * (1 + len(self.further)) // len(self.seeds)
 
-def freeze(sweep: Study, plan: Plan, rule: Rule | None = None) -> Frozen:
+
+def _written(choice: Choice) -> dict[str, Any]:
+    """As choices.json has it, without a checkpoint."""
+    values = choice._asdict() | {"config": choice.config.to_dict()}
+    del values["checkpoint"]
+    return values
+
+
+def _read(row: Mapping[str, Any]) -> Choice:
+    config = TrialConfig.from_dict(row["config"])
+    own = {name: row[name] for name in ("trial_id", "val_map", "epoch")}
+    score, seeds = row.get("score", row["val_map"]), row.get("seeds", 1)
+    return Choice(**own, config=config, checkpoint=None, score=score, seeds=seeds)
+
+
+def freeze(
+    sweep: Study, plan: Plan, rule: Rule | None = None, *, others: Sequence[Study] = ()
+) -> Frozen:
     """The choices of a finished sweep: written now, or read back if they were.
+
+    Args:
+        others: sweeps that repeated the search.
 
     Raises:
         StudyError: a loss has no trial to choose, or what was written is not what the sweep's
             records say.
     """
     rule = rule or highest(plan.select_by)
-    choices = {
-        loss: choice._replace(checkpoint=None) for loss, choice in rule.choose(sweep).items()
-    }
-    for loss in sweep.losses:
-        if loss not in choices:
-            raise StudyError(f"no trial of {loss} ended well, so there is none to choose")
-    seeds = [plan.seed + n for n in range(1, plan.confirm_seeds + 1)]
+    choices, *further = (_chosen(each, rule) for each in (sweep, *others))
+    seeds = [seed + n for seed in plan.seeds() for n in range(1, plan.confirm_seeds + 1)]
     if not (sweep.folder / CHOICES).exists():
-        Frozen(rule.sentence, time.time(), choices, seeds).write(sweep.folder)
+        Frozen(rule.sentence, time.time(), choices, seeds, further).write(sweep.folder)
     frozen = Frozen.load(sweep.folder)
     for name, written, found in (
         *((loss, frozen.choices.get(loss), choice) for loss, choice in choices.items()),
+        ("those of the other searches", frozen.further, further),
         ("seeds", frozen.seeds, seeds),
         ("rule", frozen.rule, rule.sentence),
     ):
@@ -141,13 +151,27 @@ def freeze(sweep: Study, plan: Plan, rule: Rule | None = None) -> Frozen:
     return frozen
 
 
+def _chosen(sweep: Study, rule: Rule) -> dict[str, Choice]:
+    """By loss, without checkpoints; StudyError if a loss has none."""
+    found = {loss: choice._replace(checkpoint=None) for loss, choice in rule.choose(sweep).items()}
+    for loss in sweep.losses:
+        if loss not in found:
+            raise StudyError(f"no trial of {loss} ended well, so there is none to choose")
+    return found
+
+
 def confirming_trials(plan: Plan, frozen: Frozen) -> list[TrialRecord]:
-    """Each choice, then each loss's reference if it has one, once for every seed;
-    `<loss>-<number>` counts them."""
+    """Each search's choice on its own seeds, then each loss's reference if it has one, on all of
+    them; `<loss>-<number>` counts them."""
     epochs = plan.confirm_epochs or plan.max_epochs
     trials = []
     for loss, choice in frozen.choices.items():
-        configs = [choice.config.replace(epochs=epochs, seed=seed) for seed in frozen.seeds]
+        chosen = [choice.config, *(each[loss].config for each in frozen.further)]
+        each = len(frozen.seeds) // len(chosen)
+        configs = [
+            chosen[n // each].replace(epochs=epochs, seed=seed)
+            for n, seed in enumerate(frozen.seeds)
+        ]
         beside = [_reference(choice.config, epochs, seed) for seed in frozen.seeds]
         configs += [config for config in beside if config is not None]
         trials += [
@@ -167,5 +191,5 @@ def _reference(config: TrialConfig, epochs: int, seed: int) -> TrialConfig | Non
 
 def _short(value: object) -> str:
     if isinstance(value, Choice):
-        return f"{value.trial_id} at epoch {value.epoch}, {value.score}"
+        return f"{value.trial_id} at epoch {value.epoch:g}, {value.score}"
     return str(value)

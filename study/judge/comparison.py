@@ -10,11 +10,11 @@ from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze
 from study.judge.final_test import is_complete, read_test, was_read
 from study.run.cluster import end_in_order_on_sigterm
 from study.run.plan import Plan
-from study.run.progress import trial_line
+from study.run.progress import chosen_at, trial_line
 from study.run.results import Study, StudyError
 from study.run.runner import check_folder, check_plan, only_driver, run_study
 
-CONFIRMATION = "confirmation"
+CONFIRMATION, SEARCHES = "confirmation", "searches"
 
 
 class _Where(TypedDict):
@@ -45,11 +45,12 @@ def compare(
     _check(plan, folder, resume, reread)
     where = _Where(address=address, data_dir=data_dir)
     with only_driver(folder):
-        sweep = _sweep(plan, folder, resume, where)
-        frozen = freeze(sweep, plan)
+        sweep, *others = _sweeps(plan, folder, resume, where)
+        frozen = freeze(sweep, plan, others=others)
         print(f"\nchosen: {frozen.rule}")
-        for loss, choice in frozen.choices.items():
-            print(f"  {loss}: {choice.trial_id}, {choice.score:.4f} at epoch {choice.epoch}")
+        for choices in (frozen.choices, *frozen.further):
+            for loss, choice in choices.items():
+                print(f"  {loss}: {choice.score:.4f} ({chosen_at(choice)})")
         print(f"frozen in {folder / CHOICES}\n", flush=True)
         confirmation = _confirm(plan, frozen, folder / CONFIRMATION, where)
         for run in confirmation.trials:
@@ -57,7 +58,9 @@ def compare(
                 print(f"left out: {trial_line(run)}")
         end_in_order_on_sigterm()
         if reread is not None or not is_complete(folder):
-            read_test(sweep, confirmation, reread=reread, resume=resume, data_dir=data_dir)
+            read_test(
+                sweep, confirmation, others=others, reread=reread, resume=resume, data_dir=data_dir
+            )
     return folder
 
 
@@ -72,6 +75,17 @@ def _check(plan: Plan, folder: Path, resume: bool, reread: str | None) -> None:
     if not (resume and was_read(folder)):
         law = "--reread-test is for a comparison (--resume) whose test split was read"
         raise StudyError(f"{law}; {folder} has no reading")
+
+
+def _sweeps(plan: Plan, folder: Path, resume: bool, where: _Where) -> list[Study]:
+    """The finished sweeps: the first in the comparison's folder, the others below it."""
+    found = [_sweep(plan, folder, resume, where)]
+    for number, seed in enumerate(plan.seeds()[1:], start=2):
+        below = folder / SEARCHES / f"{number:02d}"
+        print(f"\nsearch {number} of {plan.search_seeds}, seed {seed}", flush=True)
+        begun = (below / "study.json").exists()
+        found.append(_sweep(dataclasses.replace(plan, seed=seed), below, begun, where))
+    return found
 
 
 def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where) -> Study:

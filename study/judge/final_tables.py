@@ -24,7 +24,9 @@ from trainables.metrics import METRICS
 
 # `labels` (N,); by protocol `queries_<protocol>` (Q,); `ap_<protocol>/<trial_id>` (Q,)
 Arrays = Mapping[str, np.ndarray]
-Runs = dict[int, np.ndarray]  # by seed, the AP of each query
+# By seed, the AP of each query; by search, where the search was repeated: the mean over its seeds.
+# What is repeated as a whole is what the intervals speak of: the luck of a search is then in them.
+Runs = dict[int, np.ndarray]
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -41,26 +43,28 @@ def protocols_of(runs: pd.DataFrame) -> list[str]:
     return [column.removeprefix("map_") for column in named]
 
 
-def summary_table(runs: pd.DataFrame, arrays: Arrays, sweep: Study) -> pd.DataFrame:
+def summary_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -> pd.DataFrame:
     """A row a protocol, role and loss.
 
     `map` is the mean over the runs, `low` to `high` its 95 % interval over seeds, `query_low` to
     `query_high` over queries, `both_low` to `both_high` over seeds and classes (see
     `significance`). `runs` is how many are in it, and `val_map` the mean of their best validation
-    mAP. `trials`, `epochs` and `sweep_seconds` are what the search for the choice trained in all (0
-    for a reference, which none was made for), `confirm_epochs` how long a run was trained and
-    `confirm_seconds` what the runs took.
+    mAP. `searches` is how often the search was made: if more than once, the intervals "over seeds"
+    are over the searches, each with the mean of its runs. `trials`, `epochs` and `sweep_seconds`
+    are what these trained in all (0 for a reference, for which there was none), `confirm_epochs`
+    how long a run was trained and `confirm_seconds` what the runs took.
     """
     rows = []
     for protocol in protocols_of(runs):
         for role in ROLES:
-            for search in sweep.losses:
+            for search in sweeps[0].losses:
                 mine = _of(runs, role, search)
                 if mine.empty:
                     continue
                 aps = _by_seed(mine, arrays, protocol)
                 mean = mean_of_runs(aps, _classes(arrays, aps, protocol))
-                searched = [t for t in sweep.trials if t.loss == search and role == "chosen"]
+                trials = [trial for sweep in sweeps for trial in sweep.trials]
+                searched = [t for t in trials if t.loss == search and role == "chosen"]
                 rows.append(
                     {
                         "protocol": protocol,
@@ -74,8 +78,9 @@ def summary_table(runs: pd.DataFrame, arrays: Arrays, sweep: Study) -> pd.DataFr
                         "both_low": mean.two_way.low,
                         "both_high": mean.two_way.high,
                         "runs": len(mine),
+                        "searches": len(sweeps),
                         "trials": len(searched),
-                        "epochs": sum(len(trial.epochs) for trial in searched),
+                        "epochs": sum(trial.reached for trial in searched),
                         "sweep_seconds": round(sum(trial.seconds for trial in searched), 3),
                         "confirm_epochs": int(mine["epochs"].max()),
                         "confirm_seconds": round(mine["seconds"].sum(), 3),
@@ -191,9 +196,12 @@ def _of(runs: pd.DataFrame, role: str, search: str) -> pd.DataFrame:
 
 
 def _by_seed(runs: pd.DataFrame, arrays: Arrays, protocol: str) -> Runs:
+    by_run = {trial_id: arrays[f"ap_{protocol}/{trial_id}"] for trial_id in runs["trial_id"]}
+    # Records of one search need not say so.
+    repeated = "search" in runs and runs["search"].nunique() > 1
     return {
-        int(seed): arrays[f"ap_{protocol}/{trial_id}"]
-        for seed, trial_id in zip(runs["seed"], runs["trial_id"], strict=True)
+        int(unit): np.mean([by_run[trial_id] for trial_id in mine], axis=0)
+        for unit, mine in runs.groupby("search" if repeated else "seed")["trial_id"]
     }
 
 

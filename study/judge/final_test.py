@@ -60,6 +60,7 @@ def read_test(
     sweep: Study,
     confirmation: Study,
     *,
+    others: Sequence[Study] = (),
     reread: str | None = None,
     resume: bool = False,
     data_dir: str | None = None,
@@ -67,6 +68,7 @@ def read_test(
     """Reads the test split, evaluates every confirmed run on it and writes finals/.
 
     Args:
+        others: sweeps that repeated the search.
         reread: why it is to be read again; None: it may not have been read.
         resume: a reading that was interrupted is to be completed.
 
@@ -75,7 +77,7 @@ def read_test(
             were changed since a reading, a checkpoint is missing, or the test split was read.
         DataError: the test images are missing or damaged, or the ledger cannot be written.
     """
-    for study in (sweep, confirmation):
+    for study in (sweep, *others, confirmation):
         if study.info["status"] != "finished":
             law = "the test split is read when the sweep and its confirmation are finished"
             raise StudyError(f"{law}; {study.folder} is {study.info['status']}")
@@ -107,10 +109,10 @@ def read_test(
         if (run.loss, role) not in shown:
             arrays |= _nearest(run.trial_id, evaluation)
             shown.add((run.loss, role))
-        rows.append(_row(run, role, evaluation))
+        rows.append(_row(run, role, frozen.search(run), evaluation))
         scores = ", ".join(f"{name} {rows[-1][f'map_{name}']:.4f}" for name in test.protocols)
         print(f"  {run.trial_id}  {role:<9}  seed {run.config.seed}  test mAP {scores}", flush=True)
-    _write(folder, sweep, runs_table(rows), arrays)
+    _write(folder, (sweep, *others), runs_table(rows), arrays)
 
 
 def _reason(folder: Path, reread: str | None, resume: bool) -> str:
@@ -194,7 +196,7 @@ def nearest_images(evaluation: Evaluation, protocol: str) -> np.ndarray:
     return np.asarray(roles.gallery[rows.numpy()])
 
 
-def _row(run: TrialRecord, role: str, evaluation: Evaluation) -> dict[str, Any]:
+def _row(run: TrialRecord, role: str, search: int, evaluation: Evaluation) -> dict[str, Any]:
     scores = {
         f"map_{name}": judged.mean_average_precision
         for name, judged in evaluation.protocols.items()
@@ -205,8 +207,9 @@ def _row(run: TrialRecord, role: str, evaluation: Evaluation) -> dict[str, Any]:
         "trial_id": run.trial_id,
         "loss": run.config.loss,
         "role": role,
+        "search": search,
         "seed": run.config.seed,
-        "epochs": len(run.epochs),
+        "epochs": run.reached,
         "best_epoch": evaluation.choice.epoch,
         "best_val_map": evaluation.choice.val_map,
         "seconds": round(run.seconds, 3),
@@ -214,24 +217,26 @@ def _row(run: TrialRecord, role: str, evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, sweep: Study, runs: pd.DataFrame, arrays: dict[str, np.ndarray]) -> None:
+def _write(
+    folder: Path, sweeps: Sequence[Study], runs: pd.DataFrame, arrays: dict[str, np.ndarray]
+) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **cast(dict[str, Any], arrays))
     partial = folder / ".queries.npz.partial"
     partial.write_bytes(content.getvalue())
     os.replace(partial, folder / "queries.npz")
-    write_tables(folder, sweep, runs, arrays)
+    write_tables(folder, sweeps, runs, arrays)
 
 
 def write_tables(
-    folder: Path, sweep: Study, runs: pd.DataFrame, arrays: Mapping[str, np.ndarray]
+    folder: Path, sweeps: Sequence[Study], runs: pd.DataFrame, arrays: Mapping[str, np.ndarray]
 ) -> None:
     """Writes what follows from the runs and the AP of their queries into finals/."""
     tables = {
         "runs": runs,
-        "differences": differences_table(runs, arrays, sweep.losses),
-        "classes": class_table(runs, arrays, sweep.losses),
-        "summary": summary_table(runs, arrays, sweep),  # last: it says that the others are there
+        "differences": differences_table(runs, arrays, sweeps[0].losses),
+        "classes": class_table(runs, arrays, sweeps[0].losses),
+        "summary": summary_table(runs, arrays, sweeps),  # last: it says that the others are there
     }
     for name, table in tables.items():
         write_atomically(folder / f"{name}.csv", table.to_csv(index=False))

@@ -29,6 +29,8 @@ from trainables.metrics import METRICS
 from trainables.networks import FREEZES
 from trainables.terminal import Parser
 
+FINAL_SEEDS = 2
+WIDE = "wide"
 URI_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")  # what stands before // in an object store's address
 
 
@@ -39,8 +41,11 @@ def add_run_options(text: Parser) -> None:
     add("--storage-path", type=Path, help="where studies are kept (default: results/)")
     add("--name", help="of the study (default: its losses and the time)")
     add("--seed", type=int, help="of the searches and of every trial (default: 0)")
-    add("--search", choices=SEARCHES, help="how configurations are chosen (default: tpe)")
-    add("--from-scratch", action="store_true", help="without the trials that are set by hand")
+    add("--search", choices=SEARCHES, help=f"draws configurations (default: {SEARCHES[0]})")
+    add("--from-scratch", action="store_true", help="without the hand-set defaults as a prior")
+    add(
+        "--final-seeds", type=int, help=f"fresh seeds that choose (default: {FINAL_SEEDS}; 0: none)"
+    )
     add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
     add("--data", help="fashion_mnist (default), or one's own: a folder, a CSV, a known benchmark")
     add("--protocol", choices=tuple(PROTOCOLS), help="of one's own data (default: held_out)")
@@ -54,7 +59,12 @@ def add_run_options(text: Parser) -> None:
     add("--weights", help="default, none, or a file of the network's weights (default: default)")
     add("--freeze", choices=FREEZES, help="what of the network stays (default: bn if pretrained)")
     add("--embedding-dim", type=int, help="of a linear head (default: the network's own features)")
-    add("--space", type=Path, metavar="FILE.toml", help="one's own ranges of the knobs")
+    add(
+        "--space",
+        action="append",
+        metavar="wide | FILE.toml",
+        help="search the knobs, too, that otherwise stay fixed; or one's own ranges of knobs",
+    )
     add(
         "--set",
         action="append",
@@ -113,7 +123,7 @@ def run(
     title = title or "-".join(re.sub(r"[:/\\]", ".", loss) for loss in losses)
     try:
         folder = _folder(options, resume, title)
-        options |= _changes(options.pop("space", None), options.pop("settings", ()))
+        options |= _changes(options.pop("space", ()), options.pop("settings", ()))
     except StudyError as error:
         return refuse(error)
 
@@ -121,7 +131,8 @@ def run(
 
     def study() -> int:
         check_folder(folder, resume)
-        before = Study.load(folder).info["plan"] if resume else defaults
+        new = {"final_seeds": FINAL_SEEDS, **defaults}
+        before = Study.load(folder).info["plan"] if resume else new
         plan = Plan(**{**before, **options})
         if check:
             print(dataset_of(plan.fields(), where["data_dir"]).card())
@@ -133,11 +144,15 @@ def run(
     return exit_code(study, folder, go_on)
 
 
-def _changes(space: Path | None, settings: Sequence[str]) -> dict[str, Any]:
-    """The field `changes` of a plan, from `--space` and `--set`; empty if neither is given."""
-    found = {} if space is None else read_space(space)
+def _changes(spaces: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
+    """The fields `wide` and `changes` of a plan, from `--space` and `--set`, where given."""
+    found: dict[str, Any] = {}
+    for space in spaces:
+        if space != WIDE:
+            found |= read_space(Path(space))
     found |= dict(map(read_setting, settings))
-    return {"changes": found} if found else {}
+    wide = {"wide": True} if WIDE in spaces else {}
+    return wide | ({"changes": found} if found else {})
 
 
 def exit_code(job: Callable[[], int], folder: Path, go_on: str) -> int:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from study.run.results import StudyError
+from study.search import ladder
 from study.search.changes import Changes, check_names
+from study.search.ladder import FINALISTS, FRESH, Cost
 from study.search.searches import SEARCHES
-from study.search.space import SPACE, Space, all_knobs, around, knobs_of
+from study.search.space import SPACE, WIDE, Space, all_knobs, knobs_of
 from trainables import data
 from trainables.config import LAWS, PRECISIONS
 from trainables.data.names import DEFAULT, placed
@@ -31,6 +33,7 @@ MAY_CHANGE = (
 )
 
 
+APART = 10_000  # the seeds of two searches
 LEAST_SHARE = 1e-4  # of a CPU or GPU: Ray counts them in whole steps of this
 
 
@@ -53,8 +56,11 @@ class Plan:
 
     Attributes:
         losses: each has a search of its own of `num_samples` trials.
-        num_samples: trials for each loss, the reference configuration being the first.
-        max_epochs: of a trial; ASHA stops the lower ones earlier if `early_stopping`.
+        num_samples: configurations for each loss.
+        max_epochs: of a trial at most; with `early_stopping` all begin with a part of them, and the
+            best third of those that had so many goes on to three times as many.
+        final_seeds: on how many fresh seeds the best three configurations of each loss are trained
+            for all epochs, which choose between them; 0: the highest value of the search chooses.
         cpus_per_trial, gpus_per_trial: what a trial occupies; fractions of a GPU are allowed, None
             takes a quarter where Ray sees a GPU.
         max_concurrent: trials at a time; None for as many as the CPUs and GPUs hold.
@@ -62,10 +68,13 @@ class Plan:
             for the study's own folder, which all of them must see then.
         seed: of the searches and of every trial.
         precision: of every trial, as in `TrialConfig`.
-        search: `tpe`, or `random` to compare with.
-        from_scratch: without the trials that are set by hand, with which a search begins.
+        search: how configurations are drawn, one of `study.search.searches.SEARCHES`.
+        from_scratch: without what is known to be good: the defaults, which are a prior otherwise.
+        wide: search the knobs that otherwise stay at their defaults, too.
         smoke_test: a slice of the data.
-        confirm_seeds: of a comparison, on how many fresh seeds its choices are confirmed; 0 for a
+        search_seeds: of a comparison, how often the whole search is made, each time with a seed of
+            its own, so that the luck of the search is in its intervals.
+        confirm_seeds: of a comparison, on how many fresh seeds each choice is confirmed; 0 for a
             study that is none.
         confirm_epochs: of a confirming run; None for `max_epochs`.
         network, weights, freeze, embedding_dim: of every trial, as in `TrialConfig`.
@@ -94,10 +103,13 @@ class Plan:
     checkpoint_uri: str | None = None
     seed: int = 0
     early_stopping: bool = True
+    final_seeds: int = 0
     precision: str = "auto"
-    search: str = "tpe"
+    search: str = SEARCHES[0]
     from_scratch: bool = False
+    wide: bool = False
     smoke_test: bool = False
+    search_seeds: int = 1
     confirm_seeds: int = 0
     confirm_epochs: int | None = None
     holdout_classes: Sequence[int] = ()
@@ -126,12 +138,22 @@ class Plan:
             raise StudyError(f"search must be one of {', '.join(SEARCHES)}; got {self.search!r}")
         if self.precision not in PRECISIONS:
             raise StudyError(f"precision must be in {PRECISIONS}; got {self.precision!r}")
-        for name, least in (("num_samples", 1), ("max_epochs", 1), ("seed", 0)):
+        for name, least in (
+            ("num_samples", 1),
+            ("max_epochs", 1),
+            ("seed", 0),
+            ("search_seeds", 1),
+        ):
             if getattr(self, name) < least:
                 raise StudyError(f"{name} must be >= {least}; got {getattr(self, name)}")
-        if self.seed + self.confirm_seeds >= 2**32:  # torch's generators use no more of a seed
-            raise StudyError(f"seed must be below 2**32; got {self.seed}")
-        if self.confirm_seeds < 0 or self.confirm_seeds == 1:
+        for name in ("final_seeds", "confirm_seeds"):
+            if not 0 <= getattr(self, name) < FRESH:
+                raise StudyError(f"{name} must be in [0, {FRESH}); got {getattr(self, name)}")
+        last = 2**32 - APART * self.search_seeds  # torch's generators use no more of a seed
+        if self.seed >= last:
+            law = f"seed must be below 2**32, less {APART} for each search"
+            raise StudyError(f"{law}; got {self.seed}")
+        if self.confirm_seeds == 1:
             raise StudyError(f"confirm_seeds must be >= 2, or 0; got {self.confirm_seeds}")
         if self.confirm_epochs is not None and self.confirm_epochs < 1:
             raise StudyError(f"confirm_epochs must be >= 1; got {self.confirm_epochs}")
@@ -180,10 +202,25 @@ class Plan:
             lr: the network's own default of Adam's learning rate; None for the space's.
             changes: that the data asks for; the plan's own come after them.
         """
-        own = SPACE if lr is None else SPACE.changed({"lr_adam": around(lr)})
+        own = WIDE if self.wide else SPACE
+        own = own if lr is None else own.around(lr)
         if self.embedding_dim is not None:
             own = own.changed({"embedding_dim": {"choices": [self.embedding_dim]}})
         return own.changed(changes or {}).changed(self.changes)
+
+    def seeds(self) -> list[int]:
+        """Of the searches, each so far from the next that none of their runs has another's."""
+        return [self.seed + APART * n for n in range(self.search_seeds)]
+
+    def rungs(self, images: int) -> tuple[float, ...]:
+        """The epochs of each rung, the lowest first; `images` are in an epoch."""
+        return ladder.rungs(self.max_epochs, images) if self.early_stopping else (self.max_epochs,)
+
+    def cost(self, rungs: Sequence[float]) -> Cost:
+        """What all searches are expected to take."""
+        finalists = min(FINALISTS, self.num_samples) + (not self.from_scratch)
+        one = Cost.expected(self.num_samples, rungs, finalists * self.final_seeds)
+        return one.times(len(self.losses))
 
     @property
     def fixed(self) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from study.run.commands import report_command
-from study.run.results import SOUND, Choice, Study, TrialRecord, title
+from study.run.results import SELECTION, SOUND, Choice, Study, TrialRecord, title
+from study.search.ladder import Cost
 from trainables.config import FIELDS
 
 STATUS_EVERY = 30.0  # seconds
@@ -27,13 +28,13 @@ class Progress:
     def __init__(
         self,
         study: Study,
-        trials: int,
+        total: Cost,
         concurrent: int,
         waits: Callable[[], str] = lambda: "",
         write: Callable[[str], None] = lambda line: print(line, flush=True),
     ) -> None:
         self.study = study
-        self.trials = trials
+        self.total = total
         self.concurrent = concurrent
         self.waits = waits
         self.write = write
@@ -57,26 +58,25 @@ class Progress:
         self.write(self.status_line())
 
     def status_line(self) -> str:
-        ended = sum(trial.status not in ("running", "interrupted") for trial in self.study.trials)
+        ended = sum(trial.has_ended for trial in self.study.trials)
         elapsed = time.monotonic() - self.start
         best = (
             "; ".join(f"{loss} {_best(c)}" for loss, c in self.study.best().items()) or "none yet"
         )
         return (
-            f"[{duration(elapsed)}] {ended}/{self.trials} trials ended "
+            f"[{duration(elapsed)}] {ended} of about {max(self.total.trials, ended)} trials ended "
             f"({counts_line(self.study)}) · "
             f"best {best} · {self._left()}"
         )
 
     def _left(self) -> str:
-        """Time left, as if the trials to come were like the mean of those so far."""
-        ended = [t for t in self.study.trials if t.status not in ("running", "interrupted")]
-        if not ended:
+        """Time left, as if the epochs to come took as long as those so far."""
+        trials = self.study.trials
+        done, spent = sum(t.reached for t in trials), sum(t.seconds for t in trials)
+        if not done:
             return "time left: known after the first trial"
-        spent = sum(trial.seconds for trial in ended)
-        done = sum(trial.seconds for trial in self.study.trials) - spent
-        left = spent / len(ended) * (self.trials - len(ended)) - done
-        return f"about {duration(max(left, 0.0) / min(self.concurrent, self.trials))} left"
+        left = max(self.total.epochs - done, 0.0) * spent / done
+        return f"about {duration(left / min(self.concurrent, self.total.trials))} left"
 
 
 def counts_line(study: Study) -> str:
@@ -90,16 +90,27 @@ def trial_line(record: TrialRecord) -> str:
     best = record.best
     score = "no epoch"
     if best is not None:
-        score = f"{title(record.metric)} {record.score:.4f} at epoch {best['epoch']}"
+        score = f"{title(record.metric)} {record.score:.4f} at epoch {best['epoch']:.3g}"
     line = (
         f"{record.trial_id}  {record.status.replace('_', ' '):<13}  {score}"
-        f"  ({len(record.epochs)} epochs, {duration(record.seconds)})"
+        f"  ({record.reached:.3g} epochs, {_came_by(record)}{duration(record.seconds)})"
     )
     return line if record.status in ("finished", "stopped_early") else f"{line}  {record.cause}"
 
 
+def _came_by(record: TrialRecord) -> str:
+    """What a promoted trial or one on a fresh seed goes back to."""
+    if record.follows is None:
+        return ""
+    return (
+        f"seed {record.config.seed} of {record.follows}, "
+        if record.origin == SELECTION
+        else (f"after {record.follows}, ")
+    )
+
+
 def best_table(study: Study) -> str:
-    """The best sound trials of each loss, best first, with main knobs in which they differ.
+    """The best sound trials of each loss, of the most epochs, with main knobs that differ.
 
     A knob that a trial does not use is `-`, and `none` a choice.
     """
@@ -109,10 +120,10 @@ def best_table(study: Study) -> str:
     for loss in study.losses:
         sound = table["status"].isin(SOUND) & table[best].notna()
         rows = table[(table["loss"] == loss) & sound]
-        rows = rows.sort_values(best, ascending=False).head(TABLE_ROWS)
+        rows = rows.sort_values(["max_epochs", best], ascending=False).head(TABLE_ROWS)
         if rows.empty:
             continue
-        shown = rows[["trial_id", "status", best, "best_epoch", "seconds"]]
+        shown = rows[["trial_id", "status", best, "best_epoch", "seed", "seconds"]]
         for knob in (*_KNOBS, *_own(configs.values())):
             values = [_cell(configs[trial].get(knob, "-")) for trial in rows["trial_id"]]
             if len(set(values)) > 1:
@@ -145,7 +156,13 @@ def duration(seconds: float) -> str:
 
 
 def _best(choice: Choice) -> str:
-    return f"{choice.score:.4f} ({choice.trial_id}, epoch {choice.epoch})"
+    return f"{choice.score:.4f} ({chosen_at(choice)})"
+
+
+def chosen_at(choice: Choice) -> str:
+    """Where the score of a choice was had."""
+    over = f", mean of {choice.seeds} fresh seeds" if choice.seeds > 1 else ""
+    return f"{choice.trial_id}, epoch {choice.epoch:.3g}{over}"
 
 
 def summarize(study: Study, seconds: float, data_dir: str | None = None) -> int:
@@ -163,8 +180,7 @@ def summarize(study: Study, seconds: float, data_dir: str | None = None) -> int:
     print(f"\nBest trials, by {name} (best epoch):\n{best_table(study)}\n")
     for loss, choice in choices.items():
         print(
-            f"{loss}: {name} {choice.score:.4f} "
-            f"({choice.trial_id}, epoch {choice.epoch})\n  {choice.config.describe()}"
+            f"{loss}: {name} {choice.score:.4f} ({chosen_at(choice)})\n  {choice.config.describe()}"
         )
     print(f"\nThe study is {study.info['status']} ({counts_line(study)}); {duration(seconds)}.")
     print(f"Everything lies in {study.folder} (trials.csv, epochs.csv, best.json)")

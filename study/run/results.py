@@ -24,9 +24,10 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -36,7 +37,10 @@ from trainables.metrics import METRICS
 from trainables.train import read_checkpoint
 
 SCHEMA = 1
+# Records of earlier studies have trials that were stopped early; now each has its epochs.
 STATUSES = ("running", "finished", "stopped_early", "diverged", "failed", "interrupted")
+# Of a trial's `origin`, those that are not the name of what drew its configuration.
+HAND_SET, PROMOTION, SELECTION = "hand-set", "promotion", "final"
 # A loss whose search tried another one as well, before that had a name of its own.
 FORMERLY = {"cross_entropy": "normalized_softmax"}
 # The epochs of these are exact, so one of them can be the best; the others ended by a fault.
@@ -66,7 +70,10 @@ class TrialRecord:
             places it is absolute here, and as seen from the study's folder in the written record.
         last_checkpoint, last_checkpoint_epoch: the last epoch's, from which it can go on.
         logs: Tune's folder of the trial.
-        search_state: what the search keeps with the trial (Optuna's system attributes).
+        knobs: the values of those that were searched, as the search has them.
+        origin: how its configuration was come by: HAND_SET; what drew it; PROMOTION of one that
+            rested, to more epochs; SELECTION, for all epochs on a fresh seed. Empty: it was given.
+        follows: the trial whose configuration it has, if it is one of the latter two.
         metric: the field of an epoch by which its study stops and chooses.
         worker: `host:pid` of the process that trained it last.
         started, ended: seconds since 1970, None if it has not.
@@ -79,8 +86,10 @@ class TrialRecord:
     cause: str = ""
     checkpoint: str | None = None
     last_checkpoint: str | None = None
-    last_checkpoint_epoch: int = 0
-    search_state: dict[str, Any] = field(default_factory=dict)
+    last_checkpoint_epoch: float = 0
+    knobs: dict[str, Any] = field(default_factory=dict)
+    origin: str = ""
+    follows: str | None = None
     logs: str | None = None
     metric: str = "val_map"
     worker: str | None = None
@@ -95,7 +104,22 @@ class TrialRecord:
     @property
     def hand_set(self) -> bool:
         """Whether the search was given the configuration to begin with, and did not find it."""
-        return "fixed_params" in self.search_state  # what Optuna keeps of an enqueued trial
+        return self.origin == HAND_SET
+
+    @property
+    def has_ended(self) -> bool:
+        """Well or by a fault; one that is interrupted has not."""
+        return self.status not in ("running", "interrupted")
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it ended well."""
+        return self.status in ("finished", "stopped_early") and bool(self.epochs)
+
+    @property
+    def reached(self) -> float:
+        """The epochs that it has had."""
+        return self.epochs[-1]["epoch"] if self.epochs else 0
 
     @property
     def number(self) -> int:
@@ -130,13 +154,7 @@ class TrialRecord:
         if self.best is self.epochs[-1]:
             self.checkpoint = path
 
-    def end_early(self) -> None:
-        """ASHA stopped the trial after its last epoch."""
-        self.status = "stopped_early"
-        reached, asked = len(self.epochs), self.config.epochs
-        self.cause = f"ASHA: among the lower of its rung after epoch {reached} of {asked}"
-
-    def go_back_to(self, checkpoint: str | None, epoch: int) -> None:
+    def go_back_to(self, checkpoint: str | None, epoch: float) -> None:
         """The trial is to go on from this checkpoint of this epoch; later ones are dropped."""
         self.last_checkpoint, self.last_checkpoint_epoch = checkpoint, epoch
         self.epochs = [row for row in self.epochs if row["epoch"] <= epoch]
@@ -149,7 +167,20 @@ class TrialRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialRecord:
-        return cls(**{**values, "config": TrialConfig.from_dict(values["config"])})
+        """Also of earlier records, which have what Optuna kept of a trial instead of its origin."""
+        fields = dict(values)
+        state = fields.pop("search_state", None)
+        if state is not None:
+            fields["origin"] = HAND_SET if "fixed_params" in state else ""
+        return cls(**{**fields, "config": TrialConfig.from_dict(values["config"])})
+
+
+def root(trial: TrialRecord, trials: Iterable[TrialRecord]) -> TrialRecord:
+    """The trial, among these, with which a trial's configuration began."""
+    by_name = {record.trial_id: record for record in trials}
+    while trial.follows is not None:
+        trial = by_name[trial.follows]
+    return trial
 
 
 def title(metric: str) -> str:
@@ -169,14 +200,16 @@ def search_of(trial_id: str) -> str:
 
 class Choice(NamedTuple):
     """The configuration that a loss is represented by, chosen on the validation images alone; its
-    `score` is the value of the metric that chose it."""
+    `score` is the value of the metric that chose it: the mean over `seeds` runs, of which
+    the trial is the first."""
 
     trial_id: str
     config: TrialConfig
     val_map: float
-    epoch: int
+    epoch: float
     checkpoint: Path | None
     score: float = math.nan
+    seeds: int = 1
 
 
 @dataclass
@@ -258,6 +291,7 @@ class Study:
                 "trial_id": choice.trial_id,
                 "val_map": choice.val_map,
                 "score": choice.score,
+                "seeds": choice.seeds,
                 "epoch": choice.epoch,
                 "checkpoint": None if choice.checkpoint is None else str(choice.checkpoint),
                 "config": choice.config.to_dict(),
@@ -275,7 +309,9 @@ class Study:
                 "trial_id": trial.trial_id,
                 "status": trial.status,
                 "cause": trial.cause,
-                "epochs": len(trial.epochs),
+                "origin": trial.origin,
+                "follows": trial.follows,
+                "epochs": trial.reached,
                 "best_epoch": best.get("epoch"),
                 "best_val_map": best.get("val_map"),
                 f"best_{self.metric}": best.get(self.metric),
@@ -294,8 +330,7 @@ class Study:
         place = TRIAL_COLUMNS.index("best_val_map")  # beside it, the metric that chose
         identity = [*TRIAL_COLUMNS[:place], f"best_{self.metric}", *TRIAL_COLUMNS[place:]]
         columns = dict.fromkeys([*identity, *shared, "max_epochs", *own])
-        table = pd.DataFrame(rows, columns=list(columns))
-        return table.astype({"best_epoch": "Int64"})
+        return pd.DataFrame(rows, columns=list(columns))
 
     def epochs_table(self) -> pd.DataFrame:
         """A row an epoch: trial_id, loss, then the fields of `EpochMetrics`."""
@@ -307,22 +342,50 @@ class Study:
         return pd.DataFrame(rows, columns=EPOCH_COLUMNS)
 
     def best(self) -> dict[str, Choice]:
-        """By loss, the sound trial whose best epoch has the highest value of the metric."""
+        """By loss: of the configurations that were trained on fresh seeds, that of the highest
+        mean; before there are any, the highest value of the most epochs. Faults are left out."""
         choices = {}
         for loss in self.losses:
             sound = [t for t in self.trials if t.loss == loss and t.status in SOUND and t.best]
-            if sound:
-                trial = max(sound, key=lambda t: t.score)
+            finals = self.finals(loss)
+            if finals:
+                most = max(map(len, finals.values()))
+                choices[loss] = max(
+                    (self.choice(*runs) for runs in finals.values() if len(runs) == most),
+                    key=lambda choice: choice.score,
+                )
+            elif sound:
+                longest = max(t.config.epochs for t in sound)
+                trial = max((t for t in sound if t.config.epochs == longest), key=lambda t: t.score)
                 choices[loss] = self.choice(trial)
         return choices
 
-    def choice(self, trial: TrialRecord) -> Choice:
-        """A trial that has an epoch, at its best one."""
-        best = trial.best
-        assert best is not None
+    def finals(self, loss: str) -> dict[str, list[TrialRecord]]:
+        """The finished runs on fresh seeds of each configuration of a loss, by the trial that they
+        follow."""
+        found: dict[str, list[TrialRecord]] = {}
+        for trial in self.trials:
+            if trial.loss == loss and trial.origin == SELECTION and trial.status == "finished":
+                assert trial.follows is not None
+                found.setdefault(trial.follows, []).append(trial)
+        return {name: sorted(runs, key=lambda t: t.config.seed) for name, runs in found.items()}
+
+    def root(self, trial: TrialRecord) -> TrialRecord:
+        """The trial with which a trial's configuration began."""
+        return root(trial, self.trials)
+
+    def choice(self, trial: TrialRecord, *others: TrialRecord) -> Choice:
+        """A trial that has an epoch, at its best one; with the means over others, on more seeds."""
+        best = [one.best for one in (trial, *others) if one.best is not None]
         path = None if trial.checkpoint is None else Path(trial.checkpoint)
         return Choice(
-            trial.trial_id, trial.config, best["val_map"], best["epoch"], path, trial.score
+            trial.trial_id,
+            trial.config,
+            fmean(row["val_map"] for row in best),
+            best[0]["epoch"],
+            path,
+            fmean(row[trial.metric] for row in best),
+            len(best),
         )
 
     def unfinished(self) -> list[TrialRecord]:
@@ -333,7 +396,7 @@ class Study:
         """Takes a trial to its last epoch whose checkpoint can be read, else to its start."""
         for path in (trial.last_checkpoint, trial.checkpoint):
             epoch = None if path is None else _epoch_of(Path(path))
-            if epoch is not None and epoch <= len(trial.epochs):
+            if epoch is not None and epoch in {row["epoch"] for row in trial.epochs}:
                 trial.go_back_to(path, epoch)
                 return
         trial.go_back_to(None, 0)
@@ -351,6 +414,8 @@ TRIAL_COLUMNS = [
     "loss",
     "status",
     "cause",
+    "origin",
+    "follows",
     "epochs",
     "best_epoch",
     "best_val_map",
@@ -451,9 +516,10 @@ def _named_in(table: Path) -> set[str]:
     return set(re.findall(r"^[^\s,\"/]+-\d{3,}(?=,)", content, re.MULTILINE))
 
 
-def _epoch_of(checkpoint: Path) -> int | None:
+def _epoch_of(checkpoint: Path) -> float | None:
     """The epoch after which a checkpoint was written; None if it cannot be read."""
     try:
-        return int(read_checkpoint(checkpoint)["epoch"])
+        epoch: float = read_checkpoint(checkpoint)["epoch"]
+        return epoch
     except (ValueError, TypeError, KeyError):
         return None

@@ -32,13 +32,13 @@ from study.run.progress import Progress, counts_line
 from study.run.results import UNFINISHED, Study, StudyError, TrialRecord, write_atomically
 from study.run.tune_adapters import (
     Clock,
-    HalvingByLoss,
     Recorder,
     StudySearcher,
     View,
     loggers,
 )
 from study.search.fitted import broken_law, fitted, rare_positives
+from study.search.ladder import Cost
 from study.search.searches import Listed, Searches, Source
 from study.search.space import Space, describe
 from trainables.batches import side_of
@@ -47,8 +47,6 @@ from trainables.knobs import Choice
 from trainables.networks import Network, resolve
 from trainables.trainable import RetrievalTrial
 
-GRACE_EPOCHS = 2
-REDUCTION_FACTOR = 3
 JOURNAL = "search.journal"
 MAX_FAILURES = 2  # of a worker process; a divergence is a result and is not retried
 
@@ -211,8 +209,9 @@ def _tune(
     trials: Sequence[TrialRecord] | None,
 ) -> None:
     """Runs the trials; the study then says how it ended."""
-    source = _source(plan, study, space, fixed, trials)
-    total = plan.num_samples * len(plan.losses) if trials is None else len(trials)
+    rungs = plan.rungs(len(split.train))
+    source = _source(plan, study, space, rungs, fixed, trials)
+    total = plan.cost(rungs) if trials is None else Cost.of(trials)
     needs = {"CPU": plan.cpus_per_trial, "GPU": plan.gpus_per_trial or 0.0}
     progress = Progress(study, total, concurrent, lambda: waits_for(needs))
     exchange = Exchange(study, plan.checkpoint_uri)
@@ -222,18 +221,10 @@ def _tune(
     }
     recorder = Recorder(study, source, exchange, views)
     trainable = tune.with_parameters(RetrievalTrial, split=split)
-    scheduler = HalvingByLoss(
-        plan.losses,
-        max_epochs=plan.max_epochs,
-        grace_epochs=GRACE_EPOCHS if plan.early_stopping else plan.max_epochs,
-        factor=REDUCTION_FACTOR,
-        metric=plan.metric,
-        records=study.trials,
-    )
     for record in study.trials:
-        if record.status in UNFINISHED and len(record.epochs) == record.config.epochs:
+        if record.status in UNFINISHED and record.reached == record.config.epochs:
             record.status = "finished"
-        if record.status in ("finished", "stopped_early") and record.ended is None:
+        if record.status == "finished" and record.ended is None:
             recorder.end(record)  # its end had been reached when the study was interrupted
     trainable = tune.with_resources(trainable, needs)
     trainable.__name__ = trainable.__qualname__ = "RetrievalTrial"  # what the dashboard shows
@@ -243,8 +234,7 @@ def _tune(
             metric=plan.metric,
             mode="max",
             search_alg=StudySearcher(source, study, exchange),
-            scheduler=scheduler,
-            num_samples=total,
+            num_samples=-1,  # until the search has no more
             max_concurrent_trials=concurrent,
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -266,24 +256,24 @@ def _tune(
         with ending_on_signals():
             tuner.fit()
     finally:  # also if a disk is full or a second signal comes while the first is handled
-        study.info["rungs"] = scheduler.rungs()
-        _end(study, total, source)
+        _end(study, source)
 
 
 def _source(
     plan: Plan,
     study: Study,
     space: Space,
+    rungs: Sequence[float],
     fixed: Mapping[str, Any],
     trials: Sequence[TrialRecord] | None,
 ) -> Source:
     if trials is not None:
-        known = {trial.trial_id for trial in study.trials}
-        return Listed([trial for trial in trials if trial.trial_id not in known])
+        return Listed(trials, study.trials)
     return Searches(
         plan.losses,
-        num_samples=plan.num_samples,
-        epochs=plan.max_epochs,
+        configurations=plan.num_samples,
+        rungs=rungs,
+        finals=plan.final_seeds,
         seed=plan.seed,
         kind=plan.search,
         space=space,
@@ -295,14 +285,14 @@ def _source(
     )
 
 
-def _end(study: Study, total: int, source: Source) -> None:
+def _end(study: Study, source: Source) -> None:
     """Marks what has not ended as interrupted, and the study as finished if nothing is."""
     stopped = [trial for trial in study.trials if trial.ended is None]
     for trial in stopped:
         trial.status, trial.cause = "interrupted", "the study was stopped"
         study.write_trial(trial)
         source.tell(trial)
-    whole = not stopped and len(study.trials) == total
+    whole = not stopped and not source.has_more()
     study.info |= {"status": "finished" if whole else "interrupted", "ended": time.time()}
     study.write()
 

@@ -1,13 +1,13 @@
-"""What Ray Tune calls: the search, the scheduler, and the recorder of results."""
+"""What Ray Tune calls: the search, and the recorder of results."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -17,11 +17,10 @@ from ray.tune.logger import (
     LoggerCallback,
     TBXLoggerCallback,
 )
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from study.run.exchange import Exchange
-from study.run.results import UNFINISHED, Study, TrialRecord
+from study.run.results import Study, TrialRecord
 from study.search.searches import Source
 from trainables.terminal import BestEffort
 from trainables.train import EpochMetrics
@@ -44,15 +43,15 @@ class StudySearcher(Searcher):
         self.exchange = exchange
         self.unfinished = study.unfinished()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         if self.unfinished:
             record = self.unfinished.pop(0)
         else:
             asked = self.source.ask()
-            if asked is None:
-                return Searcher.FINISHED
+            if asked is None:  # until one that runs has ended, if any does
+                waits = any(trial.status == "running" for trial in self.study.trials)
+                return None if waits else Searcher.FINISHED
             record = asked
-            self.study.trials.append(record)
         record.status = "running"
         self.study.write_trial(record)
         return {
@@ -71,96 +70,6 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         raise NotImplementedError("a study is continued from its trials' records")
-
-
-class _Named(NamedTuple):
-    """All that ASHA reads of a trial: here, the name that stays when a study is continued."""
-
-    trial_id: str
-
-
-class HalvingByLoss(FIFOScheduler):
-    """ASHA for each loss on its own: losses differ in how fast they learn.
-
-    Args:
-        records: of a study that is continued; their epochs, in the order in which they came, fill
-            the rungs as they were. An interrupted trial that ASHA had just decided to stop is
-            marked as stopped.
-    """
-
-    def __init__(
-        self,
-        losses: Sequence[str],
-        *,
-        max_epochs: int,
-        grace_epochs: int,
-        factor: int,
-        metric: str = "val_map",
-        records: Sequence[TrialRecord] = (),
-    ) -> None:
-        super().__init__()
-        self.by = metric
-        self.by_loss: dict[str, Any] = {
-            loss: ASHAScheduler(
-                time_attr="epoch",
-                metric=metric,
-                mode="max",
-                max_t=max_epochs,
-                grace_period=min(grace_epochs, max_epochs),
-                reduction_factor=factor,
-            )
-            for loss in losses
-        }
-        self.decided: dict[tuple[str, int], str] = {}
-        self._replay(records)
-
-    def rungs(self) -> dict[str, dict[int, dict[str, float]]]:
-        """By loss and epoch, the metric of each trial that reached that rung."""
-        return {
-            loss: {int(epoch): dict(recorded) for epoch, recorded in asha._brackets[0]._rungs}
-            for loss, asha in self.by_loss.items()
-        }
-
-    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        return metric in (None, self.by) and mode in (None, "max")
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        asha, named = self._asha(trial)
-        asha.on_trial_add(tune_controller, named)
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        if "diverged" in result:
-            return TrialScheduler.CONTINUE
-        asha, named = self._asha(trial)
-        epoch = (named.trial_id, result["epoch"])
-        if epoch not in self.decided:  # a worker that dies while it saves repeats its last epoch
-            self.decided[epoch] = asha.on_trial_result(tune_controller, named, result)
-        return self.decided[epoch]
-
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        asha, named = self._asha(trial)
-        if "diverged" in result:
-            asha.on_trial_remove(tune_controller, named)
-        else:
-            asha.on_trial_complete(tune_controller, named, result)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        asha, named = self._asha(trial)
-        asha.on_trial_remove(tune_controller, named)
-
-    def _asha(self, trial: Trial) -> tuple[Any, _Named]:
-        return self.by_loss[trial.config["loss"]], _Named(trial.config["trial_id"])
-
-    def _replay(self, records: Sequence[TrialRecord]) -> None:
-        for record in records:
-            self.by_loss[record.loss].on_trial_add(None, _Named(record.trial_id))
-        events = [(row["time"], record, row) for record in records for row in record.epochs]
-        for _, record, row in sorted(events, key=lambda event: event[0]):
-            asha = self.by_loss[record.loss]
-            decision = asha.on_trial_result(None, _Named(record.trial_id), row)
-            stopped = decision == TrialScheduler.STOP and row["epoch"] < record.config.epochs
-            if stopped and record.status in UNFINISHED and row is record.epochs[-1]:
-                record.end_early()
 
 
 class Recorder(tune.Callback):
@@ -214,7 +123,7 @@ class Recorder(tune.Callback):
         # Not `on_checkpoint`, whose errors Tune would log and pass over.
         record, saved = self._record(trial), trial.latest_checkpoint_result
         # A diverged network is not worth keeping.
-        if saved is None or record.cause or saved.metrics["epoch"] != len(record.epochs):
+        if saved is None or record.cause or saved.metrics["epoch"] != record.reached:
             return
         before = {record.checkpoint, record.last_checkpoint}
         record.add_checkpoint(self.exchange.keep(record.trial_id, saved.checkpoint))
@@ -229,8 +138,6 @@ class Recorder(tune.Callback):
         record = self._record(trial)
         if record.cause:
             record.status = "diverged"
-        elif len(record.epochs) < record.config.epochs:
-            record.end_early()
         else:
             record.status = "finished"
         self.end(record)

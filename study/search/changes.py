@@ -1,8 +1,12 @@
 """One's own ranges and fixed values: `--set knob=value` and `--space FILE.toml`.
 
-[lr_adam]                  # a knob, by its name or by the field that it sets
-range = [1e-4, 1e-2]       # its ends; searched as evenly as before, unless `log` says otherwise
-default = 1e-3             # what the search begins with
+[lr_factor]                # a knob, by its name or by the field that it sets
+range = [0.1, 3.0]         # its ends; searched as evenly as before, unless `log` says otherwise
+default = 1.0              # what is known to be good: see --from-scratch
+
+[lr]                       # by the field: its own value, not a multiple of what is usual
+range = [1e-4, 1e-2]
+log = true
 
 [batch_size]
 choices = [64, 128]
@@ -56,12 +60,23 @@ def changed(knobs: Sequence[Knob], changes: Changes) -> list[Knob]:
     Raises:
         StudyError: a value breaks the law of its knob, or a range is none.
     """
-    return [
-        _changed(knob, change)
-        if (change := changes.get(knob.name) or changes.get(knob.sets)) is not None
-        else knob
-        for knob in knobs
-    ]
+    found = []
+    for knob in knobs:
+        if knob.name in changes:
+            knob = _changed(knob, changes[knob.name])
+        elif knob.sets in changes:
+            knob = _changed(*_by_field(knob, changes[knob.sets]))
+        found.append(knob)
+    return found
+
+
+def _by_field(knob: Knob, change: Mapping[str, Any]) -> tuple[Knob, Mapping[str, Any]]:
+    """A knob whose change is of the field's own values, if its own are multiples of something."""
+    if knob.per is None:
+        return knob, change
+    log = isinstance(knob.range, Span) and knob.range.log
+    own = knob._replace(name=knob.sets, field="", per=None, range=None, default=math.nan)
+    return own, {"log": log, **change}
 
 
 def check_names(changes: Changes, knobs: Sequence[Knob]) -> None:
@@ -72,6 +87,9 @@ def check_names(changes: Changes, knobs: Sequence[Knob]) -> None:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise StudyError(f"{name} is no knob of this search{hint} (known: {', '.join(known)})")
+    for knob in knobs:
+        if knob.name != knob.sets and {knob.name, knob.sets} <= set(changes):
+            raise StudyError(f"{knob.name} sets {knob.sets}: give a range to one of them, not both")
 
 
 def _changed(knob: Knob, change: Mapping[str, Any]) -> Knob:

@@ -1,43 +1,52 @@
-"""One Optuna search for each loss, all of equal size, taken in turn.
+"""One search for each loss, all of equal size: what is trained next.
 
-Optuna is told what happened: a finished trial is COMPLETE with its best epoch's metric, one
-that ASHA stopped is PRUNED with its epochs' values, one that failed or diverged is FAIL, and so is
-one that was interrupted, until its study goes on.
+A loss's next trial is the promotion of one that rests (`study.search.ladder`), else a new
+configuration, until there are as many as asked; then the best few on fresh seeds. Optuna's storage
+is told everything, for its dashboard, and its samplers model the highest rung that has enough
+values if they are asked to.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from study.run.results import UNFINISHED, TrialRecord, title, trial_name
+from study.run.results import (
+    HAND_SET,
+    PROMOTION,
+    SELECTION,
+    UNFINISHED,
+    TrialRecord,
+    root,
+    title,
+    trial_name,
+)
+from study.search import ladder
+from study.search.draws import evenly, nearby, randomly, seeded
 from study.search.space import (
     SPACE,
+    Pick,
     Space,
+    configured,
     default,
-    distributions,
-    params,
-    sample,
-    starts,
+    distribution,
+    fixed_of,
+    knobs_of,
 )
+from trainables.config import TrialConfig
+from trainables.knobs import Choice, Knob
 
-SEARCHES = ("tpe", "random")
-STARTUP_TRIALS = 6  # before TPE models what it has seen: few, as a study of an evening is small
-STATES: Mapping[str, TrialState] = {
-    "running": TrialState.RUNNING,
-    "interrupted": TrialState.FAIL,  # until the study goes on: then its search is made anew
-    "finished": TrialState.COMPLETE,
-    "stopped_early": TrialState.PRUNED,
-    "diverged": TrialState.FAIL,
-    "failed": TrialState.FAIL,
-}
-LEFT_OPEN = (TrialState.RUNNING, TrialState.WAITING)
+SEARCHES = ("quasi-random", "random", "tpe", "gp")
+MODELS = ("tpe", "gp")
+EVERY = 3  # of so many configurations one is drawn around the defaults, one without a model
+LEAST_SHARE = 2  # as many values as knobs, times this, before a rung is modelled
+PARTS = 1_000  # of an epoch: Optuna counts steps in whole numbers
 
 
 class Source(Protocol):
@@ -45,20 +54,36 @@ class Source(Protocol):
 
     def ask(self) -> TrialRecord | None: ...
 
+    def has_more(self) -> bool: ...
+
     def report(self, record: TrialRecord) -> None: ...
 
     def tell(self, record: TrialRecord) -> None: ...
 
 
 class Listed:
-    """Hands out given trials, and needs to be told nothing: what a study without a search runs."""
+    """Hands out given trials, and needs to be told nothing: what a study without a search runs.
 
-    def __init__(self, trials: Sequence[TrialRecord]) -> None:
-        self.left = list(trials)
+    Args:
+        trials: in this order, without those that are among the records already.
+        records: the study's trials, which grow by what is handed out.
+    """
+
+    def __init__(self, trials: Sequence[TrialRecord], records: list[TrialRecord]) -> None:
+        self.records = records
+        known = {record.trial_id for record in records}
+        self.left = [trial for trial in trials if trial.trial_id not in known]
 
     def ask(self) -> TrialRecord | None:
         """The next trial to run; None when all have been handed out."""
-        return self.left.pop(0) if self.left else None
+        if not self.left:
+            return None
+        self.records.append(self.left.pop(0))
+        return self.records[-1]
+
+    def has_more(self) -> bool:
+        """Whether trials are left."""
+        return bool(self.left)
 
     def report(self, record: TrialRecord) -> None:
         """No later trial depends on it."""
@@ -68,101 +93,268 @@ class Listed:
 
 
 class Searches:
-    """Asks each loss's search in turn until each has had `num_samples` trials.
+    """Asks the search of the loss that has had the fewest epochs, until each has ended.
 
-    A loss's first trials are those of `search_space.starts`, whatever the sampler, unless the
-    search begins from scratch. What trial n of
-    a loss is depends on the seed, on n and on what the search has been told until then: a study
-    that is continued goes on as if it had not been interrupted.
+    What the next trial is depends on the seed and on the records alone: a study that is continued
+    goes on as if it had not been interrupted.
 
     Args:
-        space: what is searched; of the data in use, by `search_space.fitted`.
+        configurations: for each loss.
+        rungs: the epochs of each, as `ladder.rungs` has them.
+        finals: on how many fresh seeds the best few are trained for all epochs; 0: the ladder has
+            the last rung too, and its highest value chooses.
+        space: what is searched; of the data in use, by `study.search.fitted`.
         metric: the field of an epoch that is to be high.
-        from_scratch: without what is set by hand.
+        from_scratch: without the defaults, which are a prior otherwise: the first configuration, a
+            third of the others around them, and one of the finals.
         fixed: of every trial: precision, network, weights and the like.
-        records: the trials of a study that is continued, in order; none for a new one. The
-            storage must be empty: it is filled from these.
+        records: the study's trials, which grow by what is handed out here.
+        storage: Optuna's; it must be empty, and is filled from the records.
     """
 
     def __init__(
         self,
         losses: Sequence[str],
         *,
-        num_samples: int,
-        epochs: int,
+        configurations: int,
+        rungs: Sequence[float],
         seed: int,
-        kind: str = "tpe",
+        finals: int = 0,
+        kind: str = SEARCHES[0],
         space: Space = SPACE,
         metric: str = "val_map",
         from_scratch: bool = False,
         storage: BaseStorage | None = None,
-        records: Sequence[TrialRecord] = (),
+        records: list[TrialRecord] | None = None,
         **fixed: Any,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.configurations, self.rungs, self.finals = configurations, tuple(rungs), finals
+        self.climbed = ladder.climbed(rungs) if finals else self.rungs
         self.seed, self.kind, self.space, self.metric = seed, kind, space, metric
+        self.from_scratch = from_scratch
+        self.records = [] if records is None else records
         self.base = {
-            loss: default(loss, epochs=epochs, seed=seed, space=space, **fixed) for loss in losses
+            loss: default(loss, epochs=rungs[0], seed=seed, space=space, **fixed) for loss in losses
         }
-        self.starts = {
-            loss: () if from_scratch else starts(base, space) for loss, base in self.base.items()
-        }
-        self.turns = [loss for _ in range(num_samples) for loss in losses]
-        self.studies = {loss: _new_study(loss, storage, metric) for loss in losses}
-        self.asked: dict[str, optuna.Trial] = {}
-        for record in sorted(records, key=lambda record: record.number):
-            self._take_back(record)
+        self.mirror = Mirror(losses, space, metric, rungs[-1], storage)
+        for record in sorted(self.records, key=lambda record: record.number):
+            self.mirror.add(record)
 
     def ask(self) -> TrialRecord | None:
-        """The next trial to run; None when every search has had its number of trials."""
-        if len(self.asked) >= len(self.turns):
-            return None
-        loss = self.turns[len(self.asked)]
-        study, number = self.studies[loss], len(self.studies[loss].get_trials(deepcopy=False))
-        for start in self.starts[loss][number : number + 1]:
-            study.enqueue_trial(params(start, self.space))
-        study.sampler = _sampler(self.kind, self.seed, list(self.base).index(loss), number)
-        trial = study.ask()
-        config = sample(trial, self.base[loss], self.space)
-        record = TrialRecord(trial_name(loss, number), config, metric=self.metric)
-        record.search_state = study.get_trials(deepcopy=False)[number].system_attrs
-        self.asked[record.trial_id] = trial
-        return record
+        """The next trial to run, which is among the records then; None if there is none now, nor
+        ever if none runs."""
+        given = {loss: sum(t.config.epochs for t in self.of(loss)) for loss in self.base}
+        for loss in sorted(self.base, key=lambda loss: given[loss]):
+            record = self._next(loss)
+            if record is not None:
+                self.records.append(record)
+                self.mirror.add(record)
+                return record
+        return None
+
+    def has_more(self) -> bool:
+        """Whether there is a next trial now."""
+        return any(self._next(loss) is not None for loss in self.base)
+
+    def of(self, loss: str) -> list[TrialRecord]:
+        """The trials of a loss, by number."""
+        return [record for record in self.records if record.loss == loss]
 
     def report(self, record: TrialRecord) -> None:
         """Tells Optuna the last epoch of a trial."""
-        last = record.epochs[-1]
-        trial = self.asked[record.trial_id]
-        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        if last["epoch"] not in known:  # a trial that went on from a checkpoint may repeat one
-            trial.report(last[record.metric], last["epoch"])
+        self.mirror.report(record)
 
     def tell(self, record: TrialRecord) -> None:
         """Tells Optuna how a trial ended."""
-        state, trial = STATES[record.status], self.asked[record.trial_id]
-        if trial.study.get_trials(deepcopy=False)[trial.number].state not in LEFT_OPEN:
-            return  # a trial that Tune ends again, after a fault in between
-        value = record.score if state is TrialState.COMPLETE and record.best else None
-        self.studies[record.loss].tell(self.asked[record.trial_id], value, state)
+        self.mirror.tell(record)
 
-    def _take_back(self, record: TrialRecord) -> None:
-        """Puts a recorded trial into its search, as it would be there had it just happened."""
-        # A trial that failed is run again when a study is continued.
-        state = TrialState.RUNNING if record.status in UNFINISHED else STATES[record.status]
-        values = {row["epoch"]: row[record.metric] for row in record.epochs}
+    def _next(self, loss: str) -> TrialRecord | None:
+        trials = self.of(loss)
+        climbing = [trial for trial in trials if trial.origin != SELECTION]
+        resting = ladder.promotable(climbing, self.climbed)
+        if resting is not None:
+            epochs = ladder.next_rung(resting, self.climbed)
+            config = resting.config.replace(epochs=epochs)
+            return self._record(len(trials), config, resting.knobs, PROMOTION, resting.trial_id)
+        begun = [trial for trial in climbing if trial.follows is None]
+        if len(begun) < self.configurations:
+            config, knobs, origin = self._new(loss, len(begun), climbing)
+            return self._record(len(trials), config, knobs, origin)
+        if all(trial.has_ended for trial in climbing):
+            return self._final(loss, trials)
+        return None
+
+    def _final(self, loss: str, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+        """The next run on a fresh seed: seed by seed, so that each has all finalists."""
+        if not self.finals:
+            return None
+        best = ladder.finalists(trials)
+        hand_set = [t for t in trials if t.origin == HAND_SET and t.is_sound]
+        roots = {root(trial, trials).trial_id for trial in best}
+        best += [trial for trial in hand_set if trial.trial_id not in roots]
+        had = {(trial.follows, trial.config.seed) for trial in trials if trial.origin == SELECTION}
+        for number in range(self.finals):
+            seed = self.seed + ladder.FRESH + number
+            for trial in best:
+                if (trial.trial_id, seed) not in had:
+                    config = trial.config.replace(epochs=self.rungs[-1], seed=seed)
+                    return self._record(len(trials), config, trial.knobs, SELECTION, trial.trial_id)
+        return None
+
+    def _record(
+        self,
+        number: int,
+        config: TrialConfig,
+        knobs: Mapping[str, Any],
+        origin: str,
+        follows: str | None = None,
+    ) -> TrialRecord:
+        return TrialRecord(
+            trial_name(config.loss, number),
+            config,
+            metric=self.metric,
+            knobs=dict(knobs),
+            origin=origin,
+            follows=follows,
+        )
+
+    def _new(
+        self, loss: str, number: int, trials: Sequence[TrialRecord]
+    ) -> tuple[TrialConfig, dict[str, Any], str]:
+        """Configuration `number` of a loss, its knobs, and how it was come by."""
+        pick, origin = self._pick(loss, number, trials)
+        return (*configured(pick, fixed_of(self.base[loss]), self.space), origin)
+
+    def _pick(self, loss: str, number: int, trials: Sequence[TrialRecord]) -> tuple[Pick, str]:
+        place = list(self.base).index(loss)
+        if not self.from_scratch and number == 0:
+            return (lambda knob: knob.default), HAND_SET
+        if not self.from_scratch and number % EVERY == 1:
+            return nearby(loss, self.seed, place, number, space=self.space), "nearby"
+        if self.kind == "random":
+            return randomly(loss, self.seed, place, number, space=self.space), self.kind
+        if self.kind in MODELS and number % EVERY:
+            modelled = enough(trials, LEAST_SHARE * len(knobs_of(loss, self.space)))
+            if modelled:
+                seed = int(seeded(self.seed, place, number).integers(2**31))
+                return modelling(self.kind, seed, self._known(loss, modelled)), self.kind
+        return evenly(loss, number, self.seed, place, space=self.space), SEARCHES[0]
+
+    def _known(self, loss: str, trials: Sequence[TrialRecord]) -> list[optuna.trial.FrozenTrial]:
+        ranges = ranges_of(loss, self.space)
+        return [
+            optuna.trial.create_trial(
+                params=trial.knobs,
+                distributions={name: ranges[name] for name in trial.knobs},
+                value=trial.score,
+            )
+            for trial in trials
+        ]
+
+
+def enough(trials: Sequence[TrialRecord], least: int) -> list[TrialRecord]:
+    """The sound trials of the highest rung that has enough of them (Falkner et al., BOHB, ICML
+    2018); empty if none has."""
+    for rung in sorted({trial.config.epochs for trial in trials}, reverse=True):
+        sound = [t for t in ladder.ranked(trials) if t.config.epochs == rung and t.is_sound]
+        if len(sound) >= least:
+            return sorted(sound, key=lambda trial: trial.number)
+    return []
+
+
+def modelling(kind: str, seed: int, known: Sequence[optuna.trial.FrozenTrial]) -> Pick:
+    """What one of Optuna's samplers suggests after these trials."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler: optuna.samplers.BaseSampler = (
+            optuna.samplers.GPSampler(seed=seed, n_startup_trials=0)
+            if kind == "gp"
+            else optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, group=True)
+        )
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.add_trials(known)
+        return partial(_suggest, study.ask())
+
+
+def _suggest(trial: optuna.Trial, knob: Knob) -> Any:
+    if isinstance(knob.range, Choice):
+        return trial.suggest_categorical(knob.name, knob.range.values)
+    assert knob.range is not None
+    return trial.suggest_float(knob.name, knob.range.low, knob.range.high, log=knob.range.log)
+
+
+def ranges_of(loss: str, space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
+    """By knob, as Optuna has them."""
+    return {k.name: distribution(k.range) for k in knobs_of(loss, space) if k.range is not None}
+
+
+class Mirror:
+    """What happens, in Optuna's storage: a trial each, COMPLETE with its value after all epochs,
+    PRUNED if it was of a lower rung, FAIL if it ended by a fault, or, until the study goes on, was
+    interrupted. Steps are thousandths of an epoch. Nothing is read from it."""
+
+    def __init__(
+        self,
+        losses: Sequence[str],
+        space: Space,
+        metric: str,
+        max_epochs: float,
+        storage: BaseStorage | None,
+    ) -> None:
+        self.max_epochs = max_epochs
+        self.ranges = {loss: ranges_of(loss, space) for loss in losses}
+        self.studies = {loss: _new_study(loss, storage, metric) for loss in losses}
+        self.mirrored: dict[str, optuna.Trial] = {}
+
+    def add(self, record: TrialRecord) -> None:
+        """A record as it is now: one that is unfinished is going on."""
         study = self.studies[record.loss]
+        # A trial that failed is run again when a study is continued.
+        state = TrialState.RUNNING if record.status in UNFINISHED else self._state(record)
         study.add_trial(
             optuna.trial.create_trial(
                 state=state,
-                value=max(values.values()) if state is TrialState.COMPLETE else None,
-                params=params(record.config, self.space),
-                distributions=distributions(record.config, self.space),
-                intermediate_values=values,
-                system_attrs=record.search_state,
+                value=record.score if state is TrialState.COMPLETE else None,
+                params=record.knobs,
+                distributions={name: self.ranges[record.loss][name] for name in record.knobs},
+                intermediate_values={
+                    _step(row["epoch"]): row[record.metric] for row in record.epochs
+                },
+                user_attrs={
+                    "trial": record.trial_id,
+                    "epochs": record.config.epochs,
+                    "origin": record.origin,
+                    "follows": record.follows or "",
+                },
             )
         )
         frozen = study.get_trials(deepcopy=False)[-1]
-        self.asked[record.trial_id] = optuna.Trial(study, frozen._trial_id)
+        self.mirrored[record.trial_id] = optuna.Trial(study, frozen._trial_id)
+
+    def report(self, record: TrialRecord) -> None:
+        """The last epoch of a trial."""
+        last, trial = record.epochs[-1], self.mirrored[record.trial_id]
+        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if _step(last["epoch"]) not in known:  # one that went on from a checkpoint may repeat it
+            trial.report(last[record.metric], _step(last["epoch"]))
+
+    def tell(self, record: TrialRecord) -> None:
+        """How a trial ended."""
+        trial, state = self.mirrored[record.trial_id], self._state(record)
+        if trial.study.get_trials(deepcopy=False)[trial.number].state is not TrialState.RUNNING:
+            return  # a trial that Tune ends again, after a fault in between
+        trial.study.tell(trial, record.score if state is TrialState.COMPLETE else None, state)
+
+    def _state(self, record: TrialRecord) -> TrialState:
+        if record.status != "finished":
+            return TrialState.FAIL
+        whole = record.config.epochs >= self.max_epochs
+        return TrialState.COMPLETE if whole else TrialState.PRUNED
+
+
+def _step(epoch: float) -> int:
+    return round(PARTS * epoch)
 
 
 def _new_study(loss: str, storage: BaseStorage | None, metric: str) -> optuna.Study:
@@ -172,21 +364,3 @@ def _new_study(loss: str, storage: BaseStorage | None, metric: str) -> optuna.St
         # What optuna-dashboard's charts call the objective.
         study.set_metric_names([f"validation {title(metric)}"])
     return study
-
-
-def _sampler(kind: str, seed: int, *position: int) -> optuna.samplers.BaseSampler:
-    """A sampler for one trial, seeded by the study's seed and the trial's position in it."""
-    own_seed = int(np.random.SeedSequence([seed, *position]).generate_state(1)[0])
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=own_seed)
-    with warnings.catch_warnings():
-        # `group` is marked experimental; without it, knobs that only some trials have fall out
-        # of the joint model.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=own_seed,
-            n_startup_trials=STARTUP_TRIALS,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )

@@ -1,26 +1,36 @@
 """What a study varies: the knobs that all trials share, and those of each loss from its entry.
 
-Every knob has a name of its own in Optuna (`lr_sgd`, `lr_adam`) where its range depends on another
-knob, so that each name has one distribution and the sampler can model it.
+A search is narrow: the learning rate, the batch size, the weight decay and the loss's own knobs.
+The learning rate is a multiple of what is usual for the optimizer and the batch size, so that it is
+one knob for all of them. The other shared knobs stay at their defaults, unless the space is `wide`,
+or the data or the user gives them a range.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from study.search.changes import Changes, changed
 from trainables import config as configuration
 from trainables import losses
 from trainables.config import FIELDS, LAWS, LEAST_LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
-from trainables.knobs import Choice, Knob, Range, Span, choice, log
+from trainables.knobs import Choice, Knob, Range, choice, log, shortened
 
-_SGD, _ADAPTIVE = {"optimizer": ("sgd",)}, {"optimizer": ("adam", "adamw")}
+USUAL_BATCH = 256
+USUAL_LR = {"sgd": 0.1, "adam": 1.5e-2, "adamw": 1.5e-2}  # at this batch size
+Pick = Callable[[Knob], Any]  # of a knob that has a range, a value in it
+
+
+def usual_lr(chosen: Mapping[str, Any], usual: Mapping[str, float] = USUAL_LR) -> float:
+    """The usual learning rate of an optimizer at a batch size: proportional to it for SGD (Goyal et
+    al. 2017), to its square root for Adam (Malladi et al., NeurIPS 2022)."""
+    grown = chosen["batch_size"] / USUAL_BATCH
+    return usual[chosen["optimizer"]] * (grown if chosen["optimizer"] == "sgd" else grown**0.5)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,15 @@ class Space:
         """The same with one's own ranges and fixed values; StudyError if they break a law."""
         return Space(tuple(changed(self.shared, changes)), {**self.changes, **changes})
 
+    def around(self, lr: float) -> Space:
+        """The same where `lr` is the usual learning rate of Adam: a network's own."""
+        usual = {**USUAL_LR, "adam": lr, "adamw": lr}
+        knobs = [
+            knob if knob.per is None else knob._replace(per=lambda chosen: usual_lr(chosen, usual))
+            for knob in self.shared
+        ]
+        return dataclasses.replace(self, shared=tuple(knobs))
+
 
 def _shared(
     name: str,
@@ -46,21 +65,21 @@ def _shared(
     range: Range | None,
     field: str = "",
     where: Mapping[str, Any] | None = None,
+    per: Callable[[Mapping[str, Any]], float] | None = None,
 ) -> Knob:
     law = {**LAWS, **LEAST_LAWS}[field or name]
-    return Knob(name, default, range, law, field=field, where=where or {})
+    return Knob(name, default, range, law, field=field, where=where or {}, per=per)
 
 
 # The scientific knob above all is `loss`: each loss has a search of its own.
 # fmt: off
-_SHARED = (
+WIDE = Space((
     #       name           default   range
     _shared("optimizer",    "adam",   choice(*OPTIMIZERS)),
-    _shared("lr_sgd",       0.1,      log(1e-4, 1.0), "lr", _SGD),
-    _shared("lr_adam",      1.5e-2,   log(1e-4, 1e-1), "lr", _ADAPTIVE),
-    _shared("momentum",     0.9,      choice(0.0, 0.9, 0.98), "", _SGD),
-    _shared("weight_decay", 4e-5,     choice(0.0, 4e-5, 4e-4, 4e-3)),
     _shared("batch_size",   256,      choice(64, 128, 256, 512, 1024)),
+    _shared("lr_factor",    1.0,      log(0.03, 3.0), "lr", per=usual_lr),
+    _shared("weight_decay", 4e-5,     choice(0.0, 4e-5, 4e-4, 4e-3)),
+    _shared("momentum",     0.9,      choice(0.0, 0.9, 0.98), "", {"optimizer": ("sgd",)}),
     _shared("per_class",    None,     choice(None, 2, 4, 8)),
     _shared("schedule",     "cosine", choice(*SCHEDULES)),
     _shared("warmup",       0.1,      choice(0.0, 0.1)),
@@ -74,21 +93,13 @@ _SHARED = (
     _shared("embedding_dim", None,    None),
     _shared("head_lr",      1.0,      None),
     _shared("loss_lr",      1.0,      None),
-)
+))
 # fmt: on
-SPACE = Space(_SHARED)
-SMALL_BATCH, SMALL_SHARE = 64, 7 / 15  # of the usual learning rate
+CORE = ("batch_size", "lr_factor", "weight_decay")
+SPACE = Space(tuple(k if k.name in CORE else k._replace(range=None) for k in WIDE.shared))
 # What a search leaves as its study has it; the rest are knobs.
 FIXED = ("loss", "epochs", "precision", "seed", "dataset", "data_fingerprint", "image_size",
          "network", "weights", "freeze")  # fmt: skip
-
-
-def around(lr: float) -> dict[str, Any]:
-    """The range of Adam's learning rate about a network's own default, as wide as the space's."""
-    knob = next(knob for knob in SPACE.shared if knob.name == "lr_adam")
-    assert isinstance(knob.range, Span)
-    ends = (float(f"{end / knob.default * lr:.3g}") for end in (knob.range.low, knob.range.high))
-    return {"range": list(ends), "default": lr}
 
 
 def knobs_of(loss: str, space: Space = SPACE) -> list[Knob]:
@@ -103,43 +114,42 @@ def all_knobs(loss: str, space: Space = SPACE) -> list[Knob]:
     return [*shared, *changed(entry.knobs, space.changes)]
 
 
-def sample(trial: optuna.trial.BaseTrial, base: TrialConfig, space: Space = SPACE) -> TrialConfig:
-    """The configuration that an Optuna trial suggests; the FIXED fields are those of `base`."""
-    return _suggested(trial, {field: getattr(base, field) for field in FIXED}, space)
+def configured(
+    pick: Pick, fixed: Mapping[str, Any], space: Space = SPACE
+) -> tuple[TrialConfig, dict[str, Any]]:
+    """A configuration, and the values that were picked for it, by knob.
+
+    Args:
+        pick: is asked for each knob that has a range and that the configuration uses, in order.
+        fixed: its FIELDS that are no knobs, of which `loss` must be one.
+    """
+    chosen, own, picked = dict(fixed), dict[str, Any](), dict[str, Any]()
+    for knob in all_knobs(chosen["loss"], space):
+        if not knob.used(chosen) or (knob.range is None and knob.sets not in FIELDS):
+            continue
+        value = knob.default
+        if knob.range is not None:
+            value = picked[knob.name] = pick(knob)
+        if knob.per is not None:
+            value = shortened(value * knob.per(chosen))
+        (chosen if knob.sets in FIELDS else own)[knob.sets] = value
+    return TrialConfig(**chosen, loss_args=own), picked
 
 
-def _suggested(
-    trial: optuna.trial.BaseTrial, fixed: Mapping[str, Any], space: Space
-) -> TrialConfig:
-    chosen, own = dict(fixed), dict[str, Any]()
-    for knob in knobs_of(chosen["loss"], space):
-        if knob.used(chosen):
-            value = _suggest(trial, knob)
-            (chosen if knob.sets in FIELDS else own)[knob.sets] = value
-    return TrialConfig(**chosen, loss_args=own)
-
-
-def _suggest(trial: optuna.trial.BaseTrial, knob: Knob) -> Any:
-    if isinstance(knob.range, Choice):
-        return trial.suggest_categorical(knob.name, knob.range.values)
-    assert knob.range is not None
-    return trial.suggest_float(knob.name, knob.range.low, knob.range.high, log=knob.range.log)
+def fixed_of(config: TrialConfig) -> dict[str, Any]:
+    """The fields of a configuration that are not searched."""
+    return {name: getattr(config, name) for name in FIXED}
 
 
 def default(
-    loss: str,
-    *,
-    epochs: int,
-    seed: int,
-    space: Space = SPACE,
-    **fixed: Any,
+    loss: str, *, epochs: float, seed: int, space: Space = SPACE, **fixed: Any
 ) -> TrialConfig:
     """The configuration of the knobs' defaults; `fixed`: of the other FIXED fields."""
-    trial = optuna.trial.FixedTrial({knob.name: knob.default for knob in knobs_of(loss, space)})
-    return _suggested(trial, {"loss": loss, "epochs": epochs, "seed": seed, **fixed}, space)
+    whole = {"loss": loss, "epochs": epochs, "seed": seed, **fixed}
+    return configured(lambda knob: knob.default, whole, space)[0]
 
 
-def reference(loss: str, *, epochs: int, seed: int, **fixed: Any) -> TrialConfig | None:
+def reference(loss: str, *, epochs: float, seed: int, **fixed: Any) -> TrialConfig | None:
     """The seed study's configuration of a loss, for so many epochs; None if it had none.
 
     Args:
@@ -149,63 +159,10 @@ def reference(loss: str, *, epochs: int, seed: int, **fixed: Any) -> TrialConfig
     return None if found is None else found.replace(epochs=epochs, seed=seed, **fixed)
 
 
-def starts(base: TrialConfig, space: Space = SPACE) -> tuple[TrialConfig, ...]:
-    """What every search begins with, set by hand; the FIXED fields are those of `base`.
-
-    The seed study's configuration, so that no search can end below it, if it had one of this loss
-    and its data and network are searched; the knobs' defaults; and these with a small batch.
-    """
-    fixed: dict[str, Any] = {field: getattr(base, field) for field in FIXED if field != "loss"}
-    first = configuration.reference(base.loss) if is_of_seed_study(base) else None
-    usual = default(base.loss, space=space, **fixed)
-    begin = [] if first is None else [first.replace(**fixed)]
-    begin.append(usual)
-    rate = float(f"{usual.lr * SMALL_SHARE:.3g}")
-    with contextlib.suppress(ValueError):  # a small batch may not be had of so many of a class
-        begin.append(usual.replace(batch_size=SMALL_BATCH, lr=rate))
-    return tuple(start for start in begin if holds(space, start))
-
-
 def is_of_seed_study(config: TrialConfig) -> bool:
     """Whether a configuration is of the data and the network that the seed study had."""
     names = ("dataset", "data_fingerprint", "image_size", "network", "weights", "freeze")
     return all(getattr(config, name) == getattr(TrialConfig, name) for name in names)
-
-
-def holds(space: Space, config: TrialConfig) -> bool:
-    """Whether a configuration lies in the space."""
-    try:
-        params(config, space)
-    except ValueError:
-        return False
-    return True
-
-
-def params(config: TrialConfig, space: Space = SPACE) -> dict[str, Any]:
-    """A configuration as Optuna's parameters: the inverse of `sample`.
-
-    Raises:
-        ValueError: a value lies outside the range of its knob.
-    """
-    chosen = config.flat()
-    found = {}
-    for knob in knobs_of(config.loss, space):
-        if knob.used(chosen):
-            value = chosen[knob.sets]
-            if knob.range is None or not knob.range.holds(value):
-                raise ValueError(f"{knob.name} must be in {knob.range}; got {value!r}")
-            found[knob.name] = value
-    return found
-
-
-def distributions(config: TrialConfig, space: Space = SPACE) -> dict[str, BaseDistribution]:
-    """The ranges of the knobs that a configuration uses, by their names in Optuna."""
-    chosen = config.flat()
-    return {
-        knob.name: distribution(knob.range)
-        for knob in knobs_of(config.loss, space)
-        if knob.used(chosen) and knob.range is not None
-    }
 
 
 def distribution(range: Range) -> BaseDistribution:

@@ -1,7 +1,7 @@
 """What a study costs besides training, as Markdown tables.
 
-    python tests/benchmarks/bench_study.py                     # start-up, then 1,000 trials
-    python tests/benchmarks/bench_study.py --rounds 0 --trials 100 --concurrent 16
+    python tests/benchmarks/bench_study.py                     # start-up, then 1,000 configurations
+    python tests/benchmarks/bench_study.py --rounds 0 --trials 300 --concurrent 8
 
 First what a trial costs beside training and evaluation, with actors that are reused and with new
 ones, in turn. Then trials that do nothing, many at a time on a simulated machine of that many
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import statistics
 import tempfile
 import time
@@ -43,11 +44,11 @@ class NoTraining(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.config, self.epoch = new_config, 0
+        self.config, self.epoch = new_config, 0.0
         return True
 
     def step(self) -> dict[str, Any]:
-        self.epoch += 1
+        self.epoch = min(math.floor(self.epoch) + 1, self.config["epochs"])
         score = 1 - 1 / (2 + self.epoch) - abs(self.config["lr"] - 1e-3)
         zeros = dict.fromkeys(("train_loss", "val_loss", "seconds", "evaluation_seconds"), 0.0)
         return {
@@ -63,7 +64,7 @@ class NoTraining(tune.Trainable):
         (Path(checkpoint_dir) / "checkpoint.pt").write_text(str(self.epoch))
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        self.epoch = int((Path(checkpoint) / "checkpoint.pt").read_text())
+        self.epoch = float((Path(checkpoint) / "checkpoint.pt").read_text())
 
 
 def overhead(folder: Path, reuse: bool, trials: int) -> float:
@@ -103,7 +104,13 @@ def many_trials(folder: Path, trials: int, concurrent: int) -> pd.DataFrame:
     # Without images: their class would bring torch into every worker, 20 GB for 64 of them.
     runner.tune.with_parameters = lambda trainable, **_: trainable
     cluster.ray.init = functools.partial(START, num_cpus=concurrent)
-    plan = Plan(losses=["smooth_ap"], num_samples=trials, max_epochs=3, smoke_test=True)
+    plan = Plan(
+        losses=["smooth_ap"],
+        num_samples=trials,
+        max_epochs=27,
+        final_seeds=2,
+        smoke_test=True,
+    )
     run_study(plan, folder)
     table = pd.DataFrame(rows)
     table["s"] -= table["s"][0]
@@ -129,7 +136,7 @@ def main() -> None:
         print("\n| actors | s a trial beside training | ratio |\n|---|--:|--:|")
         for reuse, name in ((True, "reused"), (False, "new")):
             print(f"| {name} | {medians[reuse]:.2f} | {medians[reuse] / medians[True]:.1f} |")
-    print(f"\n{given.trials} trials, {given.concurrent} at a time:\n")
+    print(f"\n{given.trials} configurations, {given.concurrent} trials at a time:\n")
     print(table.to_markdown(index=False, floatfmt=(".0f", ".0f", ".0f", ".1f")))
 
 

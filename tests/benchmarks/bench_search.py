@@ -1,0 +1,298 @@
+"""Searches replayed on recorded curves: what each finds, and what it costs.
+
+    python tests/benchmarks/bench_search.py --loss smooth_ap [--replays 200] [--target 0.845]
+
+The curves are those of `record_curves.py`: quasi-random configurations, each trained to the rungs
+by a whole schedule. A replay draws its configurations from them, without putting one back; a
+sampler that models takes the one nearest to what it suggests. A value that was not recorded, as of
+a configuration too poor to be taken so far, is filled in by a straight line through the others'
+values at this rung and the one below; how many are is said.
+
+*Found* is the value after all epochs of what a search would choose: the best of the highest rung
+that it has. *Regret* is how far that lies below the best of all recorded; medians over the replays,
+with the band of 90 % of them. One process is replayed, so that core-seconds are time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from study.run.results import TrialRecord
+from study.search import ladder, searches
+from study.search.space import configured, knobs_of
+from tests.benchmarks.record_curves import CURVES, LOSSES, RUNGS
+from trainables.config import TrialConfig
+
+NEAR = 0.003
+METRIC = "val_map"
+
+
+class Curves:
+    """The recorded values of a loss: (configurations, rungs), those that lack filled in.
+
+    Attributes:
+        values, costs: mAP, and core-seconds of the run, at each rung.
+        knobs: of each configuration.
+        filled: the share of the values that was not recorded.
+    """
+
+    def __init__(self, loss: str, lines: Sequence[dict[str, Any]]) -> None:
+        whole = [line for line in lines if line["schedule"] == "complete"]
+        numbers = sorted({line["configuration"] for line in whole})
+        self.loss = loss
+        self.values = np.full((len(numbers), len(RUNGS)), np.nan)
+        self.costs = np.full(self.values.shape, np.nan)
+        self.knobs: list[dict[str, Any]] = [{} for _ in numbers]
+        for line in whole:
+            place = numbers.index(line["configuration"]), RUNGS.index(line["epochs"])
+            self.values[place], self.costs[place] = line["map"], line["core_seconds"]
+            self.knobs[place[0]] = line["knobs"]
+        self.filled = float(np.isnan(self.values).mean())
+        self._fill()
+        ranges = {k.name: k.range for k in knobs_of(loss) if k.range is not None}
+        places = [[ranges[n].place(v) for n, v in one.items()] for one in self.knobs]
+        self.places = np.array(places)
+
+    @classmethod
+    def load(cls, loss: str) -> Curves:
+        text = (CURVES / f"{loss}.jsonl").read_text()
+        return cls(loss, [json.loads(line) for line in text.splitlines()])
+
+    def _fill(self) -> None:
+        """From the lowest rung upwards; costs in proportion to the epochs."""
+        for rung in range(1, len(RUNGS)):
+            known = ~np.isnan(self.values[:, rung])
+            below, here = self.values[:, rung - 1], self.values[:, rung]
+            if known.sum() < 3:
+                raise SystemExit(f"{self.loss}: too few values at {RUNGS[rung]:g} epochs yet")
+            line = stats.theilslopes(here[known], below[known])
+            here[~known] = np.clip(
+                line.intercept + line.slope * below[~known], 0, here[known].max()
+            )
+            ratio = np.nanmedian(self.costs[:, rung] / self.costs[:, rung - 1])
+            costs = self.costs[:, rung]
+            costs[np.isnan(costs)] = ratio * self.costs[np.isnan(costs), rung - 1]
+
+    def nearest(self, knobs: dict[str, Any], free: np.ndarray) -> int:
+        """The free configuration whose knobs lie nearest."""
+        ranges = {k.name: k.range for k in knobs_of(self.loss) if k.range is not None}
+        place = np.array([ranges[name].place(value) for name, value in knobs.items()])
+        distance = np.abs(self.places - place).sum(1)
+        return int(np.where(free, distance, np.inf).argmin())
+
+
+class Replayed(searches.Searches):
+    """The study's own search, whose configurations are the recorded ones."""
+
+    def __init__(self, curves: Curves, seed: int, **options: Any) -> None:
+        super().__init__([curves.loss], seed=seed, from_scratch=True, **options)
+        self.curves, self.order = curves, np.random.default_rng(seed).permutation(len(curves.knobs))
+        self.free = np.ones(len(curves.knobs), bool)
+
+    def _new(
+        self, loss: str, number: int, trials: Sequence[TrialRecord]
+    ) -> tuple[TrialConfig, dict[str, Any], str]:
+        pick, origin = self._pick(loss, number, trials)
+        fixed = {"loss": loss, "epochs": self.rungs[0], "seed": 0}
+        if origin in searches.MODELS:
+            taken = self.curves.nearest(configured(pick, fixed)[1], self.free)
+        else:
+            taken = int(next(n for n in self.order if self.free[n]))
+        self.free[taken] = False
+        knobs = self.curves.knobs[taken]
+        config, _ = configured(lambda knob: knobs[knob.name], fixed)
+        return config, knobs, str(taken)  # its origin says which it is
+
+
+class Seen(NamedTuple):
+    """After one more run: what all have cost, and what would be chosen now, at its end."""
+
+    core_seconds: float
+    epochs: float
+    found: float
+
+
+Replay = Iterator[Seen]
+
+
+def promoting(
+    curves: Curves, seed: int, kind: str = "random", configurations: int = 81, lowest: int = 0
+) -> Replay:
+    """The study's search, without its finals."""
+    rungs = RUNGS[lowest:]
+    search = Replayed(curves, seed, configurations=configurations, rungs=rungs, kind=kind)
+    number, spent, epochs = dict[str, int](), 0.0, 0.0
+    best = (-1, 0.0, 0)  # rung, value, configuration
+    while (record := search.ask()) is not None:
+        root = record.follows
+        number[record.trial_id] = int(record.origin) if root is None else number[root]
+        taken, rung = number[record.trial_id], RUNGS.index(record.config.epochs)
+        value = float(curves.values[taken, rung])
+        record.add_epoch({"epoch": record.config.epochs, METRIC: value, "seconds": 0.0})
+        record.status = "finished"
+        spent, epochs = spent + float(curves.costs[taken, rung]), epochs + RUNGS[rung]
+        best = max(best, (rung, value, taken))
+        yield Seen(spent, epochs, float(curves.values[best[2], -1]))
+
+
+def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: int = 2) -> Replay:
+    """One run a configuration, stopped at a rung where it is not among the best third of those that
+    came before it (Ray Tune's ASHA), with Optuna's TPE or random: as the study was, and as plain
+    scripts are. What a run costs and has at a rung is taken from the runs of whole schedules."""
+    rng = np.random.default_rng(seed)
+    free = np.ones(len(curves.knobs), bool)
+    sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
+    if kind == "tpe":
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    ranges = searches.ranges_of(curves.loss, searches.SPACE)
+    reached: dict[int, list[float]] = {rung: [] for rung in range(len(RUNGS))}
+    spent, epochs, best = 0.0, 0.0, (0.0, 0)
+    for _ in range(configurations):
+        trial = study.ask(ranges)
+        taken = (
+            curves.nearest(trial.params, free)
+            if kind == "tpe"
+            else int(rng.choice(np.flatnonzero(free)))
+        )
+        free[taken] = False
+        for rung in range(grace, len(RUNGS)):
+            value = float(curves.values[taken, rung])
+            reached[rung].append(value)
+            cut = np.percentile(reached[rung], 100 * (1 - 1 / ladder.FACTOR))
+            if value < cut:
+                break
+        spent, epochs = spent + float(curves.costs[taken, rung]), epochs + RUNGS[rung]
+        study.tell(trial, value)
+        best = max(best, (value, taken))
+        yield Seen(spent, epochs, float(curves.values[best[1], -1]))
+
+
+def whole(curves: Curves, seed: int, configurations: int = 24) -> Replay:
+    """Random configurations, each to its end."""
+    order = np.random.default_rng(seed).permutation(len(curves.knobs))[:configurations]
+    spent, epochs, best = 0.0, 0.0, 0.0
+    for taken in order:
+        best = max(best, float(curves.values[taken, -1]))
+        spent, epochs = spent + float(curves.costs[taken, -1]), epochs + RUNGS[-1]
+        yield Seen(spent, epochs, best)
+
+
+ROWS: dict[str, Callable[[Curves, int], Replay]] = {
+    "random, each to its end (24)": whole,
+    "stopping ASHA from 1 epoch, TPE (24): before": lambda c, s: stopping(c, s, "tpe", 24),
+    "stopping ASHA from 1 epoch, random (24)": lambda c, s: stopping(c, s, "random", 24),
+    "promotion from 1/9 epoch, random (81)": promoting,
+    "promotion from 1/9 epoch, TPE (81)": lambda c, s: promoting(c, s, "tpe"),
+    "promotion from 1/9 epoch, GP (81)": lambda c, s: promoting(c, s, "gp"),
+    "promotion from 1/3 epoch, random (27)": lambda c, s: promoting(c, s, "random", 27, 1),
+}
+
+
+def row(name: str, replays: Sequence[Sequence[Seen]], best: float, target: float) -> str:
+    """A line of the table."""
+    regrets = np.array([best - replay[-1].found for replay in replays])
+    low, middle, high = np.quantile(regrets, (0.05, 0.5, 0.95))
+    near = float((regrets <= NEAR).mean())
+    hits = [next((seen for seen in replay if seen.found >= target), None) for replay in replays]
+    reached = sum(hit is not None for hit in hits) / len(hits)
+    costs = [hit.core_seconds if hit else np.inf for hit in hits]
+    lengths = [hit.epochs if hit else np.inf for hit in hits]
+    to = f"{statistics.median(lengths):.0f} | {statistics.median(costs):.0f}".replace(
+        "inf", "never"
+    )
+    last = [replay[-1] for replay in replays]
+    epochs = statistics.median(seen.epochs for seen in last)
+    spent = statistics.median(seen.core_seconds for seen in last)
+    return (
+        f"| {name} | {epochs:.0f} | {spent:.0f} | {middle:.4f} ({low:.4f} to {high:.4f}) "
+        f"| {near:.0%} | {reached:.0%} | {to} |"
+    )
+
+
+def correlations(loss: str) -> list[str]:
+    """A row a schedule: Spearman's rank correlation of each rung with the end, over configurations
+    that have both, with how many those are."""
+    lines = [json.loads(x) for x in (CURVES / f"{loss}.jsonl").read_text().splitlines()]
+    found = []
+    for schedule in dict.fromkeys(line["schedule"] for line in lines):
+        mine = [line for line in lines if line["schedule"] == schedule]
+        # What was trained further because it was promising would hide what the others show.
+        ends = 3 if schedule != "complete" else None
+        values = {(x["configuration"], x["epochs"]): x["map"] for x in mine}
+        for end in (3, 9) if ends is None else (ends,):
+            cells = []
+            for rung in RUNGS:
+                both = [n for n in range(24) if (n, rung) in values and (n, end) in values]
+                if rung >= end or len(both) < 4:
+                    cells.append("-")
+                    continue
+                pairs = [(values[n, rung], values[n, end]) for n in both]
+                rho = stats.spearmanr(*zip(*pairs, strict=True)).statistic
+                cells.append(f"{rho:.2f} ({len(both)})")
+            if any(cell != "-" for cell in cells):
+                best = max(values[n, end] for n in range(24) if (n, end) in values)
+                found.append(f"| {schedule} | {end} | {' | '.join(cells)} | {best:.4f} |")
+    return found
+
+
+def queries(loss: str) -> list[str]:
+    """Spearman's correlation of the mAP of 1,000 queries with that of all, at each rung."""
+    lines = [json.loads(x) for x in (CURVES / f"{loss}.jsonl").read_text().splitlines()]
+    cells = []
+    for rung in RUNGS:
+        pairs = [
+            (x["map"], x["map_of_1000"])
+            for x in lines
+            if x["epochs"] == rung and x["schedule"] == "complete" and "map_of_1000" in x
+        ]
+        known = len(pairs) > 3
+        rho = stats.spearmanr(*zip(*pairs, strict=True)).statistic if known else np.nan
+        cells.append(f"{rho:.3f} ({len(pairs)})" if known else "-")
+    return [f"| {' | '.join(cells)} |"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Replay searches on recorded curves.")
+    parser.add_argument("--loss", choices=LOSSES, default="smooth_ap")
+    parser.add_argument("--replays", type=int, default=200)
+    parser.add_argument("--target", type=float, default=0.845)
+    parser.add_argument("--row", action="append", choices=tuple(ROWS), help="only these")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    named = " | ".join(f"{rung:.3g}" for rung in RUNGS)
+    print(f"{options.loss}: rank correlation of each rung with the end (configurations)\n")
+    print(f"| schedule | end | {named} | best at the end |")
+    print("|---|--:|" + "--:|" * (len(RUNGS) + 1))
+    print("\n".join(correlations(options.loss)))
+    print(f"\nRank correlation of 1,000 queries with all\n\n| {named} |")
+    print("|" + "--:|" * len(RUNGS))
+    print("\n".join(queries(options.loss)))
+    curves = Curves.load(options.loss)
+    best = float(curves.values[:, -1].max())
+    print(f"\n{len(curves.knobs)} configurations, {curves.filled:.0%} of the values filled in;")
+    print(f"best {best:.4f}; {options.replays} replays\n")
+    print(
+        "| search | epochs | core-s | regret, 90 % of the replays "
+        f"| within {NEAR} | reach {options.target} | epochs to it | core-s to it |"
+    )
+    print("|---|--:|--:|---|--:|--:|--:|--:|")
+    for name in options.row or ROWS:
+        replays = [list(ROWS[name](curves, seed)) for seed in range(options.replays)]
+        print(row(name, replays, best, options.target), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""The replay of searches on curves, on curves whose answer is known; and the recorded ones."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from study.search.space import configured
+from tests.benchmarks import bench_search as bench
+from tests.benchmarks.record_curves import CURVES, LOSSES, RUNGS, configuration
+
+COUNT = 30
+
+
+def lines(missing: int | None = None) -> list[dict[str, Any]]:
+    """Configuration n has the value n / 100 after all epochs, and rungs that rank as that does."""
+    return [
+        {
+            "configuration": number,
+            "schedule": "complete",
+            "epochs": rung,
+            "map": number / 100 * (0.5 + 0.1 * step),
+            "core_seconds": 10 * rung,
+            "knobs": configuration("smooth_ap", number)[1],
+        }
+        for number in range(COUNT)
+        for step, rung in enumerate(RUNGS, start=1)
+        if (number, step) != (missing, 3)
+    ]
+
+
+def curves(missing: int | None = None) -> bench.Curves:
+    return bench.Curves("smooth_ap", lines(missing))
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe"])
+def test_promotion_finds_the_best_where_rungs_rank_as_the_end_does(kind: str) -> None:
+    table = curves()
+    seen = list(bench.promoting(table, 0, kind, configurations=COUNT))
+    assert seen[-1].found == pytest.approx((COUNT - 1) / 100)
+    # Each of the five rungs costs at least what halving of 30, 10, 3, 1 and 0 of them does.
+    least = 30 * RUNGS[0] + 10 * RUNGS[1] + 3 * RUNGS[2] + RUNGS[3]
+    assert least <= seen[-1].epochs < 3 * 30 * RUNGS[0] * len(RUNGS)
+    assert seen[-1].core_seconds == pytest.approx(10 * seen[-1].epochs)
+    assert [one.epochs for one in seen] == sorted(one.epochs for one in seen)
+
+
+def test_without_rungs_each_costs_all_epochs() -> None:
+    seen = list(bench.whole(curves(), 0, configurations=COUNT))
+    assert seen[-1] == pytest.approx((COUNT * 90, COUNT * 9, (COUNT - 1) / 100))
+
+
+def test_stopping_lets_the_first_go_on_and_compares_with_what_came_before() -> None:
+    table = curves()
+    seen = list(bench.stopping(table, 3, "random", COUNT))
+    order = np.random.default_rng(3)
+    free = np.ones(COUNT, bool)
+    reached: list[float] = []
+    first = None
+    for _ in range(COUNT):
+        taken = int(order.choice(np.flatnonzero(free)))
+        free[taken] = False
+        reached.append(float(table.values[taken, 2]))
+        first = taken if first is None else first
+    assert seen[0].epochs == 9 and first is not None
+    assert seen[0].found == pytest.approx(first / 100)
+    cheap = sum(b.epochs - a.epochs == 1 for a, b in itertools.pairwise(seen))
+    stopped = sum(
+        value < np.percentile(reached[: n + 1], 100 * 2 / 3) for n, value in enumerate(reached)
+    )
+    assert cheap == stopped > 0
+
+
+def test_a_value_that_is_missing_is_filled_in_from_the_others() -> None:
+    table = curves(missing=17)
+    assert table.filled == pytest.approx(1 / (COUNT * len(RUNGS)))
+    assert table.values[17, 2] == pytest.approx(0.17 * 0.8)
+    assert table.costs[17, 2] == pytest.approx(10)
+
+
+RECORDED = {path.stem: path for path in sorted(CURVES.glob("*.jsonl"))}
+
+
+@pytest.mark.parametrize("loss", RECORDED)
+def test_recorded_configurations_are_those_that_the_space_draws_today(loss: str) -> None:
+    """Else what is replayed is a search of another space."""
+    assert "smooth_ap" in RECORDED and set(RECORDED) <= set(LOSSES)
+    found = [json.loads(line) for line in RECORDED[loss].read_text().splitlines()]
+    assert found
+    whole = [line for line in found if line["schedule"] == "complete"]
+    for line in whole:
+        config, knobs = configuration(loss, line["configuration"])
+        assert line["knobs"] == knobs
+        fixed = {"loss": loss, "epochs": config.epochs, "seed": config.seed}
+        assert configured(lambda knob, knobs=knobs: knobs[knob.name], fixed)[0] == config
+        assert 0 <= line["map"] <= 1
+    places = [(x["configuration"], x["epochs"], x["schedule"]) for x in found]
+    assert len(set(places)) == len(places)
