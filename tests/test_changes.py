@@ -18,7 +18,7 @@ from trainables.knobs import Choice, Span
 def asked(changes: Changes, loss: str = "smooth_ap", count: int = 30) -> list[dict[str, object]]:
     """What a random search of so many trials asks for."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    plan = {"num_samples": count, "epochs": 1, "seed": 0, "kind": "random"}
+    plan = {"configurations": count, "rungs": (1,), "seed": 0}
     searches = Searches([loss], space=SPACE.changed(changes), **plan)
     return [record.config.flat() for record in iter(searches.ask, None) if record]
 
@@ -34,7 +34,7 @@ def test_a_setting_is_the_only_choice() -> None:
 def test_ranges_of_a_file_are_searched_and_begun_within(tmp_path: Path) -> None:
     path = tmp_path / "space.toml"
     path.write_text(
-        "[lr_adam]\nrange = [1e-3, 1e-2]\ndefault = 2e-3\n"
+        "[lr]\nrange = [1e-3, 1e-2]\ndefault = 2e-3\n"
         "[optimizer]\nchoices = ['adam']\n"
         "[batch_size]\nchoices = [64, 128]\n[tau]\nrange = [0.001, 0.002]\n"
     )
@@ -43,11 +43,11 @@ def test_ranges_of_a_file_are_searched_and_begun_within(tmp_path: Path) -> None:
     assert all(1e-3 <= config["lr"] <= 1e-2 for config in configs)
     assert {config["batch_size"] for config in configs} == {64, 128}
     assert all(0.001 <= config["tau"] <= 0.002 for config in configs)
-    begun = configs[0]  # the reference lies outside, the defaults do not
+    begun = configs[0]
     assert (begun["lr"], begun["batch_size"]) == (2e-3, 64)
     assert begun["tau"] == pytest.approx((0.001 * 0.002) ** 0.5)  # the middle of its logarithm
     knobs = {knob.name: knob.range for knob in knobs_of("smooth_ap", SPACE.changed(changes))}
-    assert knobs["lr_adam"] == Span(1e-3, 1e-2, log=True)
+    assert knobs["lr"] == Span(1e-3, 1e-2, log=True)
     assert knobs["batch_size"] == Choice((64, 128))
 
 
@@ -56,10 +56,12 @@ def test_ranges_of_a_file_are_searched_and_begun_within(tmp_path: Path) -> None:
     [
         ({"tua": {"choices": [1.0]}}, "tua is no knob of this search; did you mean tau?"),
         ({"margin": {"choices": [1.0]}}, "margin is no knob of this search"),
-        ({"lr": {"choices": [-1.0]}}, "lr_sgd must be a finite number > 0; got -1.0"),
-        ({"lr_adam": {"range": [1e-2, 1e-3]}}, r"range of lr_adam must be \[low, high\]"),
-        ({"lr_adam": {"range": [0, 1e-3]}}, "logarithmic range of lr_adam must begin above 0"),
-        ({"lr_adam": {"range": [1e-3, 1e-2], "default": 1.0}}, "default of lr_adam must be in"),
+        ({"lr": {"choices": [-1.0]}}, "lr must be a finite number > 0; got -1.0"),
+        ({"lr_factor": {"choices": [-1.0]}}, "lr_factor must be a finite number > 0; got -1.0"),
+        ({"lr": {"range": [1e-2, 1e-3]}}, r"range of lr must be \[low, high\]"),
+        ({"lr": {"range": [0, 1e-3]}}, "logarithmic range of lr must begin above 0"),
+        ({"lr": {"range": [1e-3, 1e-2], "default": 1.0}}, "default of lr must be in"),
+        ({"lr": {"choices": [0.1]}, "lr_factor": {"default": 1.0}}, "lr_factor sets lr: give"),
         ({"batch_size": {"choices": []}}, r"choices of batch_size must be a list; got \[\]"),
         ({"tau": {"range": [0.1, "x"]}}, r"range of tau must be \[low, high\]"),
     ],
@@ -72,9 +74,9 @@ def test_a_change_that_cannot_be_is_refused_at_the_door(changes: Changes, law: s
 @pytest.mark.parametrize(
     ("text", "law"),
     [
-        ("lr_adam = 3", "must be a table of range, log, choices, default; got lr_adam = 3"),
-        ("[lr_adam]\nlow = 3", "must be a table"),
-        ("[lr_adam", "cannot be read"),
+        ("tau = 3", "must be a table of range, log, choices, default; got tau = 3"),
+        ("[tau]\nlow = 3", "must be a table"),
+        ("[tau", "cannot be read"),
     ],
 )
 def test_a_file_that_is_no_space_is_named(text: str, law: str, tmp_path: Path) -> None:

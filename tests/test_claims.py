@@ -109,6 +109,7 @@ def test_a_records_tables_follow_from_its_raw_files(name: str) -> None:
     record, finals = load(name), RECORDS / name / "finals"
     for table in ("summary", "differences", "classes"):
         kept, made = pd.read_csv(finals / f"{table}.csv"), getattr(record, table)
+        made = made[kept.columns]  # records of before have fewer
         pd.testing.assert_frame_equal(kept, made, rtol=1e-9, check_dtype=False)
     confirmed = {trial.trial_id: trial for trial in record.confirmation.trials}
     for run in record.runs.itertuples():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from analysis.figures import style
 from analysis.figures.class_figures import class_ap_table, confusion_table, draw_confusion
 from analysis.figures.histories import chosen_history, draw_history, history_figures
 from analysis.figures.knob_figures import knob_figures
+from analysis.figures.ladder_figure import draw_ladder, ladder_figure, ladder_table
 from analysis.figures.parallel_coordinates import draw_parallel, parallel_figures, parallel_heights
 from analysis.figures.pr_curves import draw_all, pr_figures, pr_table
 from analysis.figures.retrieval_figures import (
@@ -30,18 +33,14 @@ from analysis.figures.retrieval_figures import (
 from analysis.figures.retrieval_grid import Grid, Retrieval, compose, draw_retrieval
 from analysis.figures.search_figures import (
     draw_search,
+    expected_table,
     search_figure,
     search_table,
     seconds_figure,
     seconds_table,
 )
-from analysis.figures.stopping_figures import (
-    draw_survival,
-    survival_table,
-    timeline_figure,
-    timeline_table,
-)
 from analysis.figures.style import ReportFigure
+from analysis.figures.timeline_figure import timeline_figure, timeline_table
 from analysis.found.importance import importance
 from analysis.found.knobs import heights, knob_table, varied
 from analysis.found.runs import Results, map_table, of_study, over_seeds
@@ -512,13 +511,58 @@ def test_moving_parallel_coordinates_have_values_on_their_axes(tmp_path: Path) -
     assert [note["y"] for note in notes if note["x"] < 2] == [0, 1, 0, 1]
 
 
-def test_losses_of_the_same_number_of_trials_are_all_seen(tmp_path: Path) -> None:
-    trials = [trial(loss, 0, [0.5, 0.6]) for loss in ("cross_entropy", "triplet")]
-    table = survival_table(Study(tmp_path, dict(INFO), trials))
+def climbed(tmp_path: Path) -> Study:
+    """Of triplet three configurations: one of two rungs, and a run of it on a fresh seed."""
+    trials = [trial("triplet", number, [value]) for number, value in enumerate((0.5, 0.3, 0.4))]
+    trials.append(trial("triplet", 3, [0.55, 0.6, 0.65]))
+    trials[3].follows, trials[3].origin = "triplet-000", "promotion"
+    trials.append(trial("triplet", 4, [0.6, 0.7, 0.75, 0.72]))
+    trials[4].follows, trials[4].origin = "triplet-003", "final"
+    for record in trials:
+        record.config = record.config.replace(epochs=len(record.epochs))
+    return Study(tmp_path, INFO | {"plan": {"losses": ["triplet"]}}, trials)
+
+
+def test_the_ladder_has_each_trial_of_a_configuration(tmp_path: Path) -> None:
+    study = climbed(tmp_path)
+    table = ladder_table(study)
+    assert table["configuration"].tolist() == [f"triplet-{n:03d}" for n in (0, 1, 2, 0, 0)]
+    assert table["kind"].tolist() == ["rung"] * 4 + ["final"]
+    assert table["epochs"].tolist() == [1, 1, 1, 3, 4]
+    assert table["score"].tolist() == [0.5, 0.3, 0.4, 0.65, 0.72]  # at the end, not at the best
     figure = Figure()
-    draw_survival(figure, table[table["loss"].isin(["cross_entropy", "triplet"])])
-    lower, upper = figure.axes[0].lines
-    assert lower.get_linewidth() > upper.get_linewidth()
+    draw_ladder(figure, table, "val_map")
+    (axes,) = figure.axes
+    lengths = sorted(len(line.get_xdata()) for line in axes.lines)
+    assert lengths == [1, 1, 1, 2]  # three configurations, and the finals as points
+    faint = [line.get_alpha() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert faint.count(0.3) == 2
+    caption = ladder_figure(study).caption
+    assert caption.endswith("of triplet 3 1 and 1 3. 1 run on fresh seeds had 4.")
+
+
+def test_what_a_smaller_search_would_have_found_is_the_mean_over_all_orders(
+    tmp_path: Path,
+) -> None:
+    """The finals are left out; a configuration counts with its longest trial."""
+    table = expected_table(climbed(tmp_path))
+    scores = [Fraction(65, 100), Fraction(3, 10), Fraction(4, 10)]
+    orders = list(permutations(scores))
+    for row in table.itertuples():
+        count = int(row.configurations)
+        mean = sum(max(order[:count]) for order in orders) / len(orders)
+        assert row.expected == pytest.approx(float(mean))
+        best = sorted(max(order[:count]) for order in orders)
+        assert row.low == pytest.approx(float(best[0]))  # of six orders, 5 % is the first
+        assert row.high == pytest.approx(float(best[-1]))
+    # 1 + 1 + 1 + 3 epochs of 2 s each, for three configurations
+    assert table["seconds"].tolist() == pytest.approx([4, 8, 12])
+
+
+def test_knobs_are_compared_where_all_configurations_have_a_value(tmp_path: Path) -> None:
+    table = knob_table(climbed(tmp_path))
+    assert table["trial_id"].tolist() == [f"triplet-{n:03d}" for n in range(3)]
+    assert table["best_val_map"].tolist() == [0.5, 0.3, 0.4]
 
 
 def test_seconds_are_summed_over_a_losss_trials_in_the_order_of_time(study: Study) -> None:
@@ -527,13 +571,6 @@ def test_seconds_are_summed_over_a_losss_trials_in_the_order_of_time(study: Stud
     # of 3, 1, 1 and 2 epochs, 2 s each (the diverged one's too, but never its mAP)
     assert mine["seconds"].tolist() == [2.0 * n for n in range(1, 8)]
     np.testing.assert_array_equal(mine["best_so_far"], [0.3, 0.5, 0.5, 0.5, 0.5, 0.6, 0.6])
-
-
-def test_stopping_counts_trials_by_epoch(study: Study) -> None:
-    table = survival_table(study)
-    mine = table[table["loss"] == "cross_entropy"]
-    assert mine["reached"].tolist() == [4, 2, 1]
-    assert mine["stopped"].tolist() == [1, 0, 0]
 
 
 def test_timeline_has_a_bar_a_trial_on_its_workers_line(study: Study) -> None:

@@ -395,8 +395,9 @@ def test_choices_are_never_rewritten(
 def test_the_rule_names_the_metric_that_chooses(tmp_path: Path) -> None:
     """And a comparison by another metric than mAP chooses, freezes and confirms by it."""
     sentence = (
-        "Of each loss, the trial that did not fail or diverge whose best epoch has the highest "
-        "{} on the validation images; no test image is seen."
+        "Of each loss, the best configurations of the search are trained on fresh seeds, and that "
+        "of the highest mean {} on the validation images is chosen; without fresh seeds, the "
+        "highest value of the most epochs. No test image is seen."
     )
     for name, metric in METRICS.items():
         assert highest(name).sentence == sentence.format(metric.title)

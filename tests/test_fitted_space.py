@@ -13,7 +13,7 @@ from study.run.results import StudyError
 from study.search import fitted as fitted_space
 from study.search.fitted import fitted, rare_positives
 from study.search.searches import Searches
-from study.search.space import SPACE, Space, default, describe, starts
+from study.search.space import WIDE, Space, default, describe
 from tests.configurations import LOSSES
 from tests.conftest import synthetic
 from trainables.batches import draw_order
@@ -38,7 +38,7 @@ def many(classes: int) -> Split:
 
 
 def test_data_that_holds_it_leaves_the_space_as_it_is() -> None:
-    assert fitted(many(512), LOSSES) == (SPACE, [])
+    assert fitted(many(512), LOSSES, WIDE) == (WIDE, [])
 
 
 @pytest.mark.parametrize(
@@ -55,36 +55,37 @@ def test_data_that_holds_it_leaves_the_space_as_it_is() -> None:
     ],
 )
 def test_what_the_data_cannot_hold_is_left_out(split: Split, left: dict[str, tuple]) -> None:
-    space, lines = fitted(split, LOSSES)
+    space, lines = fitted(split, LOSSES, WIDE)
     gone = 0
-    for knob, whole in zip(space.shared, SPACE.shared, strict=True):
+    for knob, whole in zip(space.shared, WIDE.shared, strict=True):
         if knob.name in left:
             assert choices(space, knob.name) == left[knob.name]
             assert knob.range is not None and knob.range.holds(knob.default)
-            gone += len(choices(SPACE, knob.name)) > len(left[knob.name])
+            gone += len(choices(WIDE, knob.name)) > len(left[knob.name])
         else:
             assert knob == whole
     assert len(lines) == gone
 
 
 def test_the_line_states_the_law_and_the_value_and_the_description_follows() -> None:
-    space, lines = fitted(hold_out(WHOLE, [5, 7, 9]), LOSSES)
+    space, lines = fitted(hold_out(WHOLE, [5, 7, 9]), LOSSES, WIDE)
     (line,) = lines
     assert line.startswith("left out of the search: per_class 2, 4, 8 (") and "7 classes" in line
     row, whole = (
         next(row for row in describe(LOSSES, knobs) if row["knob"] == "per_class")
-        for knobs in (space, SPACE)
+        for knobs in (space, WIDE)
     )
     assert (whole["range"], row["range"]) == ("None, 2, 4, 8", "None")
     assert describe(LOSSES, fitted(many(512), LOSSES)[0]) == describe(LOSSES)
+    assert describe(LOSSES, fitted(many(512), LOSSES, WIDE)[0]) == describe(LOSSES, WIDE)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("kind", ["tpe", "random"])
+@pytest.mark.parametrize("kind", ["quasi-random", "tpe", "random"])
 def test_a_search_asks_for_nothing_that_the_data_cannot_hold(loss: str, kind: str) -> None:
     split = Split(WHOLE.train.take(slice(64)), WHOLE.validation)
-    space, _ = fitted(split, LOSSES)
-    plan = {"num_samples": 40, "epochs": 1, "seed": 0, "kind": kind, "space": space}
+    space, _ = fitted(split, LOSSES, WIDE)
+    plan = {"configurations": 40, "rungs": (1,), "seed": 0, "kind": kind, "space": space}
     searches, configs = Searches([loss], **plan), []
     while (record := searches.ask()) is not None:
         record.add_epoch({"epoch": 1, "val_map": 0.5, "seconds": 1.0})
@@ -92,9 +93,8 @@ def test_a_search_asks_for_nothing_that_the_data_cannot_hold(loss: str, kind: st
         searches.report(record)
         searches.tell(record)
         configs.append(record.config)
-    begun = starts(default(loss, epochs=1, seed=0), space)
-    assert len(configs) == 40 and tuple(configs[: len(begun)]) == begun
-    assert {config.per_class for config in configs[len(begun) :]} == {None, 8}
+    assert len(configs) == 40 and configs[0] == default(loss, epochs=1, seed=0, space=space)
+    assert {config.per_class for config in configs} == {None, 8}
     labels = torch.from_numpy(split.train.labels)
     for config in configs:
         assert config.batch_size <= len(split.train)
@@ -108,7 +108,7 @@ def test_a_knob_without_a_choice_is_refused_with_its_law() -> None:
 
 def test_images_smaller_than_what_is_blanked_of_them() -> None:
     small = [LabelledImages(p.images[:, :, :4], p.labels) for p in (WHOLE.train, WHOLE.validation)]
-    space, lines = fitted(Split(*small), LOSSES)
+    space, lines = fitted(Split(*small), LOSSES, WIDE)
     assert choices(space, "erase") == (0,)
     law = "left out of the search: erase 4 (erase must be below the images' 4 pixels; got 4)"
     assert law in lines
@@ -124,12 +124,12 @@ def test_the_law_that_a_given_trial_breaks_is_told() -> None:
 def test_searches_that_differ_in_space_differ_in_what_they_ask() -> None:
     """The same place in a search, its seed and its history: only the range is another."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space, _ = fitted(hold_out(WHOLE, [5, 7, 9]), LOSSES)
+    space, _ = fitted(hold_out(WHOLE, [5, 7, 9]), LOSSES, WIDE)
     asked = [
         [record.config.per_class for record in iter(search.ask, None) if record]
         for search in (
-            Searches(["smooth_ap"], num_samples=20, epochs=1, seed=0, kind="random", space=knobs)
-            for knobs in (SPACE, space)
+            Searches(["smooth_ap"], configurations=20, rungs=(1,), seed=0, space=knobs)
+            for knobs in (WIDE, space)
         )
     ]
     assert 8 in asked[0] and set(asked[1]) == {None}
@@ -142,7 +142,7 @@ def test_losses_that_need_positives_are_told_where_batches_hold_almost_none() ->
     pairs = Split(images, images)
 
     def told(losses: Sequence[str], *sizes: int) -> list[str]:
-        return rare_positives(pairs, losses, SPACE.changed({"batch_size": {"choices": [*sizes]}}))
+        return rare_positives(pairs, losses, WIDE.changed({"batch_size": {"choices": [*sizes]}}))
 
     lines = told(LOSSES, 256)
     assert [line.split()[0] for line in lines] == ["triplet", "smooth_ap"]
@@ -150,7 +150,7 @@ def test_losses_that_need_positives_are_told_where_batches_hold_almost_none() ->
     assert told(LOSSES, 1_000) == []  # 1: all of them
     assert "a random batch of 500 holds 0.5 for an" in told(["triplet"], 500)[0]  # 499 / 999
     assert told(["triplet"], 501) == []  # 500 / 999
-    by_class = SPACE.changed({"per_class": {"choices": [2, 4]}})
+    by_class = WIDE.changed({"per_class": {"choices": [2, 4]}})
     assert rare_positives(pairs, LOSSES, by_class) == []  # no batch is random
 
 
@@ -165,7 +165,7 @@ def test_classes_count_by_their_images(large: int, expected: str | None) -> None
     """Of 100 images so many are of one class, the others alone in theirs; a batch has four."""
     labels = np.arange(100).clip(min=large - 1)
     images = LabelledImages(np.zeros((100, 1, 4, 4), np.uint8), labels)
-    four = SPACE.changed({"batch_size": {"choices": [4]}, "per_class": {"choices": [None, 2]}})
+    four = WIDE.changed({"batch_size": {"choices": [4]}, "per_class": {"choices": [None, 2]}})
     lines = rare_positives(Split(images, images), ["smooth_ap"], four)
     assert len(lines) == (expected is not None)
     assert expected is None or f"holds {expected} for an image" in lines[0]
@@ -174,14 +174,13 @@ def test_classes_count_by_their_images(large: int, expected: str | None) -> None
 @pytest.mark.parametrize("size", [50, 30])
 def test_a_batch_that_the_usual_images_of_a_class_do_not_divide_has_others(size: int) -> None:
     asked = {"batch_size": {"choices": [size]}, "per_class": {"default": 4}}
-    space, _ = fitted(many(40), LOSSES, SPACE.changed(asked))
+    space, _ = fitted(many(40), LOSSES, WIDE.changed(asked))
     (knob,) = [knob for knob in space.shared if knob.name == "per_class"]
     assert knob.default == 2 and choices(space, "per_class") == (None, 2)
-    for loss in LOSSES:
-        assert all(c.per_class in (None, 2) for c in starts(default(loss, epochs=1, seed=0), space))
+    assert all(default(loss, epochs=1, seed=0, space=space).per_class == 2 for loss in LOSSES)
 
 
 def test_what_the_network_gets_decides_what_may_be_blanked_of_it() -> None:
-    wide = SPACE.changed({"erase": {"choices": [0, 20]}})
+    wide = WIDE.changed({"erase": {"choices": [0, 20]}})
     assert choices(fitted(many(40), LOSSES, wide)[0], "erase") == (0, 20)
     assert choices(fitted(many(40), LOSSES, wide, image_size=20)[0], "erase") == (0,)

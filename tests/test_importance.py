@@ -49,6 +49,26 @@ def test_trials_are_compared_after_the_epochs_that_all_had(tmp_path: Path) -> No
     assert after.equals(before)
 
 
+def test_what_was_promoted_says_nothing_of_the_knobs(tmp_path: Path) -> None:
+    study = searched(tmp_path, 40)
+    before = importance(study).table
+    for number in range(40, 60):
+        longer = trial("smooth_ap", number, [0.9])
+        longer.follows, longer.origin = f"smooth_ap-{number - 40:03d}", "promotion"
+        study.trials.append(longer)
+    assert importance(study).table.equals(before)
+
+
+def test_knobs_are_as_the_search_had_them(tmp_path: Path) -> None:
+    """The learning rate as a multiple of what is usual, whatever the batch was."""
+    study = searched(tmp_path, 40)
+    for record in study.trials:
+        factor = record.config.lr / 0.015
+        record.knobs = {"lr_factor": factor, "tau": record.config.loss_args["tau"]}
+    assert importance(study).table["knob"].tolist() == ["lr_factor", "tau"]
+    assert importance(study).shown("smooth_ap")["knob"].tolist() == ["tau"]
+
+
 def test_importance_is_optunas_own(tmp_path: Path) -> None:
     study = searched(tmp_path, 20)
     made = optuna.create_study(direction="maximize")

@@ -10,11 +10,10 @@ import pytest
 
 from study.run.plan import Plan
 from study.run.results import StudyError
-from study.search.space import default, starts
+from study.search.space import default
 from tests.conftest import synthetic
 from tests.small_data import SmallData, use
 from trainables.data import DataError
-from trainables.knobs import Span
 from trainables.metrics import METRICS
 
 
@@ -52,6 +51,10 @@ def test_a_plan_is_its_fields() -> None:
         ("image_size", 64, None),
         ("network", "torchvision:resnet18", "seed_cnn"),
         ("seed", 1, 0),
+        ("final_seeds", 3, 0),
+        ("search_seeds", 2, 1),
+        ("wide", True, False),
+        ("from_scratch", True, False),
     ],
 )
 def test_what_decides_a_studys_numbers_may_not_change(name: str, value: Any, before: Any) -> None:
@@ -100,14 +103,42 @@ def test_a_size_that_no_network_can_have_is_refused(name: str, value: int) -> No
         plan(**{name: value})
 
 
-def test_a_learning_rate_of_ones_own_is_searched_on_both_sides_of_it() -> None:
-    """As wide as the usual one: 1/150 to 20/3 of it."""
-    (knob,) = [knob for knob in plan().space(1e-4).shared if knob.name == "lr_adam"]
-    assert knob.default == 1e-4
-    assert knob.range == Span(6.67e-7, 6.67e-4, log=True)
-    assert plan().space(1.5e-2).shared == plan().space().shared
-    begun = starts(default("triplet", epochs=1, seed=0, network="timm:x"), plan().space(1e-4))
-    assert [(config.batch_size, config.lr) for config in begun] == [(256, 1e-4), (64, 4.67e-5)]
+def test_a_networks_own_learning_rate_is_what_is_usual() -> None:
+    fixed = {"epochs": 1, "seed": 0, "network": "timm:x"}
+    assert default("triplet", space=plan().space(1e-4), **fixed).lr == 1e-4
+    assert default("triplet", space=plan().space(), **fixed).lr == 1.5e-2
+    small = {"batch_size": {"choices": [64]}}
+    assert default("triplet", space=plan().space(1e-4, small), **fixed).lr == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("fields", "rungs", "trials", "epochs"),
+    [
+        # 81 + 27 + 9 + 3, each rung 9 epochs, and 4 configurations twice for 9
+        ({"num_samples": 81, "final_seeds": 2}, (0.1111, 0.3333, 1, 3, 9), 128, 36 + 72),
+        ({"num_samples": 81, "final_seeds": 2, "from_scratch": True}, None, 126, 36 + 54),
+        ({"num_samples": 81}, None, 121, 45),
+        ({"num_samples": 2, "final_seeds": 1, "early_stopping": False}, (9,), 5, 5 * 9),
+    ],
+)
+def test_what_a_study_is_expected_to_take(
+    fields: dict[str, Any], rungs: tuple[float, ...] | None, trials: int, epochs: float
+) -> None:
+    one = plan(**fields)
+    assert rungs in (None, one.rungs(54_000))
+    cost = plan(**fields, losses=["triplet", "smooth_ap"]).cost(one.rungs(54_000))
+    assert cost.trials == 2 * trials
+    assert cost.epochs == pytest.approx(2 * epochs, rel=1e-3)
+
+
+def test_seeds_of_searches_finals_and_confirmation_are_apart() -> None:
+    one = plan(search_seeds=3, seed=5)
+    assert one.seeds() == [5, 10_005, 20_005]
+    for name in ("final_seeds", "confirm_seeds"):
+        with pytest.raises(StudyError, match=rf"{name} must be in \[0, 1000\); got 1000"):
+            plan(**{name: 1000})
+    with pytest.raises(StudyError, match=r"seed must be below 2\*\*32, less 10000 for each search"):
+        plan(seed=2**32 - 10_000)
 
 
 def test_files_are_kept_by_their_path_from_the_root(

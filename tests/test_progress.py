@@ -10,6 +10,7 @@ import pytest
 from study.run import progress
 from study.run.progress import Progress, best_table, summarize
 from study.run.results import Study, TrialRecord
+from study.search.ladder import Cost
 from tests.configurations import REFERENCES
 
 
@@ -57,14 +58,14 @@ def test_the_next_command_is_told_where_the_data_is(
 
 def test_a_study_that_waits_says_for_what(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    shown = Progress(study, 9, 2, lambda: "it waits for 1 CPU", lines.append)
+    shown = Progress(study, Cost(9, 9), 2, lambda: "it waits for 1 CPU", lines.append)
     monkeypatch.setattr(progress, "STATUS_EVERY", math.inf)
     shown.look(0, 2)
     assert not lines
     monkeypatch.setattr(progress, "STATUS_EVERY", 0.0)
     shown.look(1, 1)
     assert len(lines) == 1
-    assert "4/9 trials ended" in lines[0]
+    assert "4 of about 9 trials ended" in lines[0]
     shown.look(0, 2)
     assert len(lines) == 3
     assert lines[2] == "  no trial runs yet: it waits for 1 CPU"

@@ -105,7 +105,7 @@ def test_whole_report(
     folder, html = study.folder / "report", (study.folder / "report/index.html").read_text()
     drawn = ["answer", "pr_curves", "pr_curve_triplet", "class_ap", "confusion_smooth_ap"]
     drawn += ["retrieval_10", "retrieval_triplet_50", "history_triplet", "search"]
-    drawn += ["search_seconds", "stopping", "timeline"]
+    drawn += ["search_seconds", "ladder", "timeline"]
     for name in drawn:
         for suffix in ("png", "svg", "csv"):
             assert (folder / f"{name}.{suffix}").stat().st_size > 50

@@ -286,7 +286,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
         return sum(record["last_checkpoint_epoch"] for record in records(folder).values())
 
     release = tmp_path / "release"
-    options = (*SMOKE, "--num-samples", "1", "--max-epochs", "8", *where)
+    options = (*SMOKE, "--num-samples", "1", "--max-epochs", "5", *where)
     process = start(*options, code=HOLDING.format(after=2, release=str(release)))
     wait_for(lambda: checkpoints() == 2, process)
     process.kill()
@@ -302,7 +302,7 @@ def test_a_killed_worker_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert process.returncode == 0, output
     assert_continued({"smooth_ap-000": {**killed, "status": "running"}}, records(folder))
     (trial,) = Study.load(folder).trials
-    assert (trial.status, len(trial.epochs)) == ("finished", 8)
+    assert (trial.status, len(trial.epochs)) == ("finished", 5)
     assert trial.worker != killed["worker"]
 
 
@@ -372,7 +372,7 @@ def test_checkpoints_in_a_store_are_resumed_from_without_it(tmp_path: Path) -> N
     folder, store = tmp_path / "s", tmp_path / "store"
     where = ("--name", "s", "--storage-path", str(tmp_path))
     uri = ("--checkpoint-uri", store.as_uri())
-    options = (*SMOKE, "--num-samples", "2", "--max-epochs", "6", *uri, *where)
+    options = (*SMOKE, "--num-samples", "2", "--max-epochs", "5", *uri, *where)
     process = start(*options, code=HOLDING.format(after=3, release=str(tmp_path / "never")))
 
     def held() -> bool:
@@ -424,7 +424,7 @@ def test_a_lost_node_costs_no_trial(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(sys.executable, "-c", code, str(tmp_path / "s"), *SMOKE),
-            *("--num-samples", "3", "--max-epochs", "6", "--name", "s"),
+            *("--num-samples", "3", "--max-epochs", "5", "--name", "s"),
             *("--storage-path", str(tmp_path)),
         ],
         capture_output=True,

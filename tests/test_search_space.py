@@ -1,55 +1,67 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 import optuna
 import pytest
 
-from study.run.results import StudyError, TrialRecord
-from study.search.searches import Searches
+from study.run.results import StudyError
+from study.search.draws import evenly, nearby, randomly
+from study.search.searches import ranges_of
 from study.search.space import (
+    CORE,
     SPACE,
+    WIDE,
+    Space,
     all_knobs,
+    configured,
     default,
     describe,
+    fixed_of,
     is_of_seed_study,
     knobs_of,
-    params,
     reference,
-    sample,
-    starts,
+    usual_lr,
 )
 from tests.configurations import LOSSES, REFERENCES
 from trainables.config import TrialConfig
 from trainables.data import Asked
 from trainables.data.fashion_mnist import SMOKE_TRAIN, SMOKE_VALIDATION
 from trainables.data.own import open_data
-from trainables.knobs import Choice
+from trainables.knobs import Choice, Span
 from trainables.networks import Input
 
 
-def trials_of(loss: str, count: int) -> list[tuple[TrialConfig, optuna.trial.FrozenTrial]]:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    base = default(loss, epochs=7, seed=3)
-    asked = [study.ask() for _ in range(count)]
-    configs = [sample(trial, base) for trial in asked]
-    return list(zip(configs, study.get_trials(), strict=True))
+def drawn(
+    loss: str, count: int, space: Space = SPACE, **fixed: Any
+) -> Iterator[tuple[TrialConfig, dict[str, Any]]]:
+    base = default(loss, space=space, **{"epochs": 7, "seed": 3, **fixed})
+    for number in range(count):
+        pick = randomly(loss, 0, number, space=space)
+        yield configured(pick, fixed_of(base), space)
 
 
+@pytest.mark.parametrize("space", [SPACE, WIDE], ids=["core", "wide"])
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_sample_is_a_valid_configuration_and_has_its_parameters_back(loss: str) -> None:
-    for config, trial in trials_of(loss, 60):
+def test_every_draw_is_a_valid_configuration_that_its_knobs_give_again(
+    loss: str, space: Space
+) -> None:
+    ranges = {knob.name: knob.range for knob in knobs_of(loss, space)}
+    for config, knobs in drawn(loss, 60, space):
         assert (config.loss, config.epochs, config.seed) == (loss, 7, 3)
-        assert params(config) == trial.params
+        assert all(ranges[name].holds(value) for name, value in knobs.items())  # type: ignore[union-attr]
+        again = configured(lambda knob, knobs=knobs: knobs[knob.name], fixed_of(config), space)
+        assert again == (config, knobs)
+        assert TrialConfig.from_dict(config.to_dict()) == config
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_choice_and_both_ends_of_a_range_are_reached(loss: str) -> None:
-    configs = [config for config, _ in trials_of(loss, 400)]
-    for knob in knobs_of(loss):
-        if not knob.used({"loss": loss, "optimizer": "sgd"}) and not knob.used(
-            {"loss": loss, "optimizer": "adam"}
-        ):
-            continue
-        values = [c.flat()[knob.sets] for c in configs if knob.used(c.flat())]
+    found = [knobs for _, knobs in drawn(loss, 400, WIDE)]
+    for knob in knobs_of(loss, WIDE):
+        values = [knobs[knob.name] for knobs in found if knob.name in knobs]
         if isinstance(knob.range, Choice):
             assert set(values) == set(knob.range.values)
         else:
@@ -59,23 +71,88 @@ def test_every_choice_and_both_ends_of_a_range_are_reached(loss: str) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_what_a_search_begins_with_lies_in_the_space(loss: str) -> None:
-    for config in starts(default(loss, epochs=5, seed=1)):
-        study = optuna.create_study()
-        study.enqueue_trial(params(config))
-        assert sample(study.ask(), config) == config
+def test_the_core_is_few_knobs_and_the_wide_space_has_the_rest(loss: str) -> None:
+    own = [knob.name for knob in knobs_of(loss) if knob.name not in CORE]
+    assert [knob.name for knob in knobs_of(loss)] == [*CORE, *own]
+    assert len(own) == len(
+        [k for k in all_knobs(loss) if k.sets not in TrialConfig.__annotations__]
+    )
+    wide = {knob.name for knob in knobs_of(loss, WIDE)}
+    assert wide > {*CORE, *own, "optimizer", "schedule", "warmup", "averaging", "flip", "per_class"}
+    for config, _ in drawn(loss, 20):
+        kept = {"optimizer": "adam", "schedule": "cosine", "warmup": 0.1, "averaging": 0.0}
+        assert {name: getattr(config, name) for name in kept} == kept
+        assert (config.flip, config.shift, config.erase, config.momentum) == (False, 0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_size", "expected"),
+    [
+        *(("adam", 256, 0.015), ("adam", 64, 0.0075), ("adamw", 1024, 0.03)),
+        *(("sgd", 256, 0.1), ("sgd", 64, 0.025), ("sgd", 1024, 0.4)),
+    ],
+)
+def test_the_usual_learning_rate_grows_with_the_batch(
+    optimizer: str, batch_size: int, expected: float
+) -> None:
+    """With its square root for Adam, in proportion to it for SGD."""
+    chosen = {"optimizer": optimizer, "batch_size": batch_size}
+    assert usual_lr(chosen) == pytest.approx(expected)
+    values = {**chosen, "lr_factor": 2.0, "momentum": 0.9, "per_class": None}
+
+    def pick(knob: Any) -> Any:
+        return values.get(knob.name, knob.default)
+
+    config, knobs = configured(pick, {"loss": "triplet", "epochs": 1, "seed": 0}, WIDE)
+    assert config.lr == pytest.approx(2 * expected) and knobs["lr_factor"] == 2.0
+    own, _ = configured(pick, {"loss": "triplet", "epochs": 1, "seed": 0}, WIDE.around(1.5e-3))
+    assert own.lr == pytest.approx(2 * expected / (1 if optimizer == "sgd" else 10))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_any_first_points_fill_the_space_evenly(loss: str) -> None:
+    """Of 64, each half of each range has 32: so has a Sobol sequence, and no random one."""
+    found = [configured(evenly(loss, n, 5), fixed_of(default(loss, epochs=1, seed=0)))[1]
+             for n in range(64)]  # fmt: skip
+    for knob in knobs_of(loss):
+        if isinstance(knob.range, Span):
+            middle = (knob.range.low * knob.range.high) ** 0.5
+            assert sum(knobs[knob.name] < middle for knobs in found) == 32
+        elif knob.range is not None and len(knob.range.values) in (2, 4):
+            counts = [sum(k[knob.name] == v for k in found) for v in knob.range.values]
+            assert counts == [64 // len(counts)] * len(counts)
+    again = configured(evenly(loss, 40, 5), fixed_of(default(loss, epochs=1, seed=0)))[1]
+    other = configured(evenly(loss, 40, 6), fixed_of(default(loss, epochs=1, seed=0)))[1]
+    assert again == found[40] != other
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_what_is_drawn_nearby_lies_about_the_defaults(loss: str) -> None:
+    fixed = fixed_of(default(loss, epochs=1, seed=0))
+    near = [configured(nearby(loss, n), fixed)[1]["lr_factor"] for n in range(300)]
+    far = [configured(randomly(loss, n), fixed)[1]["lr_factor"] for n in range(300)]
+    assert all(0.03 <= factor <= 3 for factor in near)
+    spread = np.abs(np.log(near)).mean()
+    # 0.8 of a normal distribution's deviation of 0.15 of the range, folded a little at its end.
+    assert spread == pytest.approx(0.8 * 0.15 * np.log(100), rel=0.15)
+    assert np.abs(np.log(far)).mean() > 1.5 * spread
+
+
+@pytest.mark.parametrize("range", [Choice((1, None, "a")), Span(0.01, 10.0, True), Span(2.0, 4.0)])
+def test_a_place_in_a_range_and_its_value_are_the_same(range: Any) -> None:
+    for share in (0.0, 0.2, 0.5, 0.9, 0.999):
+        value = range.at(share)
+        assert range.holds(value)
+        if isinstance(range, Span):
+            assert range.place(value) == pytest.approx(share, abs=1e-3)
+        else:
+            assert range.at(range.place(value)) == value
 
 
 def test_only_the_seed_studys_losses_have_a_reference() -> None:
     assert set(LOSSES) - set(REFERENCES) == {"normalized_softmax"}
     assert reference("normalized_softmax", epochs=5, seed=1) is None
     assert reference("triplet", epochs=5, seed=1) == REFERENCES["triplet"].replace(epochs=5, seed=1)
-
-
-def test_a_value_outside_the_space_is_named() -> None:
-    config = default("smooth_ap", epochs=5, seed=0).replace(tau=9.0)
-    with pytest.raises(ValueError, match=r"tau must be in .*; got 9.0"):
-        params(config)
 
 
 def test_a_parameter_name_has_one_distribution() -> None:
@@ -92,49 +169,6 @@ def test_defaults_lie_in_their_ranges_and_the_description_has_every_knob() -> No
     assert all(all(row.values()) for row in rows.values())
     assert rows["anchors"]["used by"] == "triplet, smooth_ap"  # alike in both: one row
     assert rows["batch_size"]["used by"] == "all"
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_search_begins_with_the_reference_if_there_is_one_and_the_defaults(loss: str) -> None:
-    first = [REFERENCES[loss].replace(epochs=5, seed=1)] if loss in REFERENCES else []
-    usual = default(loss, epochs=5, seed=1)
-    begun = [*first, usual, usual.replace(batch_size=64, lr=7e-3)]
-    searches = Searches([loss], num_samples=len(begun) + 1, epochs=5, seed=1)
-    *records, sampled = [record for record in iter(searches.ask, None) if record]
-    assert [record.config for record in records] == begun
-    assert all(record.hand_set for record in records)
-    assert sampled.config not in begun and not sampled.hand_set
-    assert searches.ask() is None
-
-
-def test_losses_take_turns_and_have_equal_shares() -> None:
-    searches = Searches(LOSSES, num_samples=2, epochs=5, seed=0)
-    names = [record.trial_id for record in iter(searches.ask, None) if record]
-    assert names == [f"{loss}-{n:03d}" for n in range(2) for loss in LOSSES]
-
-
-@pytest.mark.parametrize("kind", ["tpe", "random"])
-def test_a_continued_search_asks_what_it_would_have_asked(kind: str) -> None:
-    def told(count: int, searches: Searches) -> list[TrialRecord]:
-        records = []
-        for n in range(count):
-            record = searches.ask()
-            assert record is not None
-            record.add_epoch({"epoch": 1, "val_map": 1 / (3 + n % 5), "seconds": 1.0})
-            searches.report(record)
-            record.status = "finished"
-            searches.tell(record)
-            records.append(record)
-        return records
-
-    plan = {"num_samples": 12, "epochs": 1, "seed": 7, "kind": kind}
-    whole = told(12, Searches(["triplet"], **plan))
-    for stop in (1, 2, 9):
-        rest = Searches(["triplet"], records=whole[:stop], **plan)
-        asked = rest.ask()
-        assert asked is not None
-        assert asked.config == whole[stop].config
-        assert asked.trial_id == whole[stop].trial_id
 
 
 def test_a_smoke_test_has_images_for_every_batch_of_the_space() -> None:
@@ -168,34 +202,14 @@ def test_what_ones_own_pictures_ask_of_the_space_can_be_searched(loss: str, side
     space = SPACE.changed(open_data("photos", Asked(input=wants)).changes)
     base = default(loss, epochs=2, seed=0, space=space, dataset="photos", data_fingerprint="0f")
     assert base.crop is not None and base.flip and base.per_class == 4
-    begun = starts(base, space)
-    assert begun[0] == base and len(begun) == 2  # the seed study's is of its own data
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    sampled = [sample(study.ask(), base, space) for _ in range(60)]
-    for config, trial in zip(sampled, study.get_trials(), strict=True):
-        assert params(config, space) == trial.params
-    for config in (*begun, *sampled):
+    own = {"dataset": "photos", "data_fingerprint": "0f"}
+    sampled = [config for config, _ in drawn(loss, 60, space, **own)]
+    for config in sampled:
         assert (config.dataset, config.data_fingerprint) == ("photos", "0f")
+    assert {config.per_class for config in sampled} == {None, 2, 4, 8}
+    assert all(config.flip for config in sampled)
     assert {config.crop for config in sampled} >= {None, base.crop}
     assert all(config.erase < side and config.shift == 0 for config in sampled)
-
-
-def test_a_search_is_told_the_metric_of_its_study() -> None:
-    searches = Searches(["triplet"], num_samples=2, epochs=1, seed=0, metric="val_recall_at_1")
-    record = searches.ask()
-    assert record is not None and record.metric == "val_recall_at_1"
-    record.add_epoch({"epoch": 1, "val_map": 0.2, "val_recall_at_1": 0.7, "seconds": 1.0})
-    searches.report(record)
-    record.status = "finished"
-    searches.tell(record)
-    again = Searches(
-        ["triplet"], num_samples=2, epochs=1, seed=0, metric="val_recall_at_1", records=[record]
-    )
-    for told in (searches, again):
-        study = told.studies["triplet"]
-        assert study.metric_names == ["validation R@1"]
-        (trial,) = study.get_trials()
-        assert (trial.value, trial.intermediate_values) == (0.7, {1: 0.7})
 
 
 @pytest.mark.parametrize(
@@ -214,13 +228,14 @@ def test_the_seed_study_had_its_own_data_and_network(
     assert is_of_seed_study(REFERENCES["triplet"].replace(**changes)) is expected
 
 
-def test_a_search_from_scratch_has_nothing_that_was_set_by_hand() -> None:
-    begun, free = (
-        Searches(["triplet"], num_samples=8, epochs=5, seed=0, from_scratch=scratch)
-        for scratch in (False, True)
-    )
-    first, second = ([s.ask() for _ in range(8)] for s in (begun, free))
-    by_hand = starts(default("triplet", epochs=5, seed=0))
-    assert [r.config for r in first if r and r.hand_set] == list(by_hand)
-    assert not any(r.hand_set for r in second if r)
-    assert not {r.config.describe() for r in second if r} & {c.describe() for c in by_hand}
+@pytest.mark.parametrize("loss", LOSSES)
+def test_optuna_has_the_same_ranges(loss: str) -> None:
+    for name, distribution in ranges_of(loss, WIDE).items():
+        (knob,) = [knob for knob in knobs_of(loss, WIDE) if knob.name == name]
+        if isinstance(knob.range, Choice):
+            assert distribution == optuna.distributions.CategoricalDistribution(knob.range.values)
+        else:
+            assert isinstance(knob.range, Span)
+            ends = (knob.range.low, knob.range.high)
+            log = knob.range.log
+            assert distribution == optuna.distributions.FloatDistribution(*ends, log=log)

@@ -15,11 +15,9 @@ from analysis.figures.style import plural
 from analysis.found.knobs import OBJECTIVE, UNUSED
 from analysis.found.scores import validation
 from study.run.results import Study, TrialRecord
-from study.search.space import knobs_of
-from trainables.config import TrialConfig
+from study.search.space import WIDE, knobs_of
 from trainables.knobs import Choice, Span
 
-ENDED = ("finished", "stopped_early")  # soundly
 LEAST_TRIALS = 8  # of a loss, below which a ranking of knobs would be noise
 TOP = 0.25  # a knob is important that decides whether a trial is in the best quarter
 SHUFFLES = 200
@@ -50,12 +48,14 @@ class Importance(NamedTuple):
 def importance(study: Study) -> Importance:
     """PED-ANOVA of Optuna over each loss's trials, with the knobs that only some trials use.
 
-    Trials are compared by the validation metric after the last epoch that all of them reached, as a
-    trial that was stopped after 2 epochs says nothing of what it would have had after 12.
+    Trials are compared at equal fidelity: those of the first rung, where each configuration has a
+    value, by the validation metric after the last epoch that all of them reached. What was promoted
+    was so because it was good, and says nothing of what the knobs decide.
     """
     tables, lacking = [], {}
     for loss in study.losses:
-        sound = [t for t in study.trials if t.loss == loss and t.epochs and t.status in ENDED]
+        begun = [t for t in study.trials if t.loss == loss and t.follows is None]
+        sound = [t for t in begun if t.is_sound]
         lack = _lack(sound)
         if lack:
             lacking[loss] = lack
@@ -121,30 +121,33 @@ def _study(trials: list[TrialRecord]) -> optuna.Study:
     study = optuna.create_study(direction="maximize")
     ranges = _ranges(trials)
     for trial, score in zip(trials, _scores(trials), strict=True):
-        found = _params(trial.config)
+        found = _params(trial)
         mine = {name: ranges[name] for name in found}
         made = optuna.trial.create_trial(params=found, distributions=mine, value=score)
         study.add_trial(made)
     return study
 
 
-def _params(config: TrialConfig) -> dict[str, Any]:
-    """The knobs as Optuna has them, and the loss: a search for one may have tried another too."""
-    chosen = config.flat()
-    used = [knob for knob in knobs_of(config.loss) if knob.used(chosen)]
-    return {knob.name: chosen[knob.sets] for knob in used} | {OBJECTIVE: config.loss}
+def _params(trial: TrialRecord) -> dict[str, Any]:
+    """The values of the knobs as the search had them (of records that do not say so, as they are in
+    the configuration), and the loss: a search for one may have tried another too."""
+    chosen = trial.config.flat()
+    used = [knob for knob in knobs_of(trial.config.loss, WIDE) if knob.used(chosen)]
+    values = trial.knobs or {knob.sets: chosen[knob.sets] for knob in used}
+    return values | {OBJECTIVE: trial.config.loss}
 
 
 def _ranges(trials: list[TrialRecord]) -> dict[str, BaseDistribution]:
-    """Today's range of each knob, with the values of trials of another day."""
+    """Today's range of each knob, with the values of trials of another day or space."""
     values: dict[str, list[Any]] = {}
     for trial in trials:
-        for name, value in _params(trial.config).items():
+        for name, value in _params(trial).items():
             values.setdefault(name, []).append(value)
-    knobs = {knob.name: knob for trial in trials for knob in knobs_of(trial.config.loss)}
+    every = [knob for trial in trials for knob in knobs_of(trial.config.loss, WIDE)]
+    ranges = {name: knob.range for knob in every for name in (knob.sets, knob.name)}
     found: dict[str, BaseDistribution] = {}
     for name, mine in values.items():
-        known = knobs[name].range if name in knobs else Choice(())
+        known = ranges.get(name, Choice(()))
         if isinstance(known, Span):
             low, high = min(known.low, *mine), max(known.high, *mine)
             found[name] = FloatDistribution(low, high, log=known.log)
@@ -156,16 +159,16 @@ def _ranges(trials: list[TrialRecord]) -> dict[str, BaseDistribution]:
 
 def _varied(trials: list[TrialRecord]) -> list[str]:
     """The knobs that have more than one value; to be unused is one."""
-    found = [_params(trial.config) for trial in trials]
+    found = [_params(trial) for trial in trials]
     names = dict.fromkeys(name for one in found for name in one)
     return [name for name in names if len({one.get(name, UNUSED) for one in found}) > 1]
 
 
-def _epoch(trials: list[TrialRecord]) -> int:
+def _epoch(trials: list[TrialRecord]) -> float:
     """The last epoch that all trials reached."""
-    return min(len(trial.epochs) for trial in trials)
+    return min(trial.reached for trial in trials)
 
 
 def _scores(trials: list[TrialRecord]) -> list[float]:
-    epoch = _epoch(trials)
-    return [trial.epochs[epoch - 1][trial.metric] for trial in trials]
+    place = min(len(trial.epochs) for trial in trials) - 1
+    return [trial.epochs[place][trial.metric] for trial in trials]

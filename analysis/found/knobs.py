@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.figures.style import loss_name
 from analysis.found.scores import PREFIX, score_column
 from study.run.results import Study
-from study.search.space import SPACE
+from study.search.space import WIDE
 from trainables import losses
 from trainables.config import TrialConfig
 from trainables.knobs import Choice, Knob, Span
@@ -29,7 +29,7 @@ IDENTITY = ("loss", "trial_id", "status")
 def _knob(field: str) -> Knob | None:
     """The knob that sets a field: of all trials, or of a loss that has a file of its own."""
     own = [knob for name in losses.names() for knob in losses.resolve(name).knobs]
-    return next((knob for knob in (*SPACE.shared, *own) if knob.sets == field), None)
+    return next((knob for knob in (*WIDE.shared, *own) if knob.sets == field), None)
 
 
 def is_choice(values: pd.Series, field: str) -> bool:
@@ -91,12 +91,14 @@ def settings_table(study: Study) -> pd.DataFrame:
 
 
 def knob_table(study: Study) -> pd.DataFrame:
-    """A row a trial that has an epoch and ended soundly, or still runs: its score and its knobs.
+    """A row a configuration, by its first trial, if that has an epoch and ended soundly, or still
+    runs: its score there, where all have had equal epochs, and its knobs.
 
     Columns loss, trial_id, status, the score (best_val_map), then the knobs that differ between the
     trials of some loss; missing where a trial does not use one.
     """
-    trials = [t for t in study.trials if t.best and t.status not in ("failed", "diverged")]
+    begun = [trial for trial in study.trials if trial.follows is None]
+    trials = [t for t in begun if t.best and t.status not in ("failed", "diverged")]
     score = score_column(study.metric)
     rows = [
         {

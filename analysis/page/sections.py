@@ -10,11 +10,12 @@ from analysis.figures.class_differences import class_differences_figure
 from analysis.figures.class_figures import class_ap_figure, confusion_figures, confusion_rule
 from analysis.figures.histories import chosen_history, confirmed_history, history_figures
 from analysis.figures.knob_figures import knob_figures
+from analysis.figures.ladder_figure import ladder_figure
 from analysis.figures.pr_curves import pr_figures
 from analysis.figures.retrieval_figures import many_figures, rule, side_by_side_figure
 from analysis.figures.search_figures import search_figure, seconds_figure
-from analysis.figures.stopping_figures import survival_figure, timeline_figure
 from analysis.figures.style import listed, loss_name, plural
+from analysis.figures.timeline_figure import timeline_figure
 from analysis.found.finals import Finals
 from analysis.found.importance import TOP, Importance, importance
 from analysis.found.runs import Results
@@ -128,10 +129,13 @@ def search_sections(study: Study) -> list[Section]:
     """How the search went, its knobs, its trials and their faults."""
     figures = [search_figure(study)]
     if any(trial.epochs for trial in study.trials):
-        figures += [seconds_figure(study), survival_figure(study)]
+        figures += [ladder_figure(study), seconds_figure(study)]
     timeline = timeline_figure(study)
     figures += [timeline] if timeline is not None else []
-    parts = [Section("The search", also_tried(study), figures=figures)]
+    said = [*also_tried(study), *tables.verdicts(study)]
+    finals = tables.finals_table(study)
+    shown = [finals] * bool(len(finals.cells))
+    parts = [Section("The search", said, shown, figures)]
     parts.append(knobs_section(study))
     trials, same = tables.trials_table(study)
     parts.append(Section("Every trial", [same] * bool(same), [trials], below=True))
@@ -171,12 +175,12 @@ def importance_text(found: Importance) -> list[str]:
     said = []
     if len(found.table):
         epochs = sorted(found.table["epoch"].unique())
-        after = " or ".join(plural(int(epoch), "epoch") for epoch in epochs)
+        after = " or ".join(f"{epoch:.3g} epoch{'' if epoch == 1 else 's'}" for epoch in epochs)
         said.append(
             "Importance says how much a knob decided whether a trial is among the best "
             f"{TOP:.0%} of its loss (PED-ANOVA), by the {validation(found.metric)} after {after}: "
-            "the last that all trials of the loss reached, so that those which early stopping "
-            "ended are compared as equals. It says nothing of later epochs. Trials that failed or "
+            "the last that all configurations of the loss reached, so that they are compared as "
+            "equals. It says nothing of later epochs. Trials that failed or "
             "diverged are left out. Few trials give some knob a high share by chance: what "
             "shuffled scores give as well says nothing."
         )

@@ -15,8 +15,9 @@ from analysis.found.knobs import NONE, settings_table
 from analysis.found.runs import Results
 from analysis.found.scores import score_column, validation
 from analysis.page.glossary import HEADS, KNOBS, MEANINGS, RANKING, scored
+from study.judge.verdict import against_defaults
 from study.run.results import Study
-from study.search.space import SPACE
+from study.search.space import WIDE
 from trainables.metrics import METRICS
 
 FAULTS = ("failed", "diverged", "interrupted")
@@ -81,6 +82,7 @@ def trials_table(study: Study) -> tuple[Table, str]:
     cells = pd.DataFrame(
         {
             "trial": table["trial_id"],
+            "follows": table["follows"].map(text),
             "status": table["status"].map(words),
             name: ["" if pd.isna(one) else f"{one:.3f}" for one in table[score]],
             "best epoch": table["best_epoch"].map(text),
@@ -123,7 +125,7 @@ def data_text(name: str, classes: Sequence[str], results: Results | None) -> str
 
 def space_table(study: Study) -> Table:
     """A row a knob of the search: what it is, its range, its default and who uses it."""
-    fields = {knob.name: knob.sets for knob in SPACE.shared}
+    fields = {knob.name: knob.sets for knob in WIDE.shared}
     rows = [
         {
             "knob": words(row["knob"]),
@@ -149,12 +151,47 @@ def budget_table(study: Study) -> Table:
             {
                 "loss": loss_name(loss),
                 "trials": f"{len(mine):,}",
-                "epochs": f"{mine['epochs'].sum():,}",
+                "configurations": f"{int(mine['follows'].isna().sum()):,}",
+                "epochs": f"{mine['epochs'].sum():,.4g}",
                 "seconds": f"{mine['seconds'].sum():,.0f}",
                 "how the trials ended": ", ".join(f"{n} {words(s)}" for s, n in statuses.items()),
             }
         )
     return Table("What each loss was given", pd.DataFrame(rows))
+
+
+def finals_table(study: Study) -> Table:
+    """A row a configuration that was trained on fresh seeds, the best of each loss first; perhaps
+    none."""
+    rows = []
+    for loss in study.losses:
+        finals = study.finals(loss)
+        means = {name: study.choice(*runs).score for name, runs in finals.items()}
+        for name in sorted(means, key=lambda name: -means[name]):
+            trial = next(trial for trial in study.trials if trial.trial_id == name)
+            rows.append(
+                {
+                    "loss": loss_name(loss),
+                    "configuration": f"{study.root(trial).trial_id}"
+                    + " (the hand-set defaults)" * study.root(trial).hand_set,
+                    "mean": f"{means[name]:.4f}",
+                    **{f"seed {run.config.seed}": f"{run.score:.4f}" for run in finals[name]},
+                }
+            )
+    cells = pd.DataFrame(rows).fillna("")
+    return Table(f"The finals: {validation(study.metric)} on fresh seeds", cells)
+
+
+def verdicts(study: Study) -> list[str]:
+    """Whether the choices are above the hand-set defaults, where the finals have these too."""
+    found = {loss: against_defaults(study, loss) for loss in study.losses}
+    said = [f"{loss_name(loss)}: {one}" for loss, one in found.items() if one is not None]
+    if not said:
+        return []
+    return [
+        "What the search chose, on the finals' fresh seeds, each judged by what the other seeds "
+        f"choose. {'; '.join(said)}."
+    ]
 
 
 def faults_table(study: Study) -> Table:
@@ -163,7 +200,7 @@ def faults_table(study: Study) -> Table:
         {
             "trial": trial.trial_id,
             "status": words(trial.status),
-            "after epochs": str(len(trial.epochs)),
+            "after epochs": f"{trial.reached:.3g}",
             "cause": trial.cause or "not recorded",
         }
         for trial in study.trials

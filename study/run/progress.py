@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from study.judge.verdict import against_defaults
 from study.run.commands import report_command
 from study.run.results import SELECTION, SOUND, Choice, Study, TrialRecord, title
 from study.search.ladder import Cost
@@ -182,6 +183,9 @@ def summarize(study: Study, seconds: float, data_dir: str | None = None) -> int:
         print(
             f"{loss}: {name} {choice.score:.4f} ({chosen_at(choice)})\n  {choice.config.describe()}"
         )
+        verdict = against_defaults(study, loss)
+        if verdict is not None:
+            print(f"  {verdict}")
     print(f"\nThe study is {study.info['status']} ({counts_line(study)}); {duration(seconds)}.")
     print(f"Everything lies in {study.folder} (trials.csv, epochs.csv, best.json)")
     if study.info["status"] != "finished":

@@ -1,7 +1,9 @@
 """Which configuration is trained longer: successive halving by promotion, one ladder a loss.
 
-ASHA as published (Li et al., MLSys 2020, algorithm 2): a configuration rests at its rung, and goes
-on to the next when it is among the best third of those that reached its own. Each rung is a run of
+A configuration rests at its rung, and goes on to the next when it is among the best third of those
+that ended on its own (ASHA: Li et al., MLSys 2020). Of a number that is known beforehand all begin
+first, and the lowest rung promotes first: so only the best third goes on, not what was among it
+while few had ended, and yet no worker waits for the last one of a rung. Each rung is a run of
 its own with a whole schedule, so that a rung shows what the configuration would give, were the run
 so long. The best few of the ladder are then trained for all epochs on fresh seeds, which alone
 choose between them: the highest of many values is high by luck too.
@@ -43,10 +45,10 @@ def climbed(rungs: Sequence[float]) -> tuple[float, ...]:
 
 
 def promotable(trials: Sequence[TrialRecord], rungs: Sequence[float]) -> TrialRecord | None:
-    """The trial of one loss that is to be trained for the next rung, from the highest rung on which
+    """The trial of one loss that is to be trained for the next rung, from the lowest rung on which
     there is one; None if there is none."""
     gone = {trial.follows for trial in trials}
-    for rung in reversed(rungs[:-1]):
+    for rung in rungs[:-1]:
         ended = ranked([trial for trial in trials if trial.config.epochs == rung])
         for trial in ended[: len(ended) // FACTOR]:
             if trial.trial_id not in gone and trial.is_sound:

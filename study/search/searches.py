@@ -1,7 +1,7 @@
 """One search for each loss, all of equal size: what is trained next.
 
-A loss's next trial is the promotion of one that rests (`study.search.ladder`), else a new
-configuration, until there are as many as asked; then the best few on fresh seeds. Optuna's storage
+A loss's next trial is a new configuration, until there are as many as asked; then the promotion of
+one that rests (`study.search.ladder`); then the best few on fresh seeds. Optuna's storage
 is told everything, for its dashboard, and its samplers model the highest rung that has enough
 values if they are asked to.
 """
@@ -171,23 +171,31 @@ class Searches:
 
     def _next(self, loss: str) -> TrialRecord | None:
         trials = self.of(loss)
+        return self._begun(loss, trials) or self._promoted(trials) or self._final(loss, trials)
+
+    def _begun(self, loss: str, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+        """The next configuration, at the lowest rung."""
+        begun = sum(trial.follows is None for trial in trials)
+        if begun >= self.configurations:
+            return None
+        climbing = [trial for trial in trials if trial.origin != SELECTION]
+        config, knobs, origin = self._new(loss, begun, climbing)
+        return self._record(len(trials), config, knobs, origin)
+
+    def _promoted(self, trials: Sequence[TrialRecord]) -> TrialRecord | None:
+        """The next one that rests, for a rung more."""
         climbing = [trial for trial in trials if trial.origin != SELECTION]
         resting = ladder.promotable(climbing, self.climbed)
-        if resting is not None:
-            epochs = ladder.next_rung(resting, self.climbed)
-            config = resting.config.replace(epochs=epochs)
-            return self._record(len(trials), config, resting.knobs, PROMOTION, resting.trial_id)
-        begun = [trial for trial in climbing if trial.follows is None]
-        if len(begun) < self.configurations:
-            config, knobs, origin = self._new(loss, len(begun), climbing)
-            return self._record(len(trials), config, knobs, origin)
-        if all(trial.has_ended for trial in climbing):
-            return self._final(loss, trials)
-        return None
+        if resting is None:
+            return None
+        config = resting.config.replace(epochs=ladder.next_rung(resting, self.climbed))
+        return self._record(len(trials), config, resting.knobs, PROMOTION, resting.trial_id)
 
     def _final(self, loss: str, trials: Sequence[TrialRecord]) -> TrialRecord | None:
-        """The next run on a fresh seed: seed by seed, so that each has all finalists."""
-        if not self.finals:
+        """The next run on a fresh seed, when all that climbs has ended: seed by seed, so that each
+        has all finalists."""
+        climbs = any(not t.has_ended for t in trials if t.origin != SELECTION)
+        if climbs or not self.finals:
             return None
         best = ladder.finalists(trials)
         hand_set = [t for t in trials if t.origin == HAND_SET and t.is_sound]

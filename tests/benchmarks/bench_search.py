@@ -116,6 +116,20 @@ class Replayed(searches.Searches):
         return config, knobs, str(taken)  # its origin says which it is
 
 
+class AtOnce(Replayed):
+    """Promotes whatever may be, from the highest rung, before it begins another (ASHA's order)."""
+
+    def _next(self, loss: str) -> TrialRecord | None:
+        trials = self.of(loss)
+        for high in range(len(self.climbed), 1, -1):
+            resting = ladder.promotable(trials, self.climbed[high - 2 : high])
+            if resting is not None:
+                config = resting.config.replace(epochs=self.climbed[high - 1])
+                begun = resting.knobs, searches.PROMOTION, resting.trial_id
+                return self._record(len(trials), config, *begun)
+        return self._begun(loss, trials)
+
+
 class Seen(NamedTuple):
     """After one more run: what all have cost, and what would be chosen now, at its end."""
 
@@ -128,14 +142,19 @@ Replay = Iterator[Seen]
 
 
 def promoting(
-    curves: Curves, seed: int, kind: str = "random", configurations: int = 81, lowest: int = 0
+    curves: Curves,
+    seed: int,
+    kind: str = "random",
+    configurations: int = 81,
+    lowest: int = 0,
+    search: type[Replayed] = Replayed,
 ) -> Replay:
     """The study's search, without its finals."""
     rungs = RUNGS[lowest:]
-    search = Replayed(curves, seed, configurations=configurations, rungs=rungs, kind=kind)
+    made = search(curves, seed, configurations=configurations, rungs=rungs, kind=kind)
     number, spent, epochs = dict[str, int](), 0.0, 0.0
     best = (-1, 0.0, 0)  # rung, value, configuration
-    while (record := search.ask()) is not None:
+    while (record := made.ask()) is not None:
         root = record.follows
         number[record.trial_id] = int(record.origin) if root is None else number[root]
         taken, rung = number[record.trial_id], RUNGS.index(record.config.epochs)
@@ -195,6 +214,7 @@ ROWS: dict[str, Callable[[Curves, int], Replay]] = {
     "stopping ASHA from 1 epoch, TPE (24): before": lambda c, s: stopping(c, s, "tpe", 24),
     "stopping ASHA from 1 epoch, random (24)": lambda c, s: stopping(c, s, "random", 24),
     "promotion from 1/9 epoch, random (81)": promoting,
+    "the same, each promoted at once (81)": lambda c, s: promoting(c, s, search=AtOnce),
     "promotion from 1/9 epoch, TPE (81)": lambda c, s: promoting(c, s, "tpe"),
     "promotion from 1/9 epoch, GP (81)": lambda c, s: promoting(c, s, "gp"),
     "promotion from 1/3 epoch, random (27)": lambda c, s: promoting(c, s, "random", 27, 1),

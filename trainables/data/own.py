@@ -75,7 +75,7 @@ class OwnData(Dataset):
         side = min(self.decoding.height, self.decoding.width)
         return {
             "batch_size": {"choices": [16, 32, 64, 128, 256], "default": 128},
-            "per_class": {"default": 4},
+            "per_class": {"choices": ["none", 2, 4, 8], "default": 4},
             "flip": {"default": True},
             "shift": {"choices": [0]},
             "erase": {"choices": [0, side // 4]},

@@ -1,11 +1,9 @@
-"""What the search did with its workers: what early stopping ended when, and what ran where."""
+"""What the search did with its workers: what ran where, and when."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
@@ -16,9 +14,7 @@ from analysis.figures.style import (
     COLOURS,
     ReportFigure,
     add_loss_keys,
-    listed,
     loss_keys,
-    loss_name,
     plural,
     render,
     words,
@@ -33,19 +29,6 @@ HATCHES = {
     "interrupted": OPEN_HATCH,
 }
 PATTERNS = {"": "", FAULT_HATCH: "x", OPEN_HATCH: "."}  # the same in Plotly
-
-
-def survival_table(study: Study) -> pd.DataFrame:
-    """A row a loss and epoch: how many trials had it, and how many ASHA stopped after it."""
-    rows = []
-    longest = max((len(trial.epochs) for trial in study.trials), default=0)
-    for loss in study.losses:
-        mine = [trial for trial in study.trials if trial.loss == loss]
-        for epoch in range(1, longest + 1):
-            ended = [t for t in mine if len(t.epochs) == epoch and t.status == "stopped_early"]
-            reached = sum(len(trial.epochs) >= epoch for trial in mine)
-            rows.append({"loss": loss, "epoch": epoch, "reached": reached, "stopped": len(ended)})
-    return pd.DataFrame(rows, columns=["loss", "epoch", "reached", "stopped"])
 
 
 def timeline_table(study: Study) -> pd.DataFrame:
@@ -77,28 +60,6 @@ def timeline_table(study: Study) -> pd.DataFrame:
     )
 
 
-def survival_figure(study: Study) -> ReportFigure:
-    """How many trials were trained to each epoch; at least one trial has one."""
-    table = survival_table(study)
-    stopped = table[table["stopped"] > 0]
-    parts = []
-    for loss, part in stopped.groupby("loss", sort=False):
-        when = [f"{row.stopped} after epoch {row.epoch}" for row in part.itertuples()]
-        total = int(part["stopped"].sum())
-        parts.append(f"{total} of {loss_name(loss)} ({', '.join(when)})")
-    said = f"ASHA stopped {listed(parts)}." if parts else "ASHA stopped no trial."
-    trained = sum(len(trial.epochs) for trial in study.trials)
-    asked = sum(trial.config.epochs for trial in study.trials)
-    return render(
-        "stopping",
-        partial(draw_survival, table=table),
-        size=(8.6, 3.2),
-        data=table,
-        caption=f"{said} In all {trained:,} of the {asked:,} epochs asked for were trained.",
-        alt="How many trials of each loss were trained to each epoch.",
-    )
-
-
 def timeline_figure(study: Study) -> ReportFigure | None:
     """Which worker trained which trial when; None if no trial has started."""
     table = timeline_table(study)
@@ -117,24 +78,6 @@ def timeline_figure(study: Study) -> ReportFigure | None:
         alt="A bar a trial, from its start to its end, on the line of the worker that trained it.",
         interactive=_interactive_timeline(table),
     )
-
-
-def draw_survival(figure: Figure, table: pd.DataFrame) -> None:
-    """A step a loss, from all trials down to those that were trained to the end.
-
-    Of losses with the same number each is drawn thinner than the one that it lies on.
-    """
-    axes = figure.subplots()
-    losses = list(table["loss"].unique())
-    for loss, width in zip(losses, np.linspace(2 * len(losses), 2, len(losses)), strict=True):
-        part = table[table["loss"] == loss]
-        style: dict[str, Any] = {"color": COLOURS[loss], "lw": width, "marker": "o"}
-        style |= {"ms": width + 4, "label": loss_name(loss)}
-        axes.step(part["epoch"], part["reached"], where="mid", **style)
-    axes.set(xlabel="epoch", ylabel="trials trained so far or further", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="lower left")
 
 
 def draw_timeline(figure: Figure, table: pd.DataFrame) -> None:
