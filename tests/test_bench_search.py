@@ -42,11 +42,19 @@ def test_promotion_finds_the_best_where_rungs_rank_as_the_end_does(kind: str) ->
     table = curves()
     seen = list(bench.promoting(table, 0, kind, configurations=COUNT))
     assert seen[-1].found == pytest.approx((COUNT - 1) / 100)
-    # Each of the five rungs costs at least what halving of 30, 10, 3, 1 and 0 of them does.
-    least = 30 * RUNGS[0] + 10 * RUNGS[1] + 3 * RUNGS[2] + RUNGS[3]
-    assert least <= seen[-1].epochs < 3 * 30 * RUNGS[0] * len(RUNGS)
+    halved = 30 * RUNGS[0] + 10 * RUNGS[1] + 3 * RUNGS[2] + RUNGS[3]
+    assert seen[-1].epochs == pytest.approx(halved)
     assert seen[-1].core_seconds == pytest.approx(10 * seen[-1].epochs)
     assert [one.epochs for one in seen] == sorted(one.epochs for one in seen)
+
+
+def test_promoted_at_once_costs_more_and_finds_as_much() -> None:
+    at_once = list(bench.promoting(curves(), 0, configurations=COUNT, search=bench.AtOnce))
+    in_order = list(bench.promoting(curves(), 0, configurations=COUNT))
+    assert at_once[-1].epochs > in_order[-1].epochs
+    assert at_once[-1].found == in_order[-1].found
+    # After three configurations one of them is promoted, before a fourth begins.
+    assert [round(one.epochs / RUNGS[0]) for one in at_once[:5]] == [1, 2, 3, 6, 7]
 
 
 def test_without_rungs_each_costs_all_epochs() -> None:
@@ -98,5 +106,5 @@ def test_recorded_configurations_are_those_that_the_space_draws_today(loss: str)
         fixed = {"loss": loss, "epochs": config.epochs, "seed": config.seed}
         assert configured(lambda knob, knobs=knobs: knobs[knob.name], fixed)[0] == config
         assert 0 <= line["map"] <= 1
-    places = [(x["configuration"], x["epochs"], x["schedule"]) for x in found]
+    places = [(x["configuration"], x["epochs"], x["schedule"], x.get("end")) for x in found]
     assert len(set(places)) == len(places)

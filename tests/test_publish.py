@@ -163,7 +163,7 @@ def test_the_readme_says_what_the_record_says(record: Path) -> None:
         first["verdict"],
     ]
     assert (
-        f"2 trials of at most 1 epochs, its best by validation mAP trained again on {len(SEEDS)}"
+        f"2 configurations of at most 1 epochs, its best by validation mAP trained again on {len(SEEDS)}"
         in (text)
     )
 

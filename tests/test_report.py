@@ -20,7 +20,7 @@ from analysis.page.answer import answer
 from study.judge.evaluation import evaluate_study
 from study.judge.images import validation_images
 from study.run.results import Study, TrialRecord
-from study.search.space import describe, knobs_of
+from study.search.space import SPACE, WIDE, describe, knobs_of
 from tests.small_data import SmallData, use
 from tests.test_figures import INFO, trial
 from trainables.data import LabelledImages, Split
@@ -404,9 +404,10 @@ def test_only_long_text_may_be_broken_into_lines() -> None:
 def test_every_knob_of_the_search_is_explained(make_study: Maker) -> None:
     study = make_study(trial("triplet", 0, [0.1]))
     assert tables.space_table(study).cells.empty  # not recorded
-    study.info["space"] = describe(["triplet"])
-    cells = tables.space_table(study).cells
-    assert len(cells) == len(knobs_of("triplet")) and cells.ne("").all(axis=None)
+    for space in (SPACE, WIDE):
+        study.info["space"] = describe(["triplet"], space)
+        cells = tables.space_table(study).cells
+        assert len(cells) == len(knobs_of("triplet", space)) and cells.ne("").all(axis=None)
     row = cells.set_index("knob").loc["images a class"]
     assert (row["searched over"], row["default"]) == ("none, 2, 4, 8", "none")
 

@@ -20,20 +20,20 @@ def trial(number: int, status: str, ended: float | None) -> TrialRecord:
     return TrialRecord(f"triplet-{number:03d}", REFERENCES["triplet"], status=status, ended=ended)
 
 
-def ended(tmp_path: Path, *trials: TrialRecord, total: int) -> Study:
+def ended(tmp_path: Path, *trials: TrialRecord, left: tuple[TrialRecord, ...] = ()) -> Study:
     info = {"schema": 1, "plan": {"losses": ["triplet"]}, "status": "running"}
     (tmp_path / "trials").mkdir()
     study = Study(tmp_path, info, list(trials))
     for each in trials:
         study.write_trial(each)
-    _end(study, total, Listed([]))
+    _end(study, Listed(left, study.trials))
     return study
 
 
 def test_what_had_not_ended_is_interrupted_and_so_is_the_study(tmp_path: Path) -> None:
     """Among it a failed trial that was to have a second chance."""
     waiting = trial(2, "failed", None)
-    study = ended(tmp_path, trial(0, "failed", 9.0), trial(1, "running", None), waiting, total=3)
+    study = ended(tmp_path, trial(0, "failed", 9.0), trial(1, "running", None), waiting)
     assert study.info["status"] == "interrupted"
     written = Study.load(tmp_path).trials
     assert [t.status for t in written] == ["failed", "interrupted", "interrupted"]
@@ -41,12 +41,15 @@ def test_what_had_not_ended_is_interrupted_and_so_is_the_study(tmp_path: Path) -
 
 
 def test_a_study_whose_trials_have_all_ended_is_finished(tmp_path: Path) -> None:
-    study = ended(tmp_path, trial(0, "failed", 9.0), trial(1, "finished", 9.0), total=2)
+    study = ended(tmp_path, trial(0, "failed", 9.0), trial(1, "finished", 9.0))
     assert study.info["status"] == "finished"
 
 
 def test_a_study_with_trials_to_come_is_not(tmp_path: Path) -> None:
-    assert ended(tmp_path, trial(0, "finished", 9.0), total=2).info["status"] == "interrupted"
+    to_come = (trial(1, "running", None),)
+    study = ended(tmp_path, trial(0, "finished", 9.0), left=to_come)
+    assert study.info["status"] == "interrupted"
+    assert [one.trial_id for one in study.trials] == ["triplet-000"]
 
 
 def test_a_range_of_one_of_two_losses_with_a_knob_of_one_name_continues_no_other(

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from study.run.results import TrialRecord
 from study.search import ladder, searches
 from study.search.space import configured, knobs_of
-from tests.benchmarks.record_curves import CURVES, LOSSES, RUNGS
+from tests.benchmarks.record_curves import COMPARED, CURVES, ENDS, LOSSES, RUNGS
 from trainables.config import TrialConfig
 
 NEAR = 0.003
@@ -249,13 +249,14 @@ def correlations(loss: str) -> list[str]:
     found = []
     for schedule in dict.fromkeys(line["schedule"] for line in lines):
         mine = [line for line in lines if line["schedule"] == schedule]
-        # What was trained further because it was promising would hide what the others show.
-        ends = 3 if schedule != "complete" else None
-        values = {(x["configuration"], x["epochs"]): x["map"] for x in mine}
-        for end in (3, 9) if ends is None else (ends,):
+        for end in ENDS:
+            here = [line for line in mine if line.get("end") in (None, end)]
+            values = {(x["configuration"], x["epochs"]): x["map"] for x in here}
             cells = []
             for rung in RUNGS:
-                both = [n for n in range(24) if (n, rung) in values and (n, end) in values]
+                # What was trained further because it was promising would hide what others show.
+                numbers = range(COMPARED)
+                both = [n for n in numbers if (n, rung) in values and (n, end) in values]
                 if rung >= end or len(both) < 4:
                     cells.append("-")
                     continue
@@ -263,7 +264,7 @@ def correlations(loss: str) -> list[str]:
                 rho = stats.spearmanr(*zip(*pairs, strict=True)).statistic
                 cells.append(f"{rho:.2f} ({len(both)})")
             if any(cell != "-" for cell in cells):
-                best = max(values[n, end] for n in range(24) if (n, end) in values)
+                best = max(values[n, end] for n in range(COMPARED) if (n, end) in values)
                 found.append(f"| {schedule} | {end} | {' | '.join(cells)} | {best:.4f} |")
     return found
 

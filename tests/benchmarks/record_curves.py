@@ -8,7 +8,7 @@ ended at any time and goes on where it was. Processes with the parts 0/2 and 1/2
 
 Each rung is a run of its own with a whole schedule (`complete`), which is what a study does; the
 promising configurations are taken to the longest rungs first. Of the first COMPARED configurations
-there are other schedules too, of END epochs:
+there are other schedules too, of each of ENDS epochs:
 
     whole      one run with one schedule, judged at the rungs
     averaged   the same run's averaged weights (a decay of 0.995 a step)
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import math
 import platform
 import sys
 import tempfile
@@ -41,9 +42,9 @@ from trainables.metrics import RetrievalResult
 from trainables.train import DivergedError, TrainingRun
 
 LOSSES = ("smooth_ap", "triplet", "cross_entropy", "normalized_softmax")
-CONFIGURATIONS, COMPARED, END, LONGEST = 200, 24, 3, 9
+CONFIGURATIONS, COMPARED, ENDS, LONGEST = 200, 24, (1, 3, 9), 9
 RUNGS = tuple(LONGEST / 3**k for k in (4, 3, 2, 1, 0))
-TAKEN = (1.0, 1.0, 0.5, 1 / 6, 1 / 18)  # of the configurations, to a rung, at first
+TAKEN = (1.0, 1.0, 1 / 3, 1 / 9, 1 / 27)  # of the configurations, to a rung, at first
 FEW_QUERIES = 1_000
 DECAY = 0.2
 CURVES = Path(__file__).parent / "curves"
@@ -100,18 +101,26 @@ class Recording:
         self.path.touch()
         self.lines: Lines = [json.loads(line) for line in self.path.read_text().splitlines()]
 
-    def value(self, number: int, epochs: float, schedule: str = "complete") -> float | None:
+    def value(
+        self, number: int, epochs: float, schedule: str = "complete", end: float | None = None
+    ) -> float | None:
+        """What is recorded of a configuration; `end` is of the schedules that are longer."""
+        wanted = (number, epochs, schedule, end)
         for line in self.lines:
-            if (line["configuration"], line["epochs"], line["schedule"]) == (
-                number,
-                epochs,
-                schedule,
-            ):
+            if tuple(map(line.get, ("configuration", "epochs", "schedule", "end"))) == wanted:
                 return float(line["map"])
         return None
 
-    def add(self, number: int, epochs: float, schedule: str, found: dict[str, Any]) -> None:
+    def add(
+        self,
+        number: int,
+        epochs: float,
+        schedule: str,
+        found: dict[str, Any],
+        end: float | None = None,
+    ) -> None:
         line = {"configuration": number, "schedule": schedule, "epochs": epochs, **found}
+        line |= {} if end is None else {"end": end}
         line |= {"precision": self.precision, "processor": processor()}
         if schedule == "complete":
             line |= {"knobs": configuration(self.loss, number)[1]}
@@ -130,32 +139,33 @@ class Recording:
             run = self.run(number, epochs=epochs)
             self.add(number, epochs, "complete", run.judge(epochs))
 
-    def compare(self, number: int) -> None:
-        """The other schedules of a configuration, of END epochs."""
-        rungs = [rung for rung in RUNGS if rung <= END]
-        if self.value(number, END, "averaged") is None:
-            run = self.run(number, epochs=END, averaging=0.995)
+    def compare(self, number: int, end: float) -> None:
+        """The other schedules of a configuration, of so many epochs."""
+        rungs = [rung for rung in RUNGS if rung <= end]
+        if self.value(number, end, "whole", end) is None:
+            run = self.run(number, epochs=end, averaging=0.995)
             for rung in rungs:
                 found = run.judge(rung)
-                self.add(number, rung, "averaged", found)
+                self.add(number, rung, "averaged", found, end)
                 if "diverged" in found:
                     break
-                self.add(number, rung, "whole", {"map": run.bare()})
-        if self.value(number, END, "stable") is None:
+                self.add(number, rung, "whole", {"map": run.bare()}, end)
+        if self.value(number, end, "stable", end) is None:
             self.stable(number, rungs)
 
     def stable(self, number: int, rungs: list[float]) -> None:
-        trunk = self.run(number, epochs=END, schedule="constant", warmup=0.02)
+        end = rungs[-1]
+        trunk = self.run(number, epochs=end, schedule="constant", warmup=0.02)
         for rung in rungs:
             start = time.process_time()
             try:
                 trunk.train_until((1 - DECAY) * rung)
             except DivergedError:
-                self.add(number, rung, "stable", {"map": 0.0, "diverged": True})
+                self.add(number, rung, "stable", {"map": 0.0, "diverged": True}, end)
                 return
             found = self.decayed(trunk, rung)
             found["core_seconds"] = round(time.process_time() - start, 3)
-            self.add(number, rung, "stable", found)
+            self.add(number, rung, "stable", found, end)
 
     def decayed(self, trunk: Watched, rung: float) -> dict[str, Any]:
         """A copy of a run, whose rate falls to 0 over the rest of the rung."""
@@ -172,23 +182,36 @@ class Recording:
             group["initial_lr"] = rate
         return branch.judge(rung)
 
-    def work(self) -> Iterator[str]:
-        """All that is left, in the order in which it is wanted."""
-        for rung in RUNGS[:2]:
-            for number in self.mine:
+    def compared(self, end: float) -> Iterator[str]:
+        for number in [n for n in self.mine if n < COMPARED]:
+            self.complete(number, end)
+            self.compare(number, end)
+            yield f"{number} compared, {end} epochs"
+
+    def climbed(self, shares: tuple[float, ...]) -> Iterator[str]:
+        """So large a share of the configurations to each rung, the best of the rung below."""
+        below = None
+        for rung, share in zip(RUNGS, shares, strict=True):
+            ranked = [*self.mine]
+            if below is not None:
+                lower = {number: self.value(number, below) or 0.0 for number in ranked}
+                ranked.sort(key=lambda number: -lower[number])
+            for number in ranked[: math.ceil(share * len(ranked))]:
                 self.complete(number, rung)
                 yield f"{number} to {rung:.3g}"
-        for number in [n for n in self.mine if n < COMPARED]:
-            for rung in (1, END):
-                self.complete(number, rung)
-            self.compare(number)
-            yield f"{number} compared"
-        for shares in (TAKEN, (1.0,) * len(RUNGS)):
-            for below, rung, share in zip(RUNGS, RUNGS[1:], shares[1:], strict=False):
-                ranked = sorted(self.mine, key=lambda n: -(self.value(n, below) or 0.0))
-                for number in ranked[: round(share * len(ranked))]:
-                    self.complete(number, rung)
-                    yield f"{number} to {rung:.3g}"
+            below = rung
+
+    def stages(self) -> list[Iterator[str]]:
+        """All that is to be recorded, in the order in which it is wanted."""
+        every = (1.0,) * len(RUNGS)
+        first, *others = ENDS
+        return [
+            self.climbed((*TAKEN[:3], 0.0, 0.0)),
+            self.compared(first),
+            self.climbed(TAKEN),
+            *(self.compared(end) for end in others),
+            self.climbed(every),
+        ]
 
 
 def processor() -> str:
@@ -207,9 +230,11 @@ def main() -> None:
     options = parser.parse_args()
     part, parts = map(int, options.part.split("/"))
     torch.set_num_threads(1)
-    for loss in options.loss:
-        for done in Recording(loss, part, parts).work():
-            print(loss, done, flush=True)
+    stages = [Recording(loss, part, parts).stages() for loss in options.loss]
+    for several in zip(*stages, strict=True):
+        for loss, stage in zip(options.loss, several, strict=True):
+            for done in stage:
+                print(loss, done, flush=True)
 
 
 if __name__ == "__main__":
