@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
+from study import tune_smoothap
+from study.run import cli
 from study.run.plan import Plan
 from study.run.results import StudyError
 from study.search.changes import Changes, read_setting, read_space
@@ -15,7 +19,7 @@ from study.search.space import SPACE, knobs_of
 from trainables.knobs import Choice, Span
 
 
-def asked(changes: Changes, loss: str = "smooth_ap", count: int = 30) -> list[dict[str, object]]:
+def asked(changes: Changes, loss: str = "smooth_ap", count: int = 30) -> list[dict[str, Any]]:
     """What a random search of so many trials asks for."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     plan = {"configurations": count, "rungs": (1,), "seed": 0}
@@ -69,6 +73,54 @@ def test_ranges_of_a_file_are_searched_and_begun_within(tmp_path: Path) -> None:
 def test_a_change_that_cannot_be_is_refused_at_the_door(changes: Changes, law: str) -> None:
     with pytest.raises(StudyError, match=law):
         Plan(losses=["smooth_ap"], num_samples=1, max_epochs=1, changes=changes)
+
+
+def test_a_factor_that_is_set_is_of_what_is_usual_at_each_batch_size() -> None:
+    configs = asked(dict([read_setting("lr_factor=0.5")]))
+    assert {config["batch_size"] for config in configs} == {64, 128, 256, 512, 1024}
+    for config in configs:
+        usual = 0.015 * (config["batch_size"] / 256) ** 0.5
+        assert config["lr"] == pytest.approx(0.5 * usual, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ([], {}),
+        (["--space", "wide"], {"wide": True}),
+        (["--space", "FILE"], {"changes": {"tau": {"range": [0.1, 0.2]}}}),
+        (
+            ["--space", "wide", "--space", "FILE", "--set", "lr=0.01", "--set", "flip=true"],
+            {
+                "wide": True,
+                "changes": {
+                    "tau": {"range": [0.1, 0.2]},
+                    "lr": {"choices": [0.01]},
+                    "flip": {"choices": [True]},
+                },
+            },
+        ),
+        (["--space", "FILE", "--set", "tau=0.3"], {"changes": {"tau": {"choices": [0.3]}}}),
+    ],
+)
+def test_the_wide_space_a_file_and_settings_go_together(
+    options: list[str], fields: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text("[tau]\nrange = [0.1, 0.2]\n")
+    given = [str(path) if option == "FILE" else option for option in options]
+    seen: list[Plan] = []
+    code = cli.run(
+        {**vars(tune_smoothap.parser().parse_args(given)), "storage_path": tmp_path, "name": "s"},
+        job=lambda plan, *_, **__: seen.append(plan),
+        tell=lambda *_: 0,
+        losses=["smooth_ap"],
+        num_samples=1,
+        max_epochs=1,
+    )
+    assert code == 0
+    plain = Plan(losses=["smooth_ap"], num_samples=1, max_epochs=1, final_seeds=cli.FINAL_SEEDS)
+    assert seen == [dataclasses.replace(plain, **fields)]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ VALID = REFERENCES["smooth_ap"]
         ({"per_class": 7}, "per_class must divide batch_size 64; got 7"),
         ({"batch_size": 64.0}, "batch_size must be an integer .*; got 64.0"),
         ({"epochs": 0}, "epochs must be a finite number > 0; got 0"),
+        ({"epochs": float("inf")}, "epochs must be a finite number > 0; got inf"),
         ({"epochs": True}, "epochs must be a finite number > 0; got True"),
         ({"seed": -1}, "seed must be an integer >= 0; got -1"),
         ({"seed": 2**32}, "seed must be at most 4294967295; got 4294967296"),
@@ -97,6 +98,14 @@ def test_margin_with_cross_entropy_is_refused() -> None:
         ValueError, match=r"cross_entropy has the knobs label_smoothing; got 'margin'"
     ):
         REFERENCES["cross_entropy"].replace(margin=0.5)
+
+
+@pytest.mark.parametrize("epochs", [1, 0.1111, 1e-3, 3.333, 100])
+def test_a_configuration_may_have_a_part_of_an_epoch(epochs: float) -> None:
+    config = VALID.replace(epochs=epochs)
+    again = TrialConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config and hash(again) == hash(config)
+    assert again.epochs == epochs and type(again.epochs) is type(epochs)
 
 
 @pytest.mark.parametrize(("momentum", "valid"), [(0.0, True), (0.99, True), (1.0, False)])

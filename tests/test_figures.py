@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
-from itertools import permutations
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,15 @@ from scipy import stats
 
 from analysis.figures import style
 from analysis.figures.class_figures import class_ap_table, confusion_table, draw_confusion
+from analysis.figures.expected_figure import (
+    draw_expected,
+    expected_figure,
+    expected_table,
+    found_table,
+)
 from analysis.figures.histories import chosen_history, draw_history, history_figures
 from analysis.figures.knob_figures import knob_figures
-from analysis.figures.ladder_figure import draw_ladder, ladder_figure, ladder_table
+from analysis.figures.ladder_figure import draw_ladder, ladder_figure, ladder_table, lower_edge
 from analysis.figures.parallel_coordinates import draw_parallel, parallel_figures, parallel_heights
 from analysis.figures.pr_curves import draw_all, pr_figures, pr_table
 from analysis.figures.retrieval_figures import (
@@ -33,7 +39,6 @@ from analysis.figures.retrieval_figures import (
 from analysis.figures.retrieval_grid import Grid, Retrieval, compose, draw_retrieval
 from analysis.figures.search_figures import (
     draw_search,
-    expected_table,
     search_figure,
     search_table,
     seconds_figure,
@@ -49,7 +54,7 @@ from study.judge.evaluation import Evaluation, difference, judge
 from study.judge.images import Images
 from study.judge.significance import mean_interval
 from study.run.results import STATUSES, Choice, Study, TrialRecord
-from tests.configurations import LOSSES, REFERENCES
+from tests.configurations import LOSSES, REFERENCES, made_up
 from tests.conftest import synthetic
 from trainables.data import LabelledImages, Roles
 from trainables.data.fashion_mnist import CLASSES
@@ -511,6 +516,12 @@ def test_moving_parallel_coordinates_have_values_on_their_axes(tmp_path: Path) -
     assert [note["y"] for note in notes if note["x"] < 2] == [0, 1, 0, 1]
 
 
+@pytest.fixture(scope="module")
+def whole() -> Study:
+    """A search of 81 configurations with its finals."""
+    return made_up(Path("whole"), "smooth_ap")
+
+
 def climbed(tmp_path: Path) -> Study:
     """Of triplet three configurations: one of two rungs, and a run of it on a fresh seed."""
     trials = [trial("triplet", number, [value]) for number, value in enumerate((0.5, 0.3, 0.4))]
@@ -529,34 +540,130 @@ def test_the_ladder_has_each_trial_of_a_configuration(tmp_path: Path) -> None:
     assert table["configuration"].tolist() == [f"triplet-{n:03d}" for n in (0, 1, 2, 0, 0)]
     assert table["kind"].tolist() == ["rung"] * 4 + ["final"]
     assert table["epochs"].tolist() == [1, 1, 1, 3, 4]
-    assert table["score"].tolist() == [0.5, 0.3, 0.4, 0.65, 0.72]  # at the end, not at the best
+    assert table["score"].tolist() == [0.5, 0.3, 0.4, 0.65, 0.75]  # that by which they are chosen
     figure = Figure()
     draw_ladder(figure, table, "val_map")
     (axes,) = figure.axes
-    lengths = sorted(len(line.get_xdata()) for line in axes.lines)
-    assert lengths == [1, 1, 1, 2]  # three configurations, and the finals as points
-    faint = [line.get_alpha() for line in axes.lines if len(line.get_xdata()) == 1]
-    assert faint.count(0.3) == 2
-    caption = ladder_figure(study).caption
-    assert caption.endswith("of triplet 3 1 and 1 3. 1 run on fresh seeds had 4.")
+    edge = axes.get_ylim()[0]
+    assert edge == lower_edge(table) == pytest.approx(0.4 - 0.1 * (0.75 - 0.4))
+    drawn = [(line.get_xydata().tolist(), line.get_alpha()) for line in axes.lines]
+    rungs = [([[1, 0.5], [3, 0.65]], 0.75), ([[1, edge]], 0.3), ([[1, 0.4]], 0.3)]
+    mean = [([[3, 0.65], [4, 0.75]], None), ([[4, 0.75]], None), ([[4, 0.75]], None)]
+    assert drawn == [*rungs, *mean]  # to the mean of one run, the mean, and the run
+    assert ladder_figure(study).caption == (
+        "Trials of the ladder: 3 of 1 epoch and 1 of 3 epochs for triplet. 1 trial below the lower "
+        "edge, on it. The finals: 1 run of 1 configuration on fresh seeds, of 4 epochs."
+    )
+
+
+def test_a_ladder_of_81_is_drawn_whole_and_its_finalists_apart(whole: Study) -> None:
+    table = ladder_table(whole)
+    counts = table.groupby(["kind", "epochs"]).size().to_dict()
+    rungs = {("rung", 0.1111): 81, ("rung", 0.3333): 27, ("rung", 1): 9, ("rung", 3): 3}
+    finals = table[table["kind"] == "final"]
+    assert counts == rungs | {("final", 9): len(finals)}
+    figure = Figure()
+    draw_ladder(figure, table, "val_map")
+    (axes,) = figure.axes
+    lengths = [len(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"]
+    assert len(lengths) == 81 and sum(lengths) == 120
+    diamonds = [line for line in axes.lines if line.get_marker() == "D"]
+    means = [line for line in axes.lines if line.get_marker() == "_"]
+    assert len({line.get_xdata()[0] for line in diamonds}) == len(diamonds) >= 3
+    for line, mean in zip(diamonds, means, strict=True):
+        assert len(line.get_ydata()) == 2
+        assert mean.get_ydata()[0] == pytest.approx(np.mean(line.get_ydata()))
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "0.111", "0.333", "1", "3", "9",
+    ]  # fmt: skip
+
+
+def scored(tmp_path: Path, scores: list[Fraction]) -> Study:
+    trials = [trial("triplet", number, [float(score)]) for number, score in enumerate(scores)]
+    return Study(tmp_path, INFO | {"plan": {"losses": ["triplet"]}}, trials)
 
 
 def test_what_a_smaller_search_would_have_found_is_the_mean_over_all_orders(
     tmp_path: Path,
 ) -> None:
-    """The finals are left out; a configuration counts with its longest trial."""
-    table = expected_table(climbed(tmp_path))
-    scores = [Fraction(65, 100), Fraction(3, 10), Fraction(4, 10)]
+    scores = [Fraction(n, 100) for n in (65, 30, 40, 40, 72)]
     orders = list(permutations(scores))
+    table = expected_table(scored(tmp_path, scores))
+    assert table["configurations"].tolist() == [1, 2, 3, 4, 5]
     for row in table.itertuples():
-        count = int(row.configurations)
-        mean = sum(max(order[:count]) for order in orders) / len(orders)
-        assert row.expected == pytest.approx(float(mean))
-        best = sorted(max(order[:count]) for order in orders)
-        assert row.low == pytest.approx(float(best[0]))  # of six orders, 5 % is the first
-        assert row.high == pytest.approx(float(best[-1]))
-    # 1 + 1 + 1 + 3 epochs of 2 s each, for three configurations
-    assert table["seconds"].tolist() == pytest.approx([4, 8, 12])
+        mean = sum(max(order[: row.configurations]) for order in orders) / len(orders)
+        assert row.expected == pytest.approx(float(mean), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_band_holds_90_percent_of_all_draws(tmp_path: Path, count: int) -> None:
+    """Of 20 configurations: 1 of them is exactly 5 %."""
+    scores = [Fraction(7 * n % 20, 20) for n in range(20)]
+    row = expected_table(scored(tmp_path, scores)).iloc[count - 1]
+    best = sorted(max(drawn) for drawn in combinations(scores, count))
+    shares = [Fraction(place, len(best)) for place in range(1, len(best) + 1)]
+    low = next(b for b, share in zip(best, shares, strict=True) if share >= Fraction(1, 20))
+    high = next(b for b, share in zip(best, shares, strict=True) if share >= Fraction(19, 20))
+    assert (row["low"], row["high"]) == (float(low), float(high))
+
+
+def test_a_large_search_has_an_expected_best_too(tmp_path: Path) -> None:
+    """There are more orders than a float can count."""
+    study = scored(tmp_path, [Fraction(n, 2_000) for n in range(1_200)])
+    table = expected_table(study)
+    assert np.isfinite(table["expected"]).all() and table["expected"].is_monotonic_increasing
+    # of the numbers below n the best of k is in the mean k (n + 1) / (k + 1) - 1
+    assert table["expected"].iloc[599] == pytest.approx((600 * 1_201 / 601 - 1) / 2_000)
+
+
+def test_a_configuration_counts_with_its_longest_trial_and_the_cost_of_all(tmp_path: Path) -> None:
+    study = climbed(tmp_path)
+    study.info["plan"]["cpus_per_trial"] = 3
+    study.trials.append(trial("triplet", 5, [0.99], "diverged"))
+    table = expected_table(study)
+    assert table["expected"].iloc[-1] == 0.65  # neither the final nor what diverged
+    # 1 + 1 + 1 + 3 epochs of 2 s each and the fault's 2 s, on 3 cores, for three configurations
+    assert table["seconds"].tolist() == pytest.approx([14, 28, 42])
+
+
+def test_what_was_found_is_by_the_order_in_which_trials_ended(tmp_path: Path) -> None:
+    study = climbed(tmp_path)
+    study.trials[0].ended, study.trials[1].ended = study.trials[1].ended, study.trials[0].ended
+    study.trials.append(trial("triplet", 5, [0.99], "diverged"))
+    table = found_table(study)
+    assert table["trial_id"].tolist() == [f"triplet-{n:03d}" for n in (1, 0, 2, 3, 5)]
+    assert table["best_so_far"].tolist() == [0.3, 0.5, 0.5, 0.65, 0.65]
+    assert table["seconds"].tolist() == [2, 4, 6, 12, 14]
+
+
+def test_a_smaller_search_is_said_with_its_size(whole: Study, tmp_path: Path) -> None:
+    figure = expected_figure(whole)
+    assert figure is not None
+    table = expected_table(whole).set_index("configurations")["expected"]
+    assert f"is {table[27]:.3f} with 27 and {table[81]:.3f} with all 81 for Smooth-AP" in (
+        figure.caption
+    )
+    canvas = Figure()
+    draw_expected(canvas, expected_table(whole), found_table(whole), "val_map")
+    (axes,) = canvas.axes
+    assert all("$" not in label.get_text() for label in axes.get_xticklabels())
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), table)
+    assert expected_figure(scored(tmp_path, [Fraction(1, 2)])) is None
+
+
+def test_the_history_of_a_search_is_that_of_whole_runs(whole: Study) -> None:
+    (figure,) = history_figures(chosen_history(whole), "val_map")
+    assert figure.data["epoch"].tolist() == list(range(1, 10))
+    assert ": in 9 epochs the training loss" in figure.caption
+
+
+def test_a_part_of_an_epoch_is_said_as_such(whole: Study) -> None:
+    whole = Study(whole.folder, whole.info, whole.trials[:5])  # none has gone on yet
+    (figure,) = history_figures(chosen_history(whole), "val_map")
+    assert ": in 0.111 epochs the" in figure.caption and "at epoch 0.111, " in figure.caption
+    assert [style.epochs(n) for n in (1, 1.0, 0.1111, 9)] == [
+        "1 epoch", "1 epoch", "0.111 epochs", "9 epochs",
+    ]  # fmt: skip
 
 
 def test_knobs_are_compared_where_all_configurations_have_a_value(tmp_path: Path) -> None:

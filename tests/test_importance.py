@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
 
 from analysis.figures.knob_figures import knob_figures
 from analysis.found.importance import LEAST_TRIALS, chance_levels, importance
-from study.run.results import Study
-from study.search.space import distribution, knobs_of
+from study.run.results import HAND_SET, Study
 from tests.test_figures import INFO, searched, trial
 
 
@@ -72,8 +72,13 @@ def test_knobs_are_as_the_search_had_them(tmp_path: Path) -> None:
 def test_importance_is_optunas_own(tmp_path: Path) -> None:
     study = searched(tmp_path, 20)
     made = optuna.create_study(direction="maximize")
-    for record in study.trials:
-        made.add_trial(_as_optuna(record.config.loss_args["tau"], record.epochs[0]["val_map"]))
+    taus = [record.config.loss_args["tau"] for record in study.trials]
+    ranges = FloatDistribution(min(taus), max(taus), log=True)
+    for tau, record in zip(taus, study.trials, strict=True):
+        value = record.epochs[0]["val_map"]
+        made.add_trial(optuna.trial.create_trial(
+            params={"tau": tau}, distributions={"tau": ranges}, value=value
+        ))  # fmt: skip
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     with pytest.warns(optuna.exceptions.ExperimentalWarning):
         found = optuna.importance.get_param_importances(made, evaluator=evaluator, normalize=False)
@@ -81,11 +86,25 @@ def test_importance_is_optunas_own(tmp_path: Path) -> None:
     assert table.loc["tau", "importance"] == pytest.approx(found["tau"])
 
 
-def _as_optuna(tau: float | None, value: float) -> optuna.trial.FrozenTrial:
-    (ranges,) = [distribution(knob.range) for knob in knobs_of("smooth_ap") if knob.name == "tau"]
-    return optuna.trial.create_trial(
-        params={"tau": tau}, distributions={"tau": ranges}, value=value
-    )
+def test_numbers_of_ones_own_range_are_no_choices(tmp_path: Path) -> None:
+    """Weight decay has four choices; here its range is a line on which the score depends."""
+    study = searched(tmp_path, 40)
+    rng = np.random.default_rng(2)
+    for record in study.trials:
+        decay = float(10 ** rng.uniform(-6, -2))
+        record.knobs = {"weight_decay": decay, "tau": record.config.loss_args["tau"]}
+        record.epochs[0]["val_map"] = 0.8 - 0.1 * abs(np.log10(decay) + 4)
+    assert importance(study).shown("smooth_ap")["knob"].tolist() == ["weight_decay"]
+
+
+def test_what_was_set_by_hand_says_nothing_of_the_knobs(tmp_path: Path) -> None:
+    study = searched(tmp_path, 40)
+    before = importance(study).table
+    for number in range(40, 60):
+        good = trial("smooth_ap", number, [0.9])
+        good.origin = HAND_SET
+        study.trials.append(good)
+    assert importance(study).table.equals(before)
 
 
 def test_in_95_of_100_shuffles_no_knob_is_above_its_level() -> None:
@@ -104,11 +123,11 @@ def test_in_95_of_100_shuffles_no_knob_is_above_its_level() -> None:
 def test_the_cause_is_said_where_there_is_no_importance(tmp_path: Path) -> None:
     few = importance(searched(tmp_path, LEAST_TRIALS - 1))
     assert few.table.empty
-    assert few.lacking == {"smooth_ap": "7 trials of at least 8 ended soundly"}
+    assert few.lacking == {"smooth_ap": "7 drawn configurations of at least 8 ended soundly"}
     equal = searched(tmp_path, 10)
     for record in equal.trials:
         record.epochs[0]["val_map"] = 0.5
-    said = "its 10 sound trials have one and the same validation mAP"
+    said = "its 10 sound configurations have one and the same validation mAP"
     assert importance(equal).lacking == {"smooth_ap": said}
     other = searched(tmp_path, 10)
     for record in other.trials[:4]:  # of another search space than today's
@@ -119,4 +138,4 @@ def test_the_cause_is_said_where_there_is_no_importance(tmp_path: Path) -> None:
         record.config = record.config.replace(batch_size=64)
     info = INFO | {"plan": {"losses": ["triplet"], "num_samples": 8}}
     found = importance(Study(tmp_path, info, alike))
-    assert found.lacking == {"triplet": "no knob differs between its 8 sound trials"}
+    assert found.lacking == {"triplet": "no knob differs between its 8 sound configurations"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.run.results import SELECTION, TrialRecord
@@ -58,9 +60,60 @@ def test_the_last_rung_is_for_fresh_seeds_unless_it_is_the_only_one() -> None:
     assert ladder.climbed((9,)) == (9,)
 
 
+def may_go_on(trial: TrialRecord, trials: Sequence[TrialRecord]) -> bool:
+    """By counting, as ASHA's algorithm 2 has it: fewer than a third of those that ended on its rung
+    are before it, and nobody has gone on from it. A fault is one of the rung, and last."""
+    if trial.status != "finished" or any(other.follows == trial.trial_id for other in trials):
+        return False
+    here = [t for t in trials if t.config.epochs == trial.config.epochs and t.status != "running"]
+    before = [t for t in here if t.status == "finished" and order(t) < order(trial)]
+    return len(before) < len(here) // 3
+
+
+def order(trial: TrialRecord) -> tuple[float, int]:
+    return -trial.epochs[-1]["val_map"], trial.number
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 2**32), st.sampled_from([0.0, 0.3, 0.9]))
+def test_in_whatever_order_trials_end_the_lowest_that_may_goes_on(
+    configurations: int, seed: int, faults: float
+) -> None:
+    """On four rungs, up to the end: whoever may go on runs before the next one ends."""
+    rungs, chance = (0.3333, 1, 3, 9), random.Random(seed)
+    trials = [ended(number, None, rungs[0]) for number in range(configurations)]
+    running = list(trials)
+    for trial in trials:
+        trial.status = "running"
+    while running:
+        trial = running.pop(chance.randrange(len(running)))
+        trial.status = "diverged" if chance.random() < faults else "finished"
+        if trial.status == "finished":
+            score = chance.choice((0.1, 0.4, 0.7))  # so few that some are equal
+            trial.add_epoch({"epoch": trial.config.epochs, "val_map": score, "seconds": 1.0})
+        while True:
+            may = [t for t in trials if t.config.epochs < 9 and may_go_on(t, trials)]
+            found = ladder.promotable(trials, rungs)
+            if not may:
+                assert found is None
+                break
+            first = min(may, key=lambda t: (t.config.epochs, *order(t)))
+            assert found is first
+            above = ladder.next_rung(first, rungs)
+            assert above == rungs[rungs.index(first.config.epochs) + 1]
+            trials.append(ended(len(trials), None, above, first.trial_id))
+            trials[-1].status = "running"
+            running.append(trials[-1])
+    counts = [sum(t.config.epochs == rung for t in trials) for rung in rungs]
+    for below, above in itertools.pairwise(counts):
+        assert above <= below
+        assert faults or above >= below // 3  # the best third, and what was among it before
+
+
 scores = st.lists(st.none() | st.floats(0, 1), min_size=0, max_size=40)
 
 
+@settings(deadline=None)
 @given(scores)
 def test_the_best_third_is_promoted_best_first_and_never_twice(values: list[float | None]) -> None:
     trials = [ended(number, value) for number, value in enumerate(values)]
@@ -75,6 +128,7 @@ def test_the_best_third_is_promoted_best_first_and_never_twice(values: list[floa
     assert promoted == sound[: len(values) // 3]  # a fault counts as one of the rung
 
 
+@settings(deadline=None)
 @given(scores)
 def test_as_results_come_whoever_goes_on_was_of_the_best_third_then(
     values: list[float | None],
@@ -129,3 +183,26 @@ def test_finalists_are_the_best_of_the_highest_rungs_each_configuration_once() -
     trials.append(ended(10, None, RUNGS[2], "triplet-007"))
     assert names(trials) == ["triplet-008", "triplet-002", "triplet-003"]
     assert names(trials[:1]) == ["triplet-000"] and names([]) == []
+
+
+def test_the_cost_of_trials_is_their_number_and_their_epochs() -> None:
+    trials = [ended(n, 0.5) for n in range(3)] + [ended(3, None, RUNGS[1], "triplet-000")]
+    assert ladder.Cost.of(trials) == (4, pytest.approx(3 * 0.3333 + 1))
+    assert ladder.Cost.of([]) == (0, 0)
+    assert ladder.Cost(4, 2.5).times(3) == (12, 7.5)
+
+
+@pytest.mark.parametrize(
+    ("configurations", "rungs", "finals", "trials", "epochs"),
+    [
+        (81, (1, 3, 9), 8, 81 + 27 + 8, 81 + 81 + 72),  # the last rung is for the finals
+        (81, (1, 3, 9), 0, 81 + 27 + 9, 3 * 81),
+        (10, (1, 3, 9), 0, 10 + 3 + 1, 10 + 9 + 9),
+        (2, (1, 3, 9), 2, 2 + 2, 2 + 18),
+        (5, (9,), 3, 5 + 3, 45 + 27),
+    ],
+)
+def test_what_exact_halving_takes(
+    configurations: int, rungs: tuple[float, ...], finals: int, trials: int, epochs: float
+) -> None:
+    assert ladder.Cost.expected(configurations, rungs, finals) == (trials, epochs)

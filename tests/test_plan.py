@@ -10,10 +10,11 @@ import pytest
 
 from study.run.plan import Plan
 from study.run.results import StudyError
-from study.search.space import default
+from study.search.space import WIDE, default, knobs_of
 from tests.conftest import synthetic
 from tests.small_data import SmallData, use
 from trainables.data import DataError
+from trainables.knobs import Choice, Span
 from trainables.metrics import METRICS
 
 
@@ -151,3 +152,28 @@ def test_files_are_kept_by_their_path_from_the_root(
     assert made.network == f"{tmp_path}/net.py:small"
     assert made.weights == f"{tmp_path}/w.safetensors"
     assert plan(network="timm:resnet18", weights="none").network == "timm:resnet18"
+
+
+def test_a_wide_plan_searches_the_knobs_that_otherwise_stay() -> None:
+    core = {knob.name for knob in knobs_of("triplet", plan().space())}
+    wide = {knob.name for knob in knobs_of("triplet", plan(wide=True).space())}
+    assert core == {knob.name for knob in knobs_of("triplet")}
+    assert wide == {knob.name for knob in knobs_of("triplet", WIDE)} > core
+    crops = {"crop": {"choices": ["none", 0.5]}}
+    # One's own come after the data's, and these after what is wide.
+    own: dict[str, Any] = {"flip": {"choices": [True]}, "lr": {"range": [1e-3, 1e-2]}}
+    space = plan(wide=True, changes=own).space(changes={"flip": {"choices": [False]}, **crops})
+    ranges = {knob.name: knob.range for knob in knobs_of("triplet", space)}
+    assert set(ranges) == wide - {"lr_factor"} | {"lr", "crop"}
+    assert ranges["flip"] == Choice((True,)) and ranges["crop"] == Choice((None, 0.5))
+    assert ranges["lr"] == Span(1e-3, 1e-2, log=True)
+
+
+def test_with_a_fixed_learning_rate_all_trials_have_it_whatever_their_batch() -> None:
+    for changes, expected in (
+        ({"lr": {"choices": [0.01]}}, {64: 0.01, 256: 0.01, 1024: 0.01}),
+        ({"lr_factor": {"choices": [0.5]}}, {64: 3.75e-3, 256: 7.5e-3, 1024: 1.5e-2}),
+    ):
+        for size, lr in expected.items():
+            space = plan(changes={**changes, "batch_size": {"choices": [size]}}).space()
+            assert default("triplet", epochs=1, seed=0, space=space).lr == lr

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from analysis import report
 from analysis.found.sources import Source
@@ -19,7 +20,7 @@ from analysis.page import tables
 from analysis.page.answer import answer
 from study.judge.evaluation import evaluate_study
 from study.judge.images import validation_images
-from study.run.results import Study, TrialRecord
+from study.run.results import HAND_SET, SELECTION, Study, TrialRecord
 from study.search.space import SPACE, WIDE, describe, knobs_of
 from tests.small_data import SmallData, use
 from tests.test_figures import INFO, trial
@@ -381,6 +382,63 @@ def test_trials_are_sorted_and_only_used_knobs_are_columns(make_study: Maker) ->
     assert "τ" not in same and "momentum" not in same
 
 
+def halved(make_study: Maker) -> Study:
+    """Four configurations of which the defaults and another were trained on two fresh seeds."""
+    trials = [trial("triplet", n, [score]) for n, score in enumerate((0.5, 0.3, 0.6, 0.2))]
+    finals = [(2, 1_000, 0.7), (0, 1_000, 0.6), (2, 1_001, 0.64), (0, 1_001, 0.66)]
+    for number, (root, seed, score) in enumerate(finals, start=4):
+        trials.append(trial("triplet", number, [0.1, score]))
+        trials[-1].follows, trials[-1].origin = f"triplet-{root:03d}", SELECTION
+        trials[-1].config = trials[root].config.replace(seed=seed, epochs=2)
+    trials[0].origin = HAND_SET
+    for record in trials[:4]:
+        record.config = record.config.replace(epochs=1)
+    return make_study(*trials)
+
+
+def test_the_finals_are_a_table_and_a_verdict(make_study: Maker) -> None:
+    study = halved(make_study)
+    cells = tables.finals_table(study).cells
+    assert cells.to_numpy().tolist() == [
+        ["triplet", "triplet-002", "0.6700", "0.7000", "0.6400"],
+        ["triplet", "triplet-000 (the hand-set defaults)", "0.6300", "0.6000", "0.6600"],
+    ]
+    assert cells.columns.tolist()[3:] == ["seed 1000", "seed 1001"]
+    # By the second seed the defaults are chosen, by the first the other: 0 and -0.02.
+    half = stats.t.ppf(0.975, 1) * 0.01
+    (said,) = tables.verdicts(study)
+    assert said.endswith(
+        f"triplet: not resolved whether it is above the hand-set defaults: -0.0100 (95 % interval "
+        f"{-0.01 - half:+.4f} to {-0.01 + half:+.4f}, 2 fresh seeds)."
+    )
+    (row,) = tables.budget_table(study).cells.to_dict("records")
+    assert (row["trials"], row["configurations"], row["epochs"]) == ("8", "4", "12")
+    shown, _ = tables.trials_table(study)
+    longest = [f"triplet-{n:03d}" for n in (4, 7, 6, 5)]
+    assert shown.cells["trial"].tolist() == [*longest, "triplet-002", "triplet-000", "triplet-001",
+                                             "triplet-003"]  # fmt: skip
+    assert shown.cells["follows"].tolist()[:5] == [
+        "triplet-002", "triplet-000", "triplet-002", "triplet-000", "",
+    ]  # fmt: skip
+
+
+def test_what_fresh_seeds_chose_is_said_to_be_so(make_study: Maker) -> None:
+    study = halved(make_study)
+    assert report.main([str(study.folder)]) == 0
+    html = (study.folder / "report/index.html").read_text()
+    assert "the configuration of the highest mean validation mAP over fresh seeds" in html
+    assert "the mean over the fresh seeds, of each run&#39;s best epoch" in html
+    row = pd.read_csv(study.folder / "report/table_map_of_each_loss.csv").iloc[0]
+    assert (row["validation mAP"], row["trial"]) == (0.67, "triplet-004")
+    for name in ("ladder", "search_expected"):
+        assert (study.folder / f"report/{name}.csv").exists()
+
+
+def test_without_finals_no_table_and_no_verdict_is_shown(make_study: Maker) -> None:
+    study = make_study(trial("triplet", 0, [0.4]))
+    assert tables.finals_table(study).cells.empty and tables.verdicts(study) == []
+
+
 def test_numbers_are_the_columns_of_numbers_alone() -> None:
     cells = pd.DataFrame({"a": ["1,000", ""], "b": ["1", "all"], "c": ["4e-05", "-2"]})
     assert tables.Table("", cells).numbers == ["a", "c"]
@@ -394,6 +452,12 @@ def test_a_plan_has_no_empty_values(make_study: Maker) -> None:
     study.info["plan"]["holdout_classes"] = [5, 7, 9]
     said = dict(tables.origin_table(study).cells.to_numpy().tolist())["plan"]
     assert "holdout classes 5, 7 and 9" in said
+    study.info["plan"] |= {"changes": {}}
+    said = dict(tables.origin_table(study).cells.to_numpy().tolist())["plan"]
+    assert said.endswith("changes none")
+    study.info["plan"]["changes"] = {"lr": {"choices": [0.05]}}
+    said = dict(tables.origin_table(study).cells.to_numpy().tolist())["plan"]
+    assert said.endswith("changes learning rate choices 0.05")
 
 
 def test_only_long_text_may_be_broken_into_lines() -> None:
@@ -408,8 +472,10 @@ def test_every_knob_of_the_search_is_explained(make_study: Maker) -> None:
         study.info["space"] = describe(["triplet"], space)
         cells = tables.space_table(study).cells
         assert len(cells) == len(knobs_of("triplet", space)) and cells.ne("").all(axis=None)
-    row = cells.set_index("knob").loc["images a class"]
+    rows = cells.set_index("knob")
+    row = rows.loc["images a class"]
     assert (row["searched over"], row["default"]) == ("none, 2, 4, 8", "none")
+    assert "a multiple of the usual one" in rows.loc["relative learning rate", "what it is"]
 
 
 def test_budget_and_faults_are_counted(make_study: Maker) -> None:

@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 
 from study.run import results
-from study.run.results import EPOCH_COLUMNS, Study, StudyError, TrialRecord, trial_name
+from study.run.results import (
+    EPOCH_COLUMNS,
+    HAND_SET,
+    PROMOTION,
+    SELECTION,
+    Study,
+    StudyError,
+    TrialRecord,
+    trial_name,
+)
 from tests.configurations import REFERENCES
 from trainables.config import TrialConfig
 from trainables.metrics import METRICS
@@ -272,6 +281,138 @@ def test_an_epoch_without_the_metric_that_chooses_is_named(
     path.write_text(json.dumps(old))
     with pytest.raises(StudyError, match=rf"{path.name}.*{law}"):
         Study.load(study.folder)
+
+
+def climb(study: Study, number: int, epochs: float, score: float, **more: Any) -> TrialRecord:
+    """A trial of Smooth-AP of so many epochs, judged at its end, is added to a study."""
+    trial = record(f"smooth_ap-{number:03d}", [score])
+    trial.config = trial.config.replace(epochs=epochs, seed=more.pop("seed", 0))
+    trial.epochs[0]["epoch"] = epochs
+    for name, value in more.items():
+        setattr(trial, name, value)
+    study.trials.append(trial)
+    return trial
+
+
+@pytest.fixture
+def climbed(tmp_path: Path) -> Study:
+    """Two of three configurations went on to an epoch, one from there to three."""
+    plan = {"losses": ["smooth_ap", "triplet"]}
+    study = Study.create(tmp_path / "climbed", {"plan": plan, "status": "finished"})
+    climb(study, 0, 0.3333, 0.6, origin=HAND_SET)
+    climb(study, 1, 0.3333, 0.9, origin="quasi-random", knobs={"lr_factor": 0.5})
+    climb(study, 2, 0.3333, 0.5, origin="nearby", status="diverged", cause="nan")
+    climb(study, 3, 1, 0.7, origin=PROMOTION, follows="smooth_ap-001")
+    climb(study, 4, 1, 0.8, origin=PROMOTION, follows="smooth_ap-000")
+    climb(study, 5, 3, 0.65, origin=PROMOTION, follows="smooth_ap-004")
+    return study
+
+
+def test_before_the_finals_the_highest_value_of_the_most_epochs_is_the_best(
+    climbed: Study,
+) -> None:
+    assert climbed.finals("smooth_ap") == {}
+    best = climbed.best()
+    assert set(best) == {"smooth_ap"}  # of the other loss there is no trial
+    assert (best["smooth_ap"].trial_id, best["smooth_ap"].score) == ("smooth_ap-005", 0.65)
+    climb(climbed, 6, 3, 0.7, origin=PROMOTION, follows="smooth_ap-003")
+    assert climbed.best()["smooth_ap"].trial_id == "smooth_ap-006"
+    climbed.trials[-1].status = "failed"
+    assert climbed.best()["smooth_ap"].trial_id == "smooth_ap-005"
+    assert climbed.best()["smooth_ap"].seeds == 1
+
+
+def test_fresh_seeds_choose_by_their_mean(climbed: Study) -> None:
+    """The highest value of one seed chooses nothing, nor does one whose other run failed."""
+    finals = [
+        ("smooth_ap-005", 1_001, 0.70), ("smooth_ap-005", 1_000, 0.80),
+        ("smooth_ap-003", 1_000, 0.60), ("smooth_ap-003", 1_001, 0.85),
+        ("smooth_ap-000", 1_000, 0.95), ("smooth_ap-000", 1_001, 0.99),
+    ]  # fmt: skip
+    for number, (follows, seed, score) in enumerate(finals, start=6):
+        climb(climbed, number, 9, score, seed=seed, origin=SELECTION, follows=follows)
+    climbed.trials[-1].status = "diverged"
+    found = climbed.finals("smooth_ap")
+    assert {name: [t.number for t in runs] for name, runs in found.items()} == {
+        "smooth_ap-005": [7, 6],  # by their seeds
+        "smooth_ap-003": [8, 9],
+        "smooth_ap-000": [10],
+    }
+    for trial in climbed.trials:
+        climbed.write_trial(trial)
+    climbed.write()
+    for study in (climbed, Study.load(climbed.folder)):
+        choice = study.best()["smooth_ap"]
+        assert (choice.trial_id, choice.seeds, choice.epoch) == ("smooth_ap-007", 2, 9)
+        assert choice.score == choice.val_map == pytest.approx(0.75)
+        assert choice.config == climbed.trials[7].config and choice.config.seed == 1_000
+        assert study.root(study.trials[7]).trial_id == "smooth_ap-000"
+    written = json.loads((climbed.folder / "best.json").read_text())["smooth_ap"]
+    assert (written["trial_id"], written["seeds"], written["score"]) == (
+        "smooth_ap-007", 2, pytest.approx(0.75),
+    )  # fmt: skip
+    climbed.trials[-1].status = "finished"
+    assert climbed.best()["smooth_ap"].score == pytest.approx(0.97)
+
+
+def test_the_table_says_where_a_trial_came_from_and_how_long_it_was(climbed: Study) -> None:
+    climbed.trials[3].status, climbed.trials[3].epochs = "running", []
+    climbed.write()
+    table = pd.read_csv(climbed.folder / "trials.csv").set_index("trial_id")
+    assert table["origin"].tolist() == [
+        HAND_SET, "quasi-random", "nearby", PROMOTION, PROMOTION, PROMOTION,
+    ]  # fmt: skip
+    assert table["follows"].fillna("").tolist() == [
+        "", "", "", "smooth_ap-001", "smooth_ap-000", "smooth_ap-004",
+    ]  # fmt: skip
+    assert table["epochs"].tolist() == [0.3333, 0.3333, 0.3333, 0, 1, 3]
+    assert table["max_epochs"].tolist() == [0.3333, 0.3333, 0.3333, 1, 1, 3]
+    assert pd.read_csv(climbed.folder / "epochs.csv")["epoch"].tolist() == [*3 * [0.3333], 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("status", "has_ended", "is_sound"),
+    [
+        ("running", False, False),
+        ("interrupted", False, False),
+        ("finished", True, True),
+        ("stopped_early", True, True),
+        ("diverged", True, False),
+        ("failed", True, False),
+    ],
+)
+def test_how_a_trial_ended(status: str, has_ended: bool, is_sound: bool) -> None:
+    trial = record("triplet-000", [0.5, 0.4], status)
+    assert (trial.has_ended, trial.is_sound, trial.reached) == (has_ended, is_sound, 2)
+    none = record("triplet-000", [], status)
+    assert (none.has_ended, none.is_sound, none.reached) == (has_ended, False, 0)
+
+
+def test_a_configuration_began_with_the_first_of_those_that_follow_it(climbed: Study) -> None:
+    roots = [climbed.root(trial).number for trial in climbed.trials]
+    assert roots == [0, 1, 2, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("state", "origin"),
+    [
+        ({"fixed_params": {"lr": 0.1}, "params": {}}, HAND_SET),
+        ({"params": {"lr": 0.1}}, ""),
+        (None, ""),  # of a study without a search
+    ],
+)
+def test_a_record_from_before_rungs_were_runs_is_read(
+    state: dict[str, Any] | None, origin: str, study: Study
+) -> None:
+    path = study.folder / "trials" / "smooth_ap-000.json"
+    old = json.loads(path.read_text()) | {"search_state": state, "status": "stopped_early"}
+    for name in ("knobs", "origin", "follows"):
+        del old[name]
+    path.write_text(json.dumps(old))
+    trial = next(one for one in Study.load(study.folder).trials if one.trial_id == path.stem)
+    assert (trial.origin, trial.hand_set) == (origin, origin == HAND_SET)
+    assert (trial.follows, trial.knobs) == (None, {}) and trial.is_sound
+    assert trial.epochs == study.trials[0].epochs
 
 
 def test_a_study_of_a_loss_with_a_dot_in_its_file_is_read(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from study.judge.images import dataset_of
 from study.run.plan import Plan
 from study.run.results import Study, StudyError, TrialRecord
 from study.run.runner import _continued, _end, _network
-from study.search.searches import Listed
+from study.search.searches import Listed, Searches
 from study.search.space import describe
 from tests.configurations import REFERENCES
 from trainables.data import Split
@@ -50,6 +51,22 @@ def test_a_study_with_trials_to_come_is_not(tmp_path: Path) -> None:
     study = ended(tmp_path, trial(0, "finished", 9.0), left=to_come)
     assert study.info["status"] == "interrupted"
     assert [one.trial_id for one in study.trials] == ["triplet-000"]
+
+
+def test_a_study_with_a_trial_to_promote_is_not_finished(tmp_path: Path) -> None:
+    info = {"schema": 1, "plan": {"losses": ["triplet"]}, "status": "running"}
+    study = Study.create(tmp_path / "s", info)
+    plan: dict[str, Any] = {"configurations": 3, "rungs": (0.3333, 1), "seed": 0}
+    searches = Searches(["triplet"], records=study.trials, **plan)
+    for count, status in ((3, "interrupted"), (1, "finished")):
+        for _ in range(count):
+            record = searches.ask()
+            assert record is not None
+            record.add_epoch({"epoch": record.config.epochs, "val_map": 0.5, "seconds": 1.0})
+            record.status, record.ended = "finished", 9.0
+            study.write_trial(record)
+        _end(study, searches)
+        assert study.info["status"] == Study.load(study.folder).info["status"] == status
 
 
 def test_a_range_of_one_of_two_losses_with_a_knob_of_one_name_continues_no_other(

@@ -3,17 +3,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 
 from study.run.results import StudyError
-from study.search.draws import evenly, nearby, randomly
+from study.search.draws import randomly
 from study.search.searches import ranges_of
 from study.search.space import (
     CORE,
     SPACE,
     WIDE,
+    Pick,
     Space,
     all_knobs,
     configured,
@@ -43,6 +43,11 @@ def drawn(
         yield configured(pick, fixed_of(base), space)
 
 
+def given(knobs: dict[str, Any]) -> Pick:
+    """Picks these values."""
+    return lambda knob: knobs[knob.name]
+
+
 @pytest.mark.parametrize("space", [SPACE, WIDE], ids=["core", "wide"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_draw_is_a_valid_configuration_that_its_knobs_give_again(
@@ -52,8 +57,7 @@ def test_every_draw_is_a_valid_configuration_that_its_knobs_give_again(
     for config, knobs in drawn(loss, 60, space):
         assert (config.loss, config.epochs, config.seed) == (loss, 7, 3)
         assert all(ranges[name].holds(value) for name, value in knobs.items())  # type: ignore[union-attr]
-        again = configured(lambda knob, knobs=knobs: knobs[knob.name], fixed_of(config), space)
-        assert again == (config, knobs)
+        assert configured(given(knobs), fixed_of(config), space) == (config, knobs)
         assert TrialConfig.from_dict(config.to_dict()) == config
 
 
@@ -107,46 +111,6 @@ def test_the_usual_learning_rate_grows_with_the_batch(
     assert config.lr == pytest.approx(2 * expected) and knobs["lr_factor"] == 2.0
     own, _ = configured(pick, {"loss": "triplet", "epochs": 1, "seed": 0}, WIDE.around(1.5e-3))
     assert own.lr == pytest.approx(2 * expected / (1 if optimizer == "sgd" else 10))
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_any_first_points_fill_the_space_evenly(loss: str) -> None:
-    """Of 64, each half of each range has 32: so has a Sobol sequence, and no random one."""
-    found = [configured(evenly(loss, n, 5), fixed_of(default(loss, epochs=1, seed=0)))[1]
-             for n in range(64)]  # fmt: skip
-    for knob in knobs_of(loss):
-        if isinstance(knob.range, Span):
-            middle = (knob.range.low * knob.range.high) ** 0.5
-            assert sum(knobs[knob.name] < middle for knobs in found) == 32
-        elif knob.range is not None and len(knob.range.values) in (2, 4):
-            counts = [sum(k[knob.name] == v for k in found) for v in knob.range.values]
-            assert counts == [64 // len(counts)] * len(counts)
-    again = configured(evenly(loss, 40, 5), fixed_of(default(loss, epochs=1, seed=0)))[1]
-    other = configured(evenly(loss, 40, 6), fixed_of(default(loss, epochs=1, seed=0)))[1]
-    assert again == found[40] != other
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_what_is_drawn_nearby_lies_about_the_defaults(loss: str) -> None:
-    fixed = fixed_of(default(loss, epochs=1, seed=0))
-    near = [configured(nearby(loss, n), fixed)[1]["lr_factor"] for n in range(300)]
-    far = [configured(randomly(loss, n), fixed)[1]["lr_factor"] for n in range(300)]
-    assert all(0.03 <= factor <= 3 for factor in near)
-    spread = np.abs(np.log(near)).mean()
-    # 0.8 of a normal distribution's deviation of 0.15 of the range, folded a little at its end.
-    assert spread == pytest.approx(0.8 * 0.15 * np.log(100), rel=0.15)
-    assert np.abs(np.log(far)).mean() > 1.5 * spread
-
-
-@pytest.mark.parametrize("range", [Choice((1, None, "a")), Span(0.01, 10.0, True), Span(2.0, 4.0)])
-def test_a_place_in_a_range_and_its_value_are_the_same(range: Any) -> None:
-    for share in (0.0, 0.2, 0.5, 0.9, 0.999):
-        value = range.at(share)
-        assert range.holds(value)
-        if isinstance(range, Span):
-            assert range.place(value) == pytest.approx(share, abs=1e-3)
-        else:
-            assert range.at(range.place(value)) == value
 
 
 def test_only_the_seed_studys_losses_have_a_reference() -> None:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections.abc import Callable, Iterator
+from statistics import fmean
 from typing import Any
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from study.run.results import HAND_SET, PROMOTION, SELECTION, TrialRecord, root
-from study.search.searches import MODELS, SEARCHES, Searches, enough
-from study.search.space import default
+from study.search import searches as module
+from study.search.draws import evenly
+from study.search.ladder import finalists
+from study.search.searches import Listed, Searches, enough
+from study.search.space import default, knobs_of
 
 RUNGS = (0.1111, 0.3333, 1, 3, 9)
 Plan = dict[str, Any]
@@ -84,15 +91,97 @@ def test_without_finals_the_ladder_has_the_last_rung_too() -> None:
     assert not [r for r in records if r.origin == SELECTION]
 
 
-@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize(
+    ("kind", "losses", "every"),
+    [
+        *((kind, ("triplet",), 1) for kind in ("quasi-random", "random", "tpe")),
+        *((kind, ("smooth_ap", "triplet"), 9) for kind in ("quasi-random", "random", "tpe")),
+        ("gp", ("triplet",), 15),  # which is slow
+    ],
+)
 @pytest.mark.filterwarnings("ignore:.*greenlet.*")
-def test_a_search_that_is_continued_decides_as_one_that_was_not(kind: str) -> None:
-    plan = {"configurations": 18, "finals": 2, "kind": kind}
-    whole = list(run(plan))
-    for stop in (1, 2, 9, 17, 18, 20, len(whole) - 3, len(whole)):
+def test_a_search_that_is_continued_decides_as_one_that_was_not(
+    kind: str, losses: tuple[str, ...], every: int
+) -> None:
+    """Killed between any two trials."""
+    plan = {"configurations": 16, "finals": 2, "kind": kind}
+    whole = list(run(plan, losses=losses))
+    assert {r.origin for r in whole} >= {kind, "nearby", HAND_SET, PROMOTION, SELECTION}
+    for stop in range(1, len(whole) + 1, every):
         before = again(whole[:stop])
-        list(run(plan, before))  # what is asked for is added to the records
+        list(run(plan, before, losses))  # what is asked for is added to the records
         assert asked(before) == asked(whole)
+
+
+def test_a_trial_that_is_killed_is_not_asked_for_again() -> None:
+    """It is run again, from its record, before anything else is."""
+    plan: Plan = {"configurations": 9, "finals": 2}
+    whole = list(run(plan))
+    for stop in range(len(whole)):
+        before = again(whole[: stop + 1])
+        before[-1].status, before[-1].epochs = "interrupted", []
+        searches = Searches(["triplet"], rungs=RUNGS, seed=7, records=before, **plan)
+        end(before[-1], searches)
+        while (record := searches.ask()) is not None:
+            end(record, searches)
+        assert asked(before) == asked(whole)
+
+
+@pytest.mark.parametrize("kind", ["quasi-random", "random"])
+def test_a_configuration_depends_on_its_number_alone(kind: str) -> None:
+    """Not on how many there are to be, nor on what has ended when it is asked for."""
+    found = list(run({"configurations": 12, "kind": kind}))
+    one_by_one = [r for r in found if r.follows is None]
+    searches = Searches(["triplet"], rungs=RUNGS, seed=7, configurations=81, kind=kind)
+    at_once = [searches.ask() for _ in range(81)]
+    assert asked(one_by_one) == asked([r for r in at_once[:12] if r])
+    assert len({r.config for r in at_once if r}) == 81  # no two are the same
+    other = Searches(["triplet"], rungs=RUNGS, seed=8, configurations=3, kind=kind)
+    first, *rest = [record for record in iter(other.ask, None) if record]
+    assert first.config == one_by_one[0].config.replace(seed=8)  # the defaults
+    assert all(
+        mine.knobs != theirs.knobs for mine, theirs in zip(rest, one_by_one[1:], strict=False)
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 9), st.sampled_from([0.0, 0.4]), st.integers(0, 2**32))
+def test_many_at_a_time_end_in_any_order_and_so_does_the_study(
+    configurations: int, concurrent: int, faults: float, seed: int
+) -> None:
+    chance, running = random.Random(seed), list[TrialRecord]()
+    plan: Plan = {"rungs": RUNGS, "seed": 7, "configurations": configurations, "finals": 2}
+    searches = Searches(["triplet", "smooth_ap"], **plan)
+    while True:
+        while len(running) < concurrent and (record := searches.ask()) is not None:
+            trials = searches.of(record.loss)
+            assert record is trials[-1] and record.number == len(trials) - 1
+            if record.origin == SELECTION:
+                assert all(t.has_ended for t in trials if t.origin != SELECTION)
+            elif record.follows is not None:
+                (before,) = [t for t in trials if t.trial_id == record.follows]
+                assert before.is_sound
+            running.append(record)
+        if not running:
+            break
+        record = running.pop(chance.randrange(len(running)))
+        if chance.random() < faults:
+            record.status = "diverged"
+            searches.tell(record)
+        else:
+            end(record, searches)
+    assert not searches.has_more()
+    for loss in searches.base:
+        trials = searches.of(loss)
+        climbing = [t for t in trials if t.origin != SELECTION]
+        assert sum(t.follows is None for t in climbing) == configurations
+        gone = [t.follows for t in climbing if t.follows]
+        assert len(set(gone)) == len(gone)
+        best = {t.trial_id for t in finalists(trials)}
+        finals = {(t.follows, t.config.seed) for t in trials if t.origin == SELECTION}
+        assert {(name, 1_007 + n) for name in best for n in range(2)} <= finals
+        assert len(finals - {(name, seed) for name in best for seed in (1_007, 1_008)}) in (0, 2)
+        assert len(finals) == len(trials) - len(climbing)
 
 
 def test_what_runs_is_not_asked_for_again_and_losses_take_turns() -> None:
@@ -114,6 +203,19 @@ def test_what_runs_is_not_asked_for_again_and_losses_take_turns() -> None:
     # Of the two the one that has had fewer epochs.
     other = searches.ask()
     assert other is not None and (other.loss, other.origin) == ("smooth_ap", PROMOTION)
+
+
+def test_the_loss_that_has_had_the_fewest_epochs_is_next() -> None:
+    losses = ("triplet", "smooth_ap", "cross_entropy")
+    records = list(run({"configurations": 20, "finals": 1}, losses=losses))
+    for number, record in enumerate(records):
+        going_on = {later.loss for later in records[number:]}
+        had = {
+            loss: sum(r.config.epochs for r in records[:number] if r.loss == loss)
+            for loss in losses
+            if loss in going_on
+        }
+        assert record.loss == min(had, key=lambda loss: had[loss])  # of equal ones the first
 
 
 def test_a_fault_is_passed_over_and_counted() -> None:
@@ -150,20 +252,44 @@ def test_the_defaults_are_a_prior_unless_it_is_from_scratch(scratch: bool) -> No
         assert any(root(r, records).hand_set for r in finals)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(("kind", "count"), [("tpe", 30), ("gp", 3)])
 @pytest.mark.filterwarnings("ignore:.*greenlet.*")
-def test_a_model_learns_from_what_it_sees(kind: str) -> None:
-    """Its configurations lie nearer to the best learning rate than those without a model."""
+def test_a_model_learns_from_what_it_sees(kind: str, count: int) -> None:
+    """Its configurations lie nearer to the best learning rate than random ones, of which it knows
+    24; with every third one it goes without the model."""
 
-    def distance(records: list[TrialRecord]) -> float:
-        away = [abs(math.log(r.knobs["lr_factor"] / 0.7)) for r in records]
-        return sum(away) / len(away)
+    def distance(found: list[TrialRecord]) -> float:
+        return fmean(abs(math.log(r.knobs["lr_factor"] / 0.7)) for r in found)
 
-    records = list(run({"configurations": 60, "kind": kind, "from_scratch": True}))
+    records = list(run({"configurations": 24, "kind": "random", "from_scratch": True}))
     begun = [r for r in records if r.follows is None]
-    modelled = [r for r in begun if r.origin == kind]
-    assert len(modelled) > 20
-    assert distance(modelled) < 0.8 * distance([r for r in begun if r.origin != kind])
+    more = {"configurations": 24 + count, "kind": kind, "from_scratch": True}
+    after = [r for r in run(more, records) if r.follows is None]
+    assert [r.origin for r in after] == count // 3 * ["quasi-random", kind, kind]
+    assert distance([r for r in after if r.origin == kind]) < 0.6 * distance(begun)
+
+
+def test_a_model_waits_for_values_and_knows_those_of_the_highest_rung(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Triplet has six knobs: from 12 values on."""
+    known: list[list[tuple[dict[str, Any], float]]] = []
+
+    def modelling(kind: str, seed: int, trials: list[optuna.trial.FrozenTrial]) -> Any:
+        known.append([(trial.params, trial.value) for trial in trials])  # type: ignore[misc]
+        return evenly("triplet", seed % 99)
+
+    monkeypatch.setattr(module, "modelling", modelling)
+    records = list(run({"configurations": 81, "kind": "tpe"}))
+    assert len(knobs_of("triplet")) == 6
+    begun = [r for r in records if r.follows is None]
+    modelled = [r.number for r in begun if r.origin == "tpe"]
+    assert modelled == [n for n in range(81) if n % 3 == 2 and n >= 12]
+    # Up to then no trial is longer, as all begin before the first is promoted.
+    assert known == [[(r.knobs, r.score) for r in begun[:n]] for n in modelled]
+    list(run({"configurations": 84, "kind": "tpe"}, records))
+    second = [r for r in records if r.config.epochs == RUNGS[1]][:27]
+    assert known[-1] == [(r.knobs, r.score) for r in second]
 
 
 def test_the_highest_rung_with_enough_values_is_modelled() -> None:
@@ -177,7 +303,7 @@ def test_the_highest_rung_with_enough_values_is_modelled() -> None:
 
 def test_optuna_is_told_what_happened_and_by_which_metric() -> None:
     storage = optuna.storages.InMemoryStorage()
-    plan = {"rungs": (1, 3), "seed": 0, "configurations": 3, "metric": "val_recall_at_1"}
+    plan: Plan = {"rungs": (1, 3), "seed": 0, "configurations": 3, "metric": "val_recall_at_1"}
     searches = Searches(["triplet"], storage=storage, **plan)
     tell: Callable[[TrialRecord], None] = searches.tell
     records = [searches.ask() for _ in range(3)]
@@ -208,3 +334,41 @@ def test_optuna_is_told_what_happened_and_by_which_metric() -> None:
         assert trials[3].value == 0.9
         assert trials[3].params == trials[2].params == longer.knobs
         assert trials[3].user_attrs["follows"] == "triplet-002"
+
+
+def test_optuna_has_what_failed_and_what_is_going_on() -> None:
+    plan: Plan = {"rungs": (0.3333, 1), "seed": 0, "configurations": 5}
+    searches = Searches(["triplet"], **plan)
+    records = [record for record in iter(searches.ask, None) if record]
+    for record, status in zip(records, ("diverged", "failed", "interrupted"), strict=False):
+        record.status = status
+        searches.tell(record)
+    end(records[3], searches)
+
+    def told(of: Searches) -> list[optuna.trial.FrozenTrial]:
+        return of.mirror.studies["triplet"].get_trials()
+
+    fail, pruned, running = TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
+    assert [trial.state for trial in told(searches)] == [fail] * 3 + [pruned, running]
+    # A study that goes on runs what failed and what was interrupted again.
+    later = told(Searches(["triplet"], records=again(records), **plan))
+    assert [trial.state for trial in later] == [fail, running, running, pruned, running]
+    for trial, record in zip(later, records, strict=True):
+        assert trial.params == record.knobs
+        attributes = {"trial": record.trial_id, "epochs": 0.3333, "origin": record.origin}
+        assert trial.user_attrs == {**attributes, "follows": ""}
+    assert later[3].intermediate_values == {333: value(records[3])}
+
+
+def test_listed_trials_are_handed_out_once_and_in_their_order() -> None:
+    trials = [
+        TrialRecord(f"triplet-{n:03d}", default("triplet", epochs=1, seed=n)) for n in range(4)
+    ]
+    records = [trials[1]]
+    listed = Listed(trials, records)
+    found = []
+    while listed.has_more():
+        found.append(listed.ask())
+    assert found == [trials[0], trials[2], trials[3]] and listed.ask() is None
+    assert records == [trials[1], *found]
+    assert not Listed(trials, records).has_more()

@@ -217,7 +217,10 @@ def test_a_name_that_exists_is_refused_and_nothing_is_lost(
         (["--network", "seed_cn"], "error: network must be seed_cnn, "),
         (["--set", "tua=0.1"], "error: tua is no knob of this search; did you mean tau?"),
         (["--set", "tau=0"], "error: tau must be a finite number > 0; got 0"),
-        (["--space", "/nowhere.toml"], "error: the space /nowhere.toml cannot be read: "),
+        (
+            ["--space", "/nowhere.toml"],
+            "error: --space must be `wide` or a TOML file; /nowhere.toml cannot",
+        ),
     ],
 )
 def test_wrong_inputs_get_one_line_before_anything_starts(

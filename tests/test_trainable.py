@@ -83,3 +83,16 @@ def test_a_divergence_is_a_result(smooth_ap_config: TrialConfig, small_split: Sp
     assert result["epoch"] == 1
     assert np.isnan(result["val_map"])
     assert "lr=1e+30" in result["diverged"]
+
+
+@pytest.mark.parametrize(("length", "judged"), [(0.3333, [0.3333]), (1.36, [1, 1.36])])
+def test_a_trial_of_any_length_is_done_at_its_end(
+    length: float, judged: list[float], smooth_ap_config: TrialConfig, small_split: Split
+) -> None:
+    config = smooth_ap_config.replace(epochs=length)
+    trial = adapter(asked(config, "smooth_ap-000"), small_split)
+    results = epochs(trial)
+    assert [result["epoch"] for result in results] == judged
+    assert [result["done"] for result in results] == [False] * (len(judged) - 1) + [True]
+    with pytest.raises(RuntimeError, match=f"smooth_ap-000 has had its {length} epochs"):
+        trial.step()

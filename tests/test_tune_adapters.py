@@ -1,16 +1,18 @@
-"""The callbacks as Ray Tune calls them."""
+"""The search and the callbacks as Ray Tune calls them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
 
 from study.run.exchange import Exchange
 from study.run.results import Study, TrialRecord
-from study.run.tune_adapters import Clock, Recorder, View, loggers
-from study.search.searches import Listed
+from study.run.tune_adapters import Clock, Recorder, StudySearcher, View, loggers
+from study.search.searches import Listed, Searches
 from tests.configurations import REFERENCES
 
 
@@ -78,3 +80,37 @@ def test_the_clock_tells_how_many_run_and_wait() -> None:
         trial.status = status
     Clock(lambda *counts: seen.append(counts)).on_step_end(1, trials)
     assert seen == [(1, 2)]
+
+
+def finish(record: TrialRecord, searches: Searches, score: float) -> None:
+    record.add_epoch({"epoch": record.config.epochs, "val_map": score, "seconds": 1.0})
+    record.status = "finished"
+    searches.tell(record)
+
+
+def test_tune_is_given_what_was_interrupted_then_what_comes_and_waits_for_what_runs(
+    tmp_path: Path,
+) -> None:
+    """A rung's third trial decides who goes on: until it has ended there is nothing to ask for."""
+    info = {"plan": {"losses": ["triplet"]}, "runs": 1, "started": 0.0}
+    study = Study.create(tmp_path / "s", info)
+    plan: dict[str, Any] = {"configurations": 3, "rungs": (0.3333, 1), "seed": 0}
+    searches = Searches(["triplet"], records=study.trials, **plan)
+    first = searches.ask()
+    assert first is not None
+    first.status = "interrupted"
+    searcher = StudySearcher(searches, study, Exchange(study))
+    given = [searcher.suggest(str(number)) for number in range(3)]
+    assert [one["trial_id"] for one in given] == [f"triplet-{n:03d}" for n in range(3)]
+    assert [one["epochs"] for one in given] == 3 * [0.3333]
+    assert {trial.status for trial in Study.load(study.folder).trials} == {"running"}
+    for number, trial in enumerate(list(study.trials)):
+        assert searcher.suggest("3") is None  # as one runs, which may let another go on
+        finish(trial, searches, number / 10)
+    longer = searcher.suggest("3")
+    assert (longer["trial_id"], longer["epochs"]) == ("triplet-003", 1)
+    assert Study.load(study.folder).trials[3] == study.trials[3]
+    assert study.trials[3].follows == "triplet-002"
+    assert searcher.suggest("4") is None
+    finish(study.trials[3], searches, 0.5)
+    assert searcher.suggest("4") == Searcher.FINISHED

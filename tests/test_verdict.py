@@ -55,6 +55,14 @@ def test_what_is_above_and_what_is_below_is_said() -> None:
     assert str(only) == "it is the hand-set defaults, by each of 3 fresh seeds"
 
 
+def test_what_lacks_a_run_is_not_chosen_and_takes_no_seed_from_the_others() -> None:
+    found = against_defaults(study([0.5, 0.5, 0.5], [0.6, 0.7, 0.8], [0.9, 0.9]), "triplet")
+    assert found is not None
+    assert found.gaps == pytest.approx({1_000: 0.1, 1_001: 0.2, 1_002: 0.3})
+    short = against_defaults(study([0.5, 0.5], [0.6, 0.7, 0.8]), "triplet")  # the defaults lack one
+    assert short is not None and short.gaps == pytest.approx({1_000: 0.1, 1_001: 0.2})
+
+
 def test_one_seed_says_nothing_and_without_the_defaults_there_is_no_verdict() -> None:
     one = against_defaults(study([0.5], [0.6]), "triplet")
     assert one is not None and "cannot say" in str(one)

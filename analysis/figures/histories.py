@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import COLOURS, ReportFigure, loss_name, plural, render
+from analysis.figures.style import COLOURS, ReportFigure, epochs, loss_name, plural, render
 from analysis.found.finals import Finals
 from analysis.found.scores import validation
 from study.run.results import Study, title
@@ -22,10 +22,9 @@ GREY = "0.55"  # of the references, beside the colour of their loss
 
 def chosen_history(study: Study) -> pd.DataFrame:
     """A row an epoch of the chosen trials; `chosen` marks the epoch whose checkpoint is used."""
-    epochs = study.epochs_table()
-    parts = []
+    table, parts = study.epochs_table(), []
     for choice in study.best().values():
-        history = epochs[epochs["trial_id"] == choice.trial_id]
+        history = table[table["trial_id"] == choice.trial_id]
         history = history.assign(role="chosen", seed=choice.config.seed)
         parts.append(history.assign(chosen=history["epoch"] == choice.epoch))
     return _measured(pd.concat(parts, ignore_index=True))
@@ -77,7 +76,8 @@ def draw_history(figure: Figure, history: pd.DataFrame, metric: str) -> None:
     right.legend(handles=_runs(history), loc="best")
     for axes in (*panels, right):
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        whole = history["epoch"].max() >= 1
+        axes.xaxis.set_major_locator(MaxNLocator(integer=whole, min_n_ticks=1))
         axes.margins(y=0.1)
 
 
@@ -139,9 +139,9 @@ def _one_run(history: pd.DataFrame, metric: str) -> str:
     if _has_validation_loss(history):
         beside = f", the validation loss from {first['val_loss']:.4g} to {last['val_loss']:.4g}"
     return (
-        f", trial {history['trial_id'].iloc[0]}: in {plural(len(history), 'epoch')} the training "
+        f", trial {history['trial_id'].iloc[0]}: in {epochs(last['epoch'])} the training "
         f"loss went from {first['train_loss']:.4g} to {last['train_loss']:.4g}{beside}; "
-        f"{validation(metric)} was highest at epoch {best['epoch']}, {best[metric]:.3f}."
+        f"{validation(metric)} was highest at epoch {best['epoch']:.3g}, {best[metric]:.3f}."
     )
 
 
@@ -149,9 +149,9 @@ def _several_runs(history: pd.DataFrame, metric: str) -> str:
     best = history[history["chosen"]]
     seeds = ", ".join(str(seed) for seed in sorted(best["seed"].unique()))
     first, last = best["epoch"].min(), best["epoch"].max()
-    epochs = f"epoch {last}" if first == last else f"epochs {first} to {last}"
+    reached = f"epoch {last:.3g}" if first == last else f"epochs {first:.3g} to {last:.3g}"
     return (
         f", {plural(len(best), 'run')} of the chosen configuration (seeds {seeds}): the highest "
         f"{validation(metric)} is {best[metric].min():.3f} to {best[metric].max():.3f}, reached at "
-        f"{epochs}."
+        f"{reached}."
     )

@@ -120,15 +120,15 @@ def _slices(table: pd.DataFrame) -> ReportFigure:
         for knob in numbers
         for _, row in best.iterrows()
     ]
-    said = f"the best trial has {listed(at)}" if at else "a point a trial"
+    said = f"the best has {listed(at)}" if at else "a point a configuration"
     return render(
         "slices",
         partial(draw_slices, table=table),
         size=(max(2.3 + 2.4 * min(WIDE, len(knobs)), 8.0), 0.9 + 2.3 * rows),
         data=table,
-        caption=f"{capital(validation(score))} by each of {plural(len(knobs), 'knob')}, "
-        f"{plural(len(table), 'trial')}: {said}.",
-        alt=f"{capital(validation(score))} of every trial against the value of each knob.",
+        caption=f"{capital(validation(score))} of the first trial of "
+        f"{plural(len(table), 'configuration')} by each of {plural(len(knobs), 'knob')}: {said}.",
+        alt=f"{capital(validation(score))} of every configuration by the value of each knob.",
         interactive=_interactive_slices(table, knobs),
     )
 

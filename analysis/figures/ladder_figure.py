@@ -6,20 +6,24 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.figures.style import COLOURS, ReportFigure, listed, loss_name, plural, render
+from analysis.figures.style import COLOURS, ReportFigure, epochs, listed, loss_name, plural, render
 from analysis.found.scores import validation
 from study.run.results import SELECTION, SOUND, Study
 
-MARK = {"rung": "o", "final": "D"}
+RUNG: dict[str, Any] = {"marker": "o", "ms": 3.5}
+FINAL: dict[str, Any] = {"marker": "D", "ms": 4, "mfc": "none", "mew": 0.8, "color": "0.25"}
+MEAN: dict[str, Any] = {"marker": "_", "ms": 11, "mew": 2}
+BESIDE = 1.15  # times the epochs of the one before
 
 
 def ladder_table(study: Study) -> pd.DataFrame:
     """A row a trial that has an epoch and ended well, or may: its configuration, named by its first
-    trial; the epochs that it had; its score at their end; whether it is a `rung` or a `final`."""
+    trial; the epochs that it had; its score; whether it is a `rung` or a `final`."""
     rows = [
         {
             "loss": trial.loss,
@@ -27,7 +31,7 @@ def ladder_table(study: Study) -> pd.DataFrame:
             "trial_id": trial.trial_id,
             "kind": "final" if trial.origin == SELECTION else "rung",
             "epochs": trial.reached,
-            "score": trial.epochs[-1][study.metric],
+            "score": trial.score,
         }
         for trial in study.trials
         if trial.epochs and trial.status in SOUND
@@ -46,37 +50,65 @@ def ladder_figure(study: Study) -> ReportFigure:
         size=(2.2 + 3.2 * max(1, losses), 3.6),
         data=table,
         caption=_caption(table),
-        alt=f"The {validation(study.metric)} of each configuration after the epochs of each of its "
-        "trials.",
+        alt=f"The {validation(study.metric)} of each configuration by the epochs of its trials.",
     )
 
 
 def draw_ladder(figure: Figure, table: pd.DataFrame, metric: str) -> None:
-    """A panel a loss; a line a configuration through its rungs, pale if it went no further than the
-    lowest; a diamond for each run on a fresh seed."""
+    """A panel a loss; a line a configuration through its rungs, pale if it rests at the lowest, and
+    dotted from its last one to the mean of its runs on fresh seeds, which are diamonds.
+
+    What is far below all that goes on lies on the lower edge, so that these are told apart.
+    """
     losses = list(table["loss"].unique()) or [""]
     panels = figure.subplots(1, len(losses), squeeze=False, sharey=True)[0]
+    edge = lower_edge(table)
+    shown = table.assign(score=table["score"].clip(lower=edge))
     for axes, loss in zip(panels, losses, strict=True):
-        mine = table[table["loss"] == loss]
-        rungs = mine[mine["kind"] == "rung"]
-        style: dict[str, Any] = {"color": COLOURS[loss], "marker": MARK["rung"], "ms": 3.5, "lw": 1}
-        for _, part in rungs.groupby("configuration", sort=False):
-            climbed = part.sort_values("epochs")
-            alpha = 0.75 if len(climbed) > 1 else 0.3
-            axes.plot(climbed["epochs"], climbed["score"], **style, alpha=alpha)
-        finals = mine[mine["kind"] == "final"]
-        axes.plot(finals["epochs"], finals["score"], MARK["final"], ms=5, mfc="none", color="black")
-        axes.set(title=loss_name(loss), xlabel="epochs of the trial", xscale="log")
+        mine = shown[shown["loss"] == loss]
         lengths = sorted(mine["epochs"].unique())
+        for _, part in mine[mine["kind"] == "rung"].groupby("configuration", sort=False):
+            climbed, alpha = part.sort_values("epochs"), 0.75 if len(part) > 1 else 0.3
+            x, y = climbed["epochs"], climbed["score"]
+            axes.plot(x, y, color=COLOURS[loss], lw=1, alpha=alpha, clip_on=False, **RUNG)
+        _draw_finals(axes, mine, COLOURS[loss])
+        axes.set(title=loss_name(loss), xlabel="epochs of the trial", xscale="log")
         axes.xaxis.set_major_locator(FixedLocator(lengths))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda epochs, _: f"{epochs:.3g}"))
-    panels[0].set_ylabel(f"{validation(metric)} at its end")
-    keys = [Line2D([], [], color="0.4", marker=MARK["rung"], ms=4, lw=1, label="a configuration")]
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda length, _: f"{length:.3g}"))
+        axes.margins(x=0.08)
+    panels[0].set_ylabel(f"best {validation(metric)} of the trial")
+    panels[0].set_ylim(bottom=edge)
+    grey: dict[str, Any] = {"color": "0.4", "lw": 1}
+    keys = [Line2D([], [], **grey, **RUNG, label="a configuration")]
     if (table["kind"] == "final").any():
-        shown: dict[str, Any] = {"marker": MARK["final"], "mfc": "none", "color": "black", "ls": ""}
-        keys.append(Line2D([], [], **shown, label="on a fresh seed"))
-    figure.legend(handles=keys, loc="outside upper right", ncols=2)
+        keys.append(Line2D([], [], **FINAL, ls="", label="on a fresh seed"))
+        keys.append(Line2D([], [], color="0.4", ls="", **MEAN, label="their mean"))
+    figure.legend(handles=keys, loc="outside upper right", ncols=3)
+
+
+def lower_edge(table: pd.DataFrame) -> float:
+    """The median of the lowest rung, or what is lowest above it; a little below."""
+    if table.empty:
+        return 0.0
+    lowest = table["epochs"] == table["epochs"].min()
+    low = min([table[lowest]["score"].median(), *table[~lowest]["score"]])
+    return float(max(0.0, low - max(0.1 * (table["score"].max() - low), 0.005)))
+
+
+def _draw_finals(axes: Axes, trials: pd.DataFrame, colour: str) -> None:
+    """The finalists beside each other, as their values are often near."""
+    finals = trials[trials["kind"] == "final"]
+    names = list(finals["configuration"].unique())
+    for place, name in enumerate(names):
+        runs = finals[finals["configuration"] == name]
+        x = runs["epochs"].max() * BESIDE ** (place - (len(names) - 1) / 2)
+        rungs = trials[(trials["kind"] == "rung") & (trials["configuration"] == name)]
+        for _, last in rungs.sort_values("epochs").tail(1).iterrows():
+            ends = [last["epochs"], x], [last["score"], runs["score"].mean()]
+            axes.plot(*ends, color=colour, lw=1, ls=":")
+        axes.plot([x], [runs["score"].mean()], color=colour, **MEAN)
+        axes.plot([x] * len(runs), runs["score"], ls="", **FINAL)
 
 
 def _caption(table: pd.DataFrame) -> str:
@@ -84,10 +116,14 @@ def _caption(table: pd.DataFrame) -> str:
     parts = []
     for loss, mine in table[table["kind"] == "rung"].groupby("loss", sort=False):
         counts = mine.groupby("epochs")["configuration"].nunique()
-        said = [f"{count} {epochs:.3g}" for epochs, count in counts.items()]
-        parts.append(f"of {loss_name(loss)} {listed(said)}")
+        said = [f"{count:,} of {epochs(length)}" for length, count in counts.items()]
+        parts.append(f"{listed(said)} for {loss_name(loss)}")
+    text = f"Trials of the ladder: {'; '.join(parts)}." if parts else ""
+    below = int((table["score"] < lower_edge(table)).sum())
+    text += f" {plural(below, 'trial')} below the lower edge, on it." if below else ""
     finals = table[table["kind"] == "final"]
-    text = f"How many configurations had trials of how many epochs: {'; '.join(parts)}."
     if len(finals):
-        text += f" {plural(len(finals), 'run')} on fresh seeds had {finals['epochs'].max():.3g}."
-    return text
+        configurations = plural(finals["configuration"].nunique(), "configuration")
+        text += f" The finals: {plural(len(finals), 'run')} of {configurations} on fresh seeds, of "
+        text += f"{epochs(finals['epochs'].max())}."
+    return text.strip()

@@ -65,9 +65,10 @@ def _parallel(table: pd.DataFrame) -> ReportFigure:
         partial(draw_parallel, table=table),
         size=(1.5 + 1.05 * (len(knobs) + 1), 3.6),
         data=table,
-        caption=f"{loss_name(loss)}, {plural(len(table), 'trial')}, the stronger the better: the "
-        f"best, {best[score]:.3f}, has {', '.join(values)}.",
-        alt=f"A line a trial of {loss_name(loss)} across its knobs and its {validation(score)}.",
+        caption=f"{loss_name(loss)}, {plural(len(table), 'configuration')} by their first trials, "
+        f"the stronger the better: the best, {best[score]:.3f}, has {', '.join(values)}.",
+        alt=f"A line a configuration of {loss_name(loss)} across its knobs and its "
+        f"{validation(score)}.",
         interactive=_interactive(table),
     )
 

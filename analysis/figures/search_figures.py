@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from scipy.special import binom
 
 from analysis.figures.style import (
     COLOURS,
@@ -20,6 +19,7 @@ from analysis.figures.style import (
     SYMBOLS,
     ReportFigure,
     add_status_keys,
+    epochs,
     listed,
     loss_name,
     plural,
@@ -28,7 +28,7 @@ from analysis.figures.style import (
     words,
 )
 from analysis.found.scores import score_column, score_of, validation
-from study.run.results import SELECTION, SOUND, Study, TrialRecord
+from study.run.results import SOUND, Study
 
 
 def search_table(study: Study) -> pd.DataFrame:
@@ -80,42 +80,6 @@ def seconds_table(study: Study) -> pd.DataFrame:
     )
 
 
-def expected_table(study: Study) -> pd.DataFrame:
-    """A row a loss and number of configurations: what a search of so many of them would have found,
-    in the mean over their orders (Dodge et al., EMNLP 2019).
-
-    Columns loss, configurations, seconds (so many times what a configuration cost in the mean, the
-    finals left out), expected, low and high (the best of 90 % of the orders). A configuration's
-    value is that of its longest trial.
-    """
-    cpus = study.info["plan"].get("cpus_per_trial", 1)
-    rows = []
-    for loss in study.losses:
-        mine = [t for t in study.trials if t.loss == loss and t.origin != SELECTION]
-        longest: dict[str, TrialRecord] = {}
-        for trial in sorted(mine, key=lambda trial: trial.config.epochs):
-            if trial.is_sound:
-                longest[study.root(trial).trial_id] = trial
-        scores = np.sort([trial.score for trial in longest.values()])
-        cost = cpus * sum(trial.seconds for trial in mine) / max(len(scores), 1)
-        for count in range(1, len(scores) + 1):
-            # P(the best of `count` is at most the i-th lowest), drawn without putting one back
-            below = binom(np.arange(1, len(scores) + 1), count) / binom(len(scores), count)
-            chance = np.diff(below, prepend=0.0)
-            rows.append(
-                {
-                    "loss": loss,
-                    "configurations": count,
-                    "seconds": cost * count,
-                    "expected": float(chance @ scores),
-                    "low": float(scores[np.searchsorted(below, 0.05)]),
-                    "high": float(scores[np.searchsorted(below, 0.95)]),
-                }
-            )
-    columns = ["loss", "configurations", "seconds", "expected", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def search_figure(study: Study) -> ReportFigure:
     """All trials of the study, which has at least one."""
     table = search_table(study)
@@ -133,7 +97,7 @@ def search_figure(study: Study) -> ReportFigure:
 
 def seconds_figure(study: Study) -> ReportFigure:
     """The best so far by the time that was spent on the loss; at least one trial has an epoch."""
-    table, expected = seconds_table(study), expected_table(study)
+    table = seconds_table(study)
     spent = table.groupby("loss", sort=False)["seconds"].max()
     parts = []
     for loss, part in table.groupby("loss", sort=False):
@@ -143,15 +107,6 @@ def seconds_figure(study: Study) -> ReportFigure:
         first = part[part["best_so_far"] >= 0.99 * best]["seconds"].iloc[0]
         parts.append(f"{loss_name(loss)} after {first:,.0f} of {spent[loss]:,.0f}")
     said = f"99 % of the best was reached by {listed(parts)} core-seconds" if parts else ""
-    smaller = []
-    for loss, part in expected.groupby("loss", sort=False):
-        third = part.iloc[max(len(part) // 3 - 1, 0)]
-        last, name = part.iloc[-1], loss_name(loss)
-        smaller.append(
-            f"{third['expected']:.3f} with {third['configurations']:.0f} configurations of {name} "
-            f"({last['expected']:.3f} with all {last['configurations']:.0f})"
-        )
-    mean = f" In the mean over orders (dashed; band: 90 %): {listed(smaller)}." if smaller else ""
     lines = px.line(
         table.assign(loss=table["loss"].map(loss_name)),
         x="seconds",
@@ -167,13 +122,12 @@ def seconds_figure(study: Study) -> ReportFigure:
     )
     return render(
         "search_seconds",
-        partial(draw_seconds, table=table, expected=expected, metric=study.metric),
+        partial(draw_seconds, table=table, metric=study.metric),
         size=(8.6, 3.6),
         data=table,
-        caption=f"{said or 'No epoch could be chosen'} (summed over the trials of the loss)."
-        f"{mean} A configuration counts with its longest trial but the finals.",
-        alt=f"The best {validation(study.metric)} so far of each loss by the seconds that were "
-        "spent on it.",
+        caption=f"{said or 'No epoch could be chosen'} (summed over all trials of the loss).",
+        alt=f"The best {validation(study.metric)} so far of each loss by the core-seconds spent on "
+        "it.",
         interactive=lines,
     )
 
@@ -205,18 +159,12 @@ def draw_search(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
     _legend(axes, table, losses)
 
 
-def draw_seconds(figure: Figure, table: pd.DataFrame, expected: pd.DataFrame, metric: str) -> None:
-    """A step a loss, and a dashed line in a band for what is expected over orders."""
+def draw_seconds(figure: Figure, table: pd.DataFrame, metric: str) -> None:
+    """A step a loss."""
     axes = figure.subplots()
     for loss, part in table.groupby("loss", sort=False):
         x, y = part["seconds"], part["best_so_far"]
         axes.step(x, y, where="post", color=COLOURS[loss], lw=2, label=loss_name(loss))
-    for loss, part in expected.groupby("loss", sort=False):
-        x = part["seconds"]
-        axes.plot(x, part["expected"], "--", color=COLOURS[loss], lw=1.2)
-        axes.fill_between(x, part["low"], part["high"], color=COLOURS[loss], alpha=0.15, lw=0)
-    if len(expected):
-        axes.plot([], [], "--", color="0.4", label="expected over orders")
     axes.set(
         xlabel="core-seconds of training and evaluation, all trials of the loss",
         ylabel=f"best {validation(metric)}",
@@ -238,7 +186,7 @@ def _interactive_search(table: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     for (loss, status), part in table.groupby(["loss", "status"], sort=False):
         scores = part[score].map(lambda one: "none" if np.isnan(one) else f"{one:.3f}")
-        ends = f", {words(status)} after " + part["epochs"].map("{:.3g} epochs".format)
+        ends = f", {words(status)} after " + part["epochs"].map(epochs)
         figure.add_scatter(
             x=part["number"],
             y=part[score].fillna(floor),

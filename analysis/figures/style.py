@@ -64,7 +64,7 @@ WORDS = {  # where the name that the code has says too little
     "jitter": "colours changed by",
     "loss_lr": "learning rate of the loss",
     "lr": "learning rate",
-    "lr_factor": "learning rate, times the usual",
+    "lr_factor": "relative learning rate",
     "max_epochs": "epochs asked for",
     "objective": "loss trained",
     "schedule": "learning rate schedule",
@@ -249,6 +249,11 @@ def listed(items: list[str]) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """`1 trial`, `2,000 trials`; `many` where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def epochs(count: float) -> str:
+    """`1 epoch`, `0.111 epochs`, `2,000 epochs`."""
+    return f"{count:.3g} epochs" if count % 1 else plural(int(count), "epoch")
 
 
 def text(value: object) -> str:

@@ -12,11 +12,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from scipy import stats
 
 from analysis.figures.style import plural
-from analysis.found.knobs import OBJECTIVE, UNUSED
+from analysis.found.knobs import NONE, OBJECTIVE, UNUSED, is_choice, is_log
 from analysis.found.scores import validation
 from study.run.results import Study, TrialRecord
 from study.search.space import WIDE, knobs_of
-from trainables.knobs import Choice, Span
 
 LEAST_TRIALS = 8  # of a loss, below which a ranking of knobs would be noise
 TOP = 0.25  # a knob is important that decides whether a trial is in the best quarter
@@ -46,16 +45,16 @@ class Importance(NamedTuple):
 
 
 def importance(study: Study) -> Importance:
-    """PED-ANOVA of Optuna over each loss's trials, with the knobs that only some trials use.
+    """PED-ANOVA of Optuna over each loss's configurations, with the knobs that only some use.
 
-    Trials are compared at equal fidelity: those of the first rung, where each configuration has a
-    value, by the validation metric after the last epoch that all of them reached. What was promoted
-    was so because it was good, and says nothing of what the knobs decide.
+    They are compared at equal fidelity: by their first trials, those of the first rung, after the
+    last epoch that all of these reached. What was promoted was so because it was good, and says
+    nothing of what the knobs decide; nor does what was set by hand.
     """
     tables, lacking = [], {}
     for loss in study.losses:
         begun = [t for t in study.trials if t.loss == loss and t.follows is None]
-        sound = [t for t in begun if t.is_sound]
+        sound = [t for t in begun if t.is_sound and not t.hand_set]
         lack = _lack(sound)
         if lack:
             lacking[loss] = lack
@@ -81,11 +80,13 @@ def chance_levels(shuffled: np.ndarray) -> np.ndarray:
 def _lack(sound: list[TrialRecord]) -> str:
     """Why no importance can be given; empty if it can."""
     if len(sound) < LEAST_TRIALS:
-        return f"{plural(len(sound), 'trial')} of at least {LEAST_TRIALS} ended soundly"
+        count = plural(len(sound), "drawn configuration")
+        return f"{count} of at least {LEAST_TRIALS} ended soundly"
     if len(set(_scores(sound))) == 1:
-        return f"its {len(sound)} sound trials have one and the same {validation(sound[0].metric)}"
+        same = f"have one and the same {validation(sound[0].metric)}"
+        return f"its {len(sound)} sound configurations {same}"
     if not _varied(sound):
-        return f"no knob differs between its {len(sound)} sound trials"
+        return f"no knob differs between its {len(sound)} sound configurations"
     return ""
 
 
@@ -134,26 +135,21 @@ def _params(trial: TrialRecord) -> dict[str, Any]:
     chosen = trial.config.flat()
     used = [knob for knob in knobs_of(trial.config.loss, WIDE) if knob.used(chosen)]
     values = trial.knobs or {knob.sets: chosen[knob.sets] for knob in used}
-    return values | {OBJECTIVE: trial.config.loss}
+    named = {name: NONE if value is None else value for name, value in values.items()}
+    return named | {OBJECTIVE: trial.config.loss}
 
 
 def _ranges(trials: list[TrialRecord]) -> dict[str, BaseDistribution]:
-    """Today's range of each knob, with the values of trials of another day or space."""
-    values: dict[str, list[Any]] = {}
-    for trial in trials:
-        for name, value in _params(trial).items():
-            values.setdefault(name, []).append(value)
-    every = [knob for trial in trials for knob in knobs_of(trial.config.loss, WIDE)]
-    ranges = {name: knob.range for knob in every for name in (knob.sets, knob.name)}
+    """Of each knob what it was searched over, as far as its values tell: those that occur, or all
+    numbers between the least and the greatest."""
+    chosen = [_params(trial) for trial in trials]
     found: dict[str, BaseDistribution] = {}
-    for name, mine in values.items():
-        known = ranges.get(name, Choice(()))
-        if isinstance(known, Span):
-            low, high = min(known.low, *mine), max(known.high, *mine)
-            found[name] = FloatDistribution(low, high, log=known.log)
+    for name in dict.fromkeys(name for one in chosen for name in one):
+        values = pd.Series([one[name] for one in chosen if name in one], dtype=object)
+        if is_choice(values, name):
+            found[name] = CategoricalDistribution(list(dict.fromkeys(values)))
         else:
-            choices = known.values if known is not None else ()
-            found[name] = CategoricalDistribution(list(dict.fromkeys([*choices, *mine])))
+            found[name] = FloatDistribution(min(values), max(values), log=is_log(values, name))
     return found
 
 

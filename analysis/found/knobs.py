@@ -16,7 +16,7 @@ from study.run.results import Study
 from study.search.space import WIDE
 from trainables import losses
 from trainables.config import TrialConfig
-from trainables.knobs import Choice, Knob, Span
+from trainables.knobs import Choice, Range, Span
 
 NONE = "none"  # a value that was chosen
 UNUSED = "unused"  # stands for the missing value of a knob that a trial does not use
@@ -26,38 +26,42 @@ IDENTITY = ("loss", "trial_id", "status")
 
 
 @cache
-def _knob(field: str) -> Knob | None:
-    """The knob that sets a field: of all trials, or of a loss that has a file of its own."""
-    own = [knob for name in losses.names() for knob in losses.resolve(name).knobs]
-    return next((knob for knob in (*WIDE.shared, *own) if knob.sets == field), None)
+def _range(name: str) -> Range | None:
+    """Where a search looks, unless it was told otherwise, for a knob: of all trials, or of a loss
+    that has a file of its own; by its name, or by the field that it sets."""
+    own = [knob for loss in losses.names() for knob in losses.resolve(loss).knobs]
+    found = [knob.range for knob in (*WIDE.shared, *own) if name in (knob.sets, knob.name)]
+    return next(iter(found), None)
 
 
-def is_choice(values: pd.Series, field: str) -> bool:
-    """Whether the values are of a few kinds, and not numbers on a line."""
-    knob = _knob(field)
-    if knob is not None and knob.range is not None:
-        return not isinstance(knob.range, Span)
-    numbers = values.dropna().map(lambda one: isinstance(one, float) and one == one)
-    return not bool(numbers.all())
+def is_choice(values: pd.Series, knob: str) -> bool:
+    """Whether the values are of a few kinds, and not numbers on a line: a study may have looked for
+    numbers where searches have choices otherwise."""
+    known, used = _range(knob), values.dropna()
+    if isinstance(known, Span):
+        return False
+    if isinstance(known, Choice) and used.isin(known.values).all():
+        return True
+    return not all(isinstance(one, float) for one in used)
 
 
-def is_log(values: pd.Series, field: str) -> bool:
+def is_log(values: pd.Series, knob: str) -> bool:
     """Whether the values lie on a logarithmic axis."""
-    knob = _knob(field)
-    if knob is not None and knob.range is not None:
-        return isinstance(knob.range, Span) and knob.range.log
-    if is_choice(values, field):
+    known = _range(knob)
+    if isinstance(known, Span):
+        return known.log
+    if is_choice(values, knob):
         return False
     used = values.dropna().astype(float)
     return bool(len(used) and used.min() > 0 and used.max() > 30 * used.min())
 
 
-def _known(field: str) -> list[str]:
+def _known(knob: str) -> list[str]:
     """The choices that a knob has in the search space."""
-    knob = _knob(field)
-    if knob is None or not isinstance(knob.range, Choice):
+    known = _range(knob)
+    if not isinstance(known, Choice):
         return []
-    return [NONE if one is None else str(one) for one in knob.range.values]
+    return [NONE if one is None else str(one) for one in known.values]
 
 
 def settings(config: TrialConfig) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from analysis.page.glossary import scored
 from analysis.page.tables import Table
 from study.judge.final_tables import protocols_of
 from study.judge.significance import ALPHA, MARGIN, POWER
+from study.run.results import Study
 from study.search.space import is_of_seed_study, reference
 from trainables.config import TrialConfig
 
@@ -44,7 +45,10 @@ def losses_table(source: Source, results: Results) -> Table:
         if loss not in results.searches:
             rows.append({"loss": loss_name(loss), "trial": "none that could be chosen"})
     name = validation(source.study.metric)
-    return Table("mAP of each loss", pd.DataFrame(rows).fillna(""), {name: scored(name)[name]})
+    meant = scored(name)[name]
+    if source.finals is None and _had_finals(source.study):
+        meant = "the mean over the fresh seeds, of each run's best epoch"
+    return Table("mAP of each loss", pd.DataFrame(rows).fillna(""), {name: meant})
 
 
 def differences_table(differences: pd.DataFrame) -> Table | None:
@@ -114,9 +118,12 @@ def rules(source: Source, results: Results) -> list[str]:
     """How the numbers of the answer came about, for a reader who was not there."""
     protocols = _protocols(results)
     if source.finals is None:
+        chose = f"the trial and epoch of its highest {validation(source.study.metric)}"
+        if _had_finals(source.study):
+            chose = f"the configuration of the highest mean {validation(source.study.metric)} over "
+            chose += "fresh seeds: by the first of these runs, at its best epoch"
         return [
-            "Each loss is represented by the trial and epoch of its highest "
-            f"{validation(source.study.metric)}. These networks are judged here on the "
+            f"Each loss is represented by {chose}. These networks are judged here on the "
             f"{results.described}.",
             protocols,
             "Intervals are Student's t over queries, those of a difference paired by query. They "
@@ -142,6 +149,11 @@ def rules(source: Source, results: Results) -> list[str]:
         f"be shown is the true difference that this design would show with {100 * POWER:.0f} % "
         "probability.",
     ]
+
+
+def _had_finals(study: Study) -> bool:
+    """Whether runs on fresh seeds chose."""
+    return any(study.finals(loss) for loss in study.losses)
 
 
 def _validation(source: Source, loss: str, role: str) -> dict[str, str]:

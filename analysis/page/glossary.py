@@ -9,6 +9,8 @@ from analysis.figures.style import words
 # A head of a table that says too little by itself.
 HEADS = {
     "trial": "the loss that was searched for, and the trial's number in that search",
+    "follows": "the trial whose configuration it has, for more epochs or on a fresh seed",
+    "configurations": "trials that each began one; the others go on with it, or repeat it",
     "epochs": "how many were trained: of the number asked for, unless the trial ended early",
     "seconds": "of training and evaluation, summed over trials that ran side by side",
     "configuration": "chosen by the search, or the seed study's, which is the reference",
@@ -32,10 +34,11 @@ RANKING = {
     "that have a relevant image",
 }
 
-# A knob, by the field that it sets.
+# A knob, by the field that it sets, or by its name where its values are not the field's.
 KNOBS = {
     "optimizer": "the rule by which the weights are changed",
     "lr": "the size of a step of the optimizer",
+    "lr_factor": "the learning rate, as a multiple of the usual one for optimizer and batch",
     "momentum": "how much of the step before is kept in the next one",
     "weight_decay": "how strongly the weights are drawn to zero",
     "batch_size": "training images in a step",

@@ -8,13 +8,14 @@ import pandas as pd
 
 from analysis.figures.class_differences import class_differences_figure
 from analysis.figures.class_figures import class_ap_figure, confusion_figures, confusion_rule
+from analysis.figures.expected_figure import expected_figure
 from analysis.figures.histories import chosen_history, confirmed_history, history_figures
 from analysis.figures.knob_figures import knob_figures
 from analysis.figures.ladder_figure import ladder_figure
 from analysis.figures.pr_curves import pr_figures
 from analysis.figures.retrieval_figures import many_figures, rule, side_by_side_figure
 from analysis.figures.search_figures import search_figure, seconds_figure
-from analysis.figures.style import listed, loss_name, plural
+from analysis.figures.style import epochs, listed, loss_name, plural
 from analysis.figures.timeline_figure import timeline_figure
 from analysis.found.finals import Finals
 from analysis.found.importance import TOP, Importance, importance
@@ -130,8 +131,8 @@ def search_sections(study: Study) -> list[Section]:
     figures = [search_figure(study)]
     if any(trial.epochs for trial in study.trials):
         figures += [ladder_figure(study), seconds_figure(study)]
-    timeline = timeline_figure(study)
-    figures += [timeline] if timeline is not None else []
+    others = expected_figure(study), timeline_figure(study)
+    figures += [figure for figure in others if figure is not None]
     said = [*also_tried(study), *tables.verdicts(study)]
     finals = tables.finals_table(study)
     shown = [finals] * bool(len(finals.cells))
@@ -174,15 +175,14 @@ def importance_text(found: Importance) -> list[str]:
     """How importance is measured, where it is; and where it is not, why."""
     said = []
     if len(found.table):
-        epochs = sorted(found.table["epoch"].unique())
-        after = " or ".join(f"{epoch:.3g} epoch{'' if epoch == 1 else 's'}" for epoch in epochs)
+        after = " or ".join(map(epochs, sorted(found.table["epoch"].unique())))
         said.append(
-            "Importance says how much a knob decided whether a trial is among the best "
+            "Importance says how much a knob decided whether a configuration is among the best "
             f"{TOP:.0%} of its loss (PED-ANOVA), by the {validation(found.metric)} after {after}: "
             "the last that all configurations of the loss reached, so that they are compared as "
-            "equals. It says nothing of later epochs. Trials that failed or "
-            "diverged are left out. Few trials give some knob a high share by chance: what "
-            "shuffled scores give as well says nothing."
+            "equals. It says nothing of later epochs. Left out are those that failed or diverged, "
+            "and the hand-set ones, which no search drew. A few give some knob a high share by "
+            "chance: what shuffled scores give as well says nothing."
         )
     lack = [f"{loss_name(loss)} ({why})" for loss, why in found.lacking.items()]
     return said + ([f"No importance is given for {listed(lack)}."] if lack else [])

@@ -88,7 +88,7 @@ def budgets_table(names: Mapping[str, Source]) -> Table:
                     "study": letter,
                     "loss": loss_name(loss),
                     "trials": f"{len(mine):,}",
-                    "epochs": f"{mine['epochs'].sum():,}",
+                    "epochs": f"{round(mine['epochs'].sum(), 1):,g}",
                     "seconds": f"{mine['seconds'].sum():,.0f}",
                     reached: _score(names, source, best[loss]) if loss in best else "",
                 }
@@ -212,7 +212,7 @@ def curves_figure(names: Mapping[str, Source]) -> ReportFigure | None:
     if table["best_so_far"].isna().all():
         return None
     spent = table.groupby("study")["seconds"].max()
-    said = listed([f"{spent[letter]:,.0f} s in {letter}" for letter in spent.index])
+    said = listed([f"{spent[letter]:,.0f} in {letter}" for letter in spent.index])
     best = table.groupby("study")["best_so_far"].max()
     reached = listed([f"{best[letter]:.3f} in {letter}" for letter in best.index])
     return render(
@@ -221,8 +221,8 @@ def curves_figure(names: Mapping[str, Source]) -> ReportFigure | None:
         size=(8.6, 4.0),
         data=table,
         caption=f"The highest {chosen_by(names)} is {reached}; the longest search of a loss took "
-        f"{said} of training.",
-        alt=f"Best {chosen_by(names)} so far of each loss in both studies, by seconds of training.",
+        f"{said} core-seconds.",
+        alt=f"Best {chosen_by(names)} so far of each loss in both studies, by core-seconds.",
     )
 
 
@@ -233,7 +233,7 @@ def draw_curves(figure: Figure, table: pd.DataFrame, title: str) -> None:
         style: dict[str, Any] = {"ls": STYLES["AB".index(letter)], "color": COLOURS[loss], "lw": 2}
         label = f"{loss_name(loss)}, {letter}"
         axes.step(part["seconds"], part["best_so_far"], where="post", label=label, **style)
-    axes.set(xlabel="seconds of training, all trials of the loss", ylabel=title)
+    axes.set(xlabel="core-seconds of training and evaluation, all trials of the loss", ylabel=title)
     axes.set_xlim(left=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), handlelength=3)
 

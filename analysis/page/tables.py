@@ -63,13 +63,14 @@ class Table(NamedTuple):
 
 
 def trials_table(study: Study) -> tuple[Table, str]:
-    """All trials, the best first, with the knobs that differ; and a sentence on those that do not.
+    """All trials, the longest and of these the best first, with the knobs that differ; and a
+    sentence on those that do not.
 
     A knob that no trial uses is in neither.
     """
     score, name = score_column(study.metric), validation(study.metric)
     table = study.trials_table().sort_values(
-        [score, "trial_id"], ascending=[False, True], na_position="last"
+        ["max_epochs", score, "trial_id"], ascending=[False, False, True], na_position="last"
     )
     knobs = settings_table(study).loc[table["trial_id"]].set_index(table.index)
     knobs = knobs.dropna(axis="columns", how="all")
@@ -129,7 +130,7 @@ def space_table(study: Study) -> Table:
     rows = [
         {
             "knob": words(row["knob"]),
-            "what it is": KNOBS.get(fields.get(row["knob"], row["knob"]), ""),
+            "what it is": KNOBS.get(row["knob"]) or KNOBS.get(fields.get(row["knob"], ""), ""),
             "searched over": row["range"].replace("None", NONE),
             "default": row["default"].replace("None", NONE),
             "used by": ", ".join(map(loss_name, row["used by"].split(", "))),
@@ -152,7 +153,7 @@ def budget_table(study: Study) -> Table:
                 "loss": loss_name(loss),
                 "trials": f"{len(mine):,}",
                 "configurations": f"{int(mine['follows'].isna().sum()):,}",
-                "epochs": f"{mine['epochs'].sum():,.4g}",
+                "epochs": f"{round(mine['epochs'].sum(), 1):,g}",
                 "seconds": f"{mine['seconds'].sum():,.0f}",
                 "how the trials ended": ", ".join(f"{n} {words(s)}" for s, n in statuses.items()),
             }
@@ -179,7 +180,8 @@ def finals_table(study: Study) -> Table:
                 }
             )
     cells = pd.DataFrame(rows).fillna("")
-    return Table(f"The finals: {validation(study.metric)} on fresh seeds", cells)
+    notes = {"configuration": "by its first trial", "mean": "over the seeds; the highest is chosen"}
+    return Table(f"The finals: {validation(study.metric)} on fresh seeds", cells, notes)
 
 
 def verdicts(study: Study) -> list[str]:
@@ -245,6 +247,8 @@ def _said(value: object) -> str:
     """A setting as text, none and nothing at all included."""
     if isinstance(value, list | tuple):
         return listed([_said(item) for item in value]) or NONE
+    if isinstance(value, Mapping):
+        return _pairs(value) or NONE
     if isinstance(value, bool):
         return "yes" if value else "no"
     return text(value) or NONE

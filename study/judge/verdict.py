@@ -47,7 +47,10 @@ class Verdict(NamedTuple):
 
 
 def against_defaults(study: Study, loss: str) -> Verdict | None:
-    """The verdict on a loss's finals; None if the hand-set defaults are not among them."""
+    """The verdict on a loss's finals; None if the hand-set defaults are not among them.
+
+    As in `Study.best`, what has fewer runs than another, by a fault, is not chosen.
+    """
     by_trial = {trial.trial_id: trial for trial in study.trials}
     scores = {
         name: {run.config.seed: run.score for run in runs}
@@ -56,7 +59,9 @@ def against_defaults(study: Study, loss: str) -> Verdict | None:
     defaults = [name for name in scores if study.root(by_trial[name]).hand_set]
     if not defaults:
         return None
-    seeds = sorted(set.intersection(*(set(each) for each in scores.values())))
+    most = max(map(len, scores.values()))
+    scores = {name: by for name, by in scores.items() if len(by) == most or name == defaults[0]}
+    seeds = sorted(set.intersection(*(set(by) for by in scores.values())))
     gaps = {}
     for seed in seeds if len(seeds) > 1 else ():
         others = [other for other in seeds if other != seed]

@@ -71,12 +71,17 @@ class Progress:
         )
 
     def _left(self) -> str:
-        """Time left, as if the epochs to come took as long as those so far."""
-        trials = self.study.trials
-        done, spent = sum(t.reached for t in trials), sum(t.seconds for t in trials)
+        """Time left, as if training an epoch and judging once took as long as so far: short trials
+        are judged for as long as long ones."""
+        rows = [row for trial in self.study.trials for row in trial.epochs]
+        done = sum(trial.reached for trial in self.study.trials)
         if not done:
             return "time left: known after the first trial"
-        left = max(self.total.epochs - done, 0.0) * spent / done
+        judging = sum(row["evaluation_seconds"] for row in rows)
+        training = sum(row["seconds"] for row in rows) - judging
+        epochs = max(self.total.epochs - done, 0.0)
+        trials = max(self.total.trials - sum(t.has_ended for t in self.study.trials), 0)
+        left = epochs * training / done + (epochs + trials) * judging / len(rows)
         return f"about {duration(left / min(self.concurrent, self.total.trials))} left"
 
 

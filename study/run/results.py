@@ -355,7 +355,9 @@ class Study:
                     key=lambda choice: choice.score,
                 )
             elif sound:
-                longest = max(t.config.epochs for t in sound)
+                # What has only begun to be trained for longer is not yet the better for it.
+                ended = [trial for trial in sound if trial.has_ended] or sound
+                longest = max(trial.config.epochs for trial in ended)
                 trial = max((t for t in sound if t.config.epochs == longest), key=lambda t: t.score)
                 choices[loss] = self.choice(trial)
         return choices

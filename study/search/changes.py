@@ -38,7 +38,8 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StudyError(f"the space {path} cannot be read: {error}") from error
+        law = "--space must be `wide` or a TOML file"
+        raise StudyError(f"{law}; {path} cannot be read: {error}") from error
     for name, change in found.items():
         if not isinstance(change, dict) or not change or set(change) - set(KEYS):
             law = f"a knob of the space {path} must be a table of {', '.join(KEYS)}"

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from study.search.space import SPACE, Pick, Space, knobs_of
-from trainables.knobs import Knob
+from trainables.knobs import Knob, Span
 
 SPREAD = 0.15  # of a range: the standard deviation of what is drawn around the defaults
 
@@ -53,6 +53,9 @@ def _at(shares: Mapping[str, float]) -> Pick:
 
     def pick(knob: Knob) -> Any:
         assert knob.range is not None
-        return knob.range.at(float(min(shares[knob.name], below)))
+        value = knob.range.at(float(min(shares[knob.name], below)))
+        if isinstance(knob.range, Span):  # which four digits may leave
+            return min(max(value, knob.range.low), knob.range.high)
+        return value
 
     return pick
