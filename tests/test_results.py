@@ -322,6 +322,13 @@ def test_before_the_finals_the_highest_value_of_the_most_epochs_is_the_best(
     assert climbed.best()["smooth_ap"].seeds == 1
 
 
+def test_what_has_only_begun_to_be_longer_is_not_yet_the_better_for_it(climbed: Study) -> None:
+    climb(climbed, 6, 9, 0.4, origin=PROMOTION, follows="smooth_ap-005", status="running")
+    assert climbed.best()["smooth_ap"].trial_id == "smooth_ap-005"
+    climbed.trials[-1].status = "finished"
+    assert climbed.best()["smooth_ap"].trial_id == "smooth_ap-006"
+
+
 def test_fresh_seeds_choose_by_their_mean(climbed: Study) -> None:
     """The highest value of one seed chooses nothing, nor does one whose other run failed."""
     finals = [

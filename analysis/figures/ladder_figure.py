@@ -68,7 +68,8 @@ def draw_ladder(figure: Figure, table: pd.DataFrame, metric: str) -> None:
         mine = shown[shown["loss"] == loss]
         lengths = sorted(mine["epochs"].unique())
         for _, part in mine[mine["kind"] == "rung"].groupby("configuration", sort=False):
-            climbed, alpha = part.sort_values("epochs"), 0.75 if len(part) > 1 else 0.3
+            climbed = part.sort_values("epochs")
+            alpha = 0.75 if climbed["epochs"].iloc[-1] > lengths[0] else 0.3
             x, y = climbed["epochs"], climbed["score"]
             axes.plot(x, y, color=COLOURS[loss], lw=1, alpha=alpha, clip_on=False, **RUNG)
         _draw_finals(axes, mine, COLOURS[loss])
@@ -118,7 +119,7 @@ def _caption(table: pd.DataFrame) -> str:
         counts = mine.groupby("epochs")["configuration"].nunique()
         said = [f"{count:,} of {epochs(length)}" for length, count in counts.items()]
         parts.append(f"{listed(said)} for {loss_name(loss)}")
-    text = f"Trials of the ladder: {'; '.join(parts)}." if parts else ""
+    text = f"Trials by their length: {'; '.join(parts)}." if parts else ""
     below = int((table["score"] < lower_edge(table)).sum())
     text += f" {plural(below, 'trial')} below the lower edge, on it." if below else ""
     finals = table[table["kind"] == "final"]
