@@ -551,8 +551,8 @@ def test_the_ladder_has_each_trial_of_a_configuration(tmp_path: Path) -> None:
     mean = [([[3, 0.65], [4, 0.75]], None), ([[4, 0.75]], None), ([[4, 0.75]], None)]
     assert drawn == [*rungs, *mean]  # to the mean of one run, the mean, and the run
     assert ladder_figure(study).caption == (
-        "Trials by their length: 3 of 1 epoch and 1 of 3 epochs for triplet. 1 trial below the lower "
-        "edge, on it. The finals: 1 run of 1 configuration on fresh seeds, of 4 epochs."
+        "Trials by their length: 3 of 1 epoch and 1 of 3 epochs for triplet. 1 trial below the "
+        "lower edge, on it. The finals: 1 run of 1 configuration on fresh seeds, of 4 epochs."
     )
 
 
