@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
         """One sentence, without its full stop."""
         count = f"{len(self.gaps)} fresh seed{'s' * (len(self.gaps) != 1)}"
         if np.isnan(self.interval.low):
-            return f"whether it is above the hand-set defaults, {count} cannot say"
+            return "less than two fresh seeds cannot say whether it is above the hand-set defaults"
         said = f"{self.mean:+.4f} (95 % interval {self.interval.low:+.4f} to "
         said += f"{self.interval.high:+.4f}, {count})"
         if not any(self.gaps.values()):
