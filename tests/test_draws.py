@@ -75,6 +75,15 @@ def test_what_is_drawn_nearby_lies_about_the_defaults(loss: str) -> None:
             assert low <= count <= high
 
 
+@pytest.mark.parametrize("default", [1e-3, 1.0])
+def test_what_would_leave_a_range_is_folded_back_and_not_heaped_at_its_end(default: float) -> None:
+    space = SPACE.changed({"tau": {"range": [1e-3, 1.0], "default": default}})
+    (knob,) = [knob for knob in knobs_of("smooth_ap", space) if knob.name == "tau"]
+    found = [nearby("smooth_ap", n, space=space)(knob) for n in range(300)]
+    away = [abs(np.log(value / default)) / np.log(1e3) for value in found]
+    assert stats.kstest(away, stats.halfnorm(scale=SPREAD).cdf).pvalue > 1e-3
+
+
 @SPACES
 @pytest.mark.parametrize("draw", DRAWS)
 def test_numbers_alone_decide_what_is_drawn(draw: Callable[..., Pick], space: Space) -> None:

@@ -119,7 +119,7 @@ def test_a_networks_own_learning_rate_is_what_is_usual() -> None:
         ({"num_samples": 81, "final_seeds": 2}, (0.1111, 0.3333, 1, 3, 9), 128, 36 + 72),
         ({"num_samples": 81, "final_seeds": 2, "from_scratch": True}, None, 126, 36 + 54),
         ({"num_samples": 81}, None, 121, 45),
-        ({"num_samples": 2, "final_seeds": 1, "early_stopping": False}, (9,), 5, 5 * 9),
+        ({"num_samples": 2, "final_seeds": 1, "early_stopping": False}, (9,), 4, 4 * 9),
     ],
 )
 def test_what_a_study_is_expected_to_take(

@@ -206,8 +206,18 @@ def test_what_runs_is_not_asked_for_again_and_losses_take_turns() -> None:
 
 
 def test_the_loss_that_has_had_the_fewest_epochs_is_next() -> None:
+    """Not that of the fewest trials: of triplet all but one diverge, so that it soon has the
+    finals, which are long, while the others have many short trials."""
     losses = ("triplet", "smooth_ap", "cross_entropy")
-    records = list(run({"configurations": 20, "finals": 1}, losses=losses))
+    plan: Plan = {"rungs": RUNGS, "seed": 7, "configurations": 20, "finals": 2}
+    searches, records = Searches(losses, **plan), list[TrialRecord]()
+    while (record := searches.ask()) is not None:
+        if record.loss == "triplet" and record.follows is None and record.number != 4:
+            record.status = "diverged"
+            searches.tell(record)
+        else:
+            end(record, searches)
+        records.append(record)
     for number, record in enumerate(records):
         going_on = {later.loss for later in records[number:]}
         had = {
@@ -274,9 +284,11 @@ def test_a_model_waits_for_values_and_knows_those_of_the_highest_rung(
 ) -> None:
     """Triplet has six knobs: from 12 values on."""
     known: list[list[tuple[dict[str, Any], float]]] = []
+    seeds: list[int] = []
 
     def modelling(kind: str, seed: int, trials: list[optuna.trial.FrozenTrial]) -> Any:
         known.append([(trial.params, trial.value) for trial in trials])  # type: ignore[misc]
+        seeds.append(seed)
         return evenly("triplet", seed % 99)
 
     monkeypatch.setattr(module, "modelling", modelling)
@@ -290,6 +302,14 @@ def test_a_model_waits_for_values_and_knows_those_of_the_highest_rung(
     list(run({"configurations": 84, "kind": "tpe"}, records))
     second = [r for r in records if r.config.epochs == RUNGS[1]][:27]
     assert known[-1] == [(r.knobs, r.score) for r in second]
+    # A stream of its own for each, and for each seed of a study.
+    plan: Plan = {"rungs": RUNGS, "configurations": 87, "kind": "tpe"}
+    for seed in (7, 7, 8):
+        other = Searches(["triplet"], seed=seed, records=again(records), **plan)
+        while other.ask() is not None:
+            pass
+    assert seeds[-3] == seeds[-2] and len(seeds) == len(modelled) + 4
+    assert len(set(seeds)) == len(seeds) - 1
 
 
 def test_the_highest_rung_with_enough_values_is_modelled() -> None:

@@ -218,7 +218,7 @@ class Plan:
 
     def cost(self, rungs: Sequence[float]) -> Cost:
         """What all searches are expected to take."""
-        finalists = min(FINALISTS, self.num_samples) + (not self.from_scratch)
+        finalists = min(FINALISTS + (not self.from_scratch), self.num_samples)
         one = Cost.expected(self.num_samples, rungs, finalists * self.final_seeds)
         return one.times(len(self.losses))
 

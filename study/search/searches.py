@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
+from zlib import crc32
 
 import optuna
 from optuna.storages import BaseStorage
@@ -235,7 +236,7 @@ class Searches:
         return (*configured(pick, fixed_of(self.base[loss]), self.space), origin)
 
     def _pick(self, loss: str, number: int, trials: Sequence[TrialRecord]) -> tuple[Pick, str]:
-        place = list(self.base).index(loss)
+        place = crc32(loss.encode())  # whatever other losses are beside it
         if not self.from_scratch and number == 0:
             return (lambda knob: knob.default), HAND_SET
         if not self.from_scratch and number % EVERY == 1:
@@ -247,7 +248,8 @@ class Searches:
             if modelled:
                 seed = int(seeded(self.seed, place, number).integers(2**31))
                 return modelling(self.kind, seed, self._known(loss, modelled)), self.kind
-        return evenly(loss, number, self.seed, place, space=self.space), SEARCHES[0]
+        drawn = sum(trial.origin == SEARCHES[0] for trial in trials)  # no point is left out
+        return evenly(loss, drawn, self.seed, place, space=self.space), SEARCHES[0]
 
     def _known(self, loss: str, trials: Sequence[TrialRecord]) -> list[optuna.trial.FrozenTrial]:
         ranges = ranges_of(loss, self.space)
