@@ -86,6 +86,7 @@ def test_a_run_does_not_go_back_nor_beyond_its_end(epoch: float, small_split: Sp
         (0.01, [0.01], 1),  # at least one step
         (0.7, [0.7], 7),
         (1, [1], 10),
+        (1.04, [1.04], 10),  # no step lies between 1 and this
         (1.36, [1, 1.36], 14),
         (2.5, [1, 2, 2.5], 25),
     ],

@@ -8,7 +8,6 @@ import pytest
 
 from study.run.results import StudyError
 from study.search.draws import randomly
-from study.search.searches import ranges_of
 from study.search.space import (
     CORE,
     SPACE,
@@ -22,6 +21,7 @@ from study.search.space import (
     fixed_of,
     is_of_seed_study,
     knobs_of,
+    ranges_of,
     reference,
     usual_lr,
 )

@@ -19,7 +19,8 @@ from study.run.results import HAND_SET, PROMOTION, SELECTION, TrialRecord, root
 from study.search import searches as module
 from study.search.draws import evenly
 from study.search.ladder import finalists
-from study.search.searches import Listed, Searches, enough
+from study.search.models import enough
+from study.search.searches import Listed, Searches
 from study.search.space import default, knobs_of
 
 RUNGS = (0.1111, 0.3333, 1, 3, 9)
@@ -286,8 +287,8 @@ def test_a_model_waits_for_values_and_knows_those_of_the_highest_rung(
     known: list[list[tuple[dict[str, Any], float]]] = []
     seeds: list[int] = []
 
-    def modelling(kind: str, seed: int, trials: list[optuna.trial.FrozenTrial]) -> Any:
-        known.append([(trial.params, trial.value) for trial in trials])  # type: ignore[misc]
+    def modelling(kind: str, seed: int, loss: str, trials: list[TrialRecord], _: Any) -> Any:
+        known.append([(trial.knobs, trial.score) for trial in trials])
         seeds.append(seed)
         return evenly("triplet", seed % 99)
 

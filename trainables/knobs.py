@@ -88,10 +88,12 @@ class Span(NamedTuple):
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def at(self, share: float) -> float:
-        """The value so far along the range, from 0 to below 1, to four digits."""
+        """The value so far along the range, from 0 to below 1, to four digits within it."""
         if self.log:
-            return shortened(self.low * (self.high / self.low) ** share)
-        return shortened(self.low + share * (self.high - self.low))
+            value = self.low * (self.high / self.low) ** share
+        else:
+            value = self.low + share * (self.high - self.low)
+        return min(max(shortened(value), self.low), self.high)
 
     def place(self, value: float) -> float:
         """How far along the range a value of it lies, from 0 to 1."""

@@ -129,8 +129,10 @@ class TrainingRun:
             yield self.train_epoch()
 
     def train_epoch(self) -> EpochMetrics:
-        """To the next whole epoch, or to the end of the run."""
-        return self.train_until(min(math.floor(self.epoch) + 1, self.config.epochs))
+        """To the next whole epoch, or to the end of the run, if no step lies between the two."""
+        whole = math.floor(self.epoch) + 1
+        ends = round(whole * self.steps_per_epoch) >= self.steps
+        return self.train_until(self.config.epochs if ends else whole)
 
     def train_until(self, epoch: float) -> EpochMetrics:
         """Trains to so many epochs, rounded to whole steps, then judges on the validation images.

@@ -66,7 +66,7 @@ class RetrievalTrial(tune.Trainable):
         try:
             metrics = self.training.train_epoch()
         except DivergedError as error:
-            epoch = self.training.epoch + 1
+            epoch = min(math.floor(self.training.epoch) + 1, self.training.config.epochs)
             print(f"{self.trial}: {error}", flush=True)
             scores = {f"val_{name}": math.nan for name in METRICS}
             return {"epoch": epoch, **scores, "diverged": str(error), "done": True}

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from study.search.space import SPACE, Pick, Space, knobs_of
-from trainables.knobs import Knob, Span
+from trainables.knobs import Knob
 
 SPREAD = 0.15  # of a range: the standard deviation of what is drawn around the defaults
 
@@ -53,9 +53,6 @@ def _at(shares: Mapping[str, float]) -> Pick:
 
     def pick(knob: Knob) -> Any:
         assert knob.range is not None
-        value = knob.range.at(float(min(shares[knob.name], below)))
-        if isinstance(knob.range, Span):  # which four digits may leave
-            return min(max(value, knob.range.low), knob.range.high)
-        return value
+        return knob.range.at(float(min(shares[knob.name], below)))
 
     return pick

@@ -8,46 +8,24 @@ values if they are asked to.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol
 from zlib import crc32
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
 
-from study.run.results import (
-    HAND_SET,
-    PROMOTION,
-    SELECTION,
-    UNFINISHED,
-    TrialRecord,
-    root,
-    title,
-    trial_name,
-)
+from study.run.results import HAND_SET, PROMOTION, SELECTION, TrialRecord, root, trial_name
 from study.search import ladder
 from study.search.draws import evenly, nearby, randomly, seeded
-from study.search.space import (
-    SPACE,
-    Pick,
-    Space,
-    configured,
-    default,
-    distribution,
-    fixed_of,
-    knobs_of,
-)
+from study.search.mirror import Mirror
+from study.search.models import MODELS, enough, modelling
+from study.search.space import SPACE, Pick, Space, configured, default, fixed_of, knobs_of
 from trainables.config import TrialConfig
-from trainables.knobs import Choice, Knob
 
-SEARCHES = ("quasi-random", "random", "tpe", "gp")
-MODELS = ("tpe", "gp")
+SEARCHES = ("quasi-random", "random", *MODELS)
 EVERY = 3  # of so many configurations one is drawn around the defaults, one without a model
 LEAST_SHARE = 2  # as many values as knobs, times this, before a rung is modelled
-PARTS = 1_000  # of an epoch: Optuna counts steps in whole numbers
 
 
 class Source(Protocol):
@@ -247,130 +225,6 @@ class Searches:
             modelled = enough(trials, LEAST_SHARE * len(knobs_of(loss, self.space)))
             if modelled:
                 seed = int(seeded(self.seed, place, number).integers(2**31))
-                return modelling(self.kind, seed, self._known(loss, modelled)), self.kind
+                return modelling(self.kind, seed, loss, modelled, self.space), self.kind
         drawn = sum(trial.origin == SEARCHES[0] for trial in trials)  # no point is left out
         return evenly(loss, drawn, self.seed, place, space=self.space), SEARCHES[0]
-
-    def _known(self, loss: str, trials: Sequence[TrialRecord]) -> list[optuna.trial.FrozenTrial]:
-        ranges = ranges_of(loss, self.space)
-        return [
-            optuna.trial.create_trial(
-                params=trial.knobs,
-                distributions={name: ranges[name] for name in trial.knobs},
-                value=trial.score,
-            )
-            for trial in trials
-        ]
-
-
-def enough(trials: Sequence[TrialRecord], least: int) -> list[TrialRecord]:
-    """The sound trials of the highest rung that has enough of them (Falkner et al., BOHB, ICML
-    2018); empty if none has."""
-    for rung in sorted({trial.config.epochs for trial in trials}, reverse=True):
-        sound = [t for t in ladder.ranked(trials) if t.config.epochs == rung and t.is_sound]
-        if len(sound) >= least:
-            return sorted(sound, key=lambda trial: trial.number)
-    return []
-
-
-def modelling(kind: str, seed: int, known: Sequence[optuna.trial.FrozenTrial]) -> Pick:
-    """What one of Optuna's samplers suggests after these trials."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler: optuna.samplers.BaseSampler = (
-            optuna.samplers.GPSampler(seed=seed, n_startup_trials=0)
-            if kind == "gp"
-            else optuna.samplers.TPESampler(seed=seed, n_startup_trials=0, group=True)
-        )
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        study.add_trials(known)
-        return partial(_suggest, study.ask())
-
-
-def _suggest(trial: optuna.Trial, knob: Knob) -> Any:
-    if isinstance(knob.range, Choice):
-        return trial.suggest_categorical(knob.name, knob.range.values)
-    assert knob.range is not None
-    return trial.suggest_float(knob.name, knob.range.low, knob.range.high, log=knob.range.log)
-
-
-def ranges_of(loss: str, space: Space) -> dict[str, optuna.distributions.BaseDistribution]:
-    """By knob, as Optuna has them."""
-    return {k.name: distribution(k.range) for k in knobs_of(loss, space) if k.range is not None}
-
-
-class Mirror:
-    """What happens, in Optuna's storage: a trial each, COMPLETE with its value after all epochs,
-    PRUNED if it was of a lower rung, FAIL if it ended by a fault, or, until the study goes on, was
-    interrupted. Steps are thousandths of an epoch. Nothing is read from it."""
-
-    def __init__(
-        self,
-        losses: Sequence[str],
-        space: Space,
-        metric: str,
-        max_epochs: float,
-        storage: BaseStorage | None,
-    ) -> None:
-        self.max_epochs = max_epochs
-        self.ranges = {loss: ranges_of(loss, space) for loss in losses}
-        self.studies = {loss: _new_study(loss, storage, metric) for loss in losses}
-        self.mirrored: dict[str, optuna.Trial] = {}
-
-    def add(self, record: TrialRecord) -> None:
-        """A record as it is now: one that is unfinished is going on."""
-        study = self.studies[record.loss]
-        # A trial that failed is run again when a study is continued.
-        state = TrialState.RUNNING if record.status in UNFINISHED else self._state(record)
-        study.add_trial(
-            optuna.trial.create_trial(
-                state=state,
-                value=record.score if state is TrialState.COMPLETE else None,
-                params=record.knobs,
-                distributions={name: self.ranges[record.loss][name] for name in record.knobs},
-                intermediate_values={
-                    _step(row["epoch"]): row[record.metric] for row in record.epochs
-                },
-                user_attrs={
-                    "trial": record.trial_id,
-                    "epochs": record.config.epochs,
-                    "origin": record.origin,
-                    "follows": record.follows or "",
-                },
-            )
-        )
-        frozen = study.get_trials(deepcopy=False)[-1]
-        self.mirrored[record.trial_id] = optuna.Trial(study, frozen._trial_id)
-
-    def report(self, record: TrialRecord) -> None:
-        """The last epoch of a trial."""
-        last, trial = record.epochs[-1], self.mirrored[record.trial_id]
-        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        if _step(last["epoch"]) not in known:  # one that went on from a checkpoint may repeat it
-            trial.report(last[record.metric], _step(last["epoch"]))
-
-    def tell(self, record: TrialRecord) -> None:
-        """How a trial ended."""
-        trial, state = self.mirrored[record.trial_id], self._state(record)
-        if trial.study.get_trials(deepcopy=False)[trial.number].state is not TrialState.RUNNING:
-            return  # a trial that Tune ends again, after a fault in between
-        trial.study.tell(trial, record.score if state is TrialState.COMPLETE else None, state)
-
-    def _state(self, record: TrialRecord) -> TrialState:
-        if record.status != "finished":
-            return TrialState.FAIL
-        whole = record.config.epochs >= self.max_epochs
-        return TrialState.COMPLETE if whole else TrialState.PRUNED
-
-
-def _step(epoch: float) -> int:
-    return round(PARTS * epoch)
-
-
-def _new_study(loss: str, storage: BaseStorage | None, metric: str) -> optuna.Study:
-    study = optuna.create_study(storage=storage, study_name=loss, direction="maximize")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # What optuna-dashboard's charts call the objective.
-        study.set_metric_names([f"validation {title(metric)}"])
-    return study

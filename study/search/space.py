@@ -172,6 +172,11 @@ def distribution(range: Range) -> BaseDistribution:
     return FloatDistribution(range.low, range.high, log=range.log)
 
 
+def ranges_of(loss: str, space: Space) -> dict[str, BaseDistribution]:
+    """By knob, as Optuna has them."""
+    return {k.name: distribution(k.range) for k in knobs_of(loss, space) if k.range is not None}
+
+
 def describe(names: Sequence[str], space: Space = SPACE) -> list[dict[str, str]]:
     """The searches of these losses as rows of text, for results and pages."""
     searched = {loss: knobs_of(loss, space) for loss in names}

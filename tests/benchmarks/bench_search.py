@@ -29,9 +29,10 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from study.run.results import TrialRecord
+from study.run.results import PROMOTION, TrialRecord
 from study.search import ladder, searches
-from study.search.space import configured, knobs_of
+from study.search.models import MODELS
+from study.search.space import SPACE, configured, knobs_of, ranges_of
 from tests.benchmarks.record_curves import COMPARED, CURVES, ENDS, LOSSES, RUNGS
 from trainables.config import TrialConfig
 
@@ -106,7 +107,7 @@ class Replayed(searches.Searches):
     ) -> tuple[TrialConfig, dict[str, Any], str]:
         pick, origin = self._pick(loss, number, trials)
         fixed = {"loss": loss, "epochs": self.rungs[0], "seed": 0}
-        if origin in searches.MODELS:
+        if origin in MODELS:
             taken = self.curves.nearest(configured(pick, fixed)[1], self.free)
         else:
             taken = int(next(n for n in self.order if self.free[n]))
@@ -125,7 +126,7 @@ class AtOnce(Replayed):
             resting = ladder.promotable(trials, self.climbed[high - 2 : high])
             if resting is not None:
                 config = resting.config.replace(epochs=self.climbed[high - 1])
-                begun = resting.knobs, searches.PROMOTION, resting.trial_id
+                begun = resting.knobs, PROMOTION, resting.trial_id
                 return self._record(len(trials), config, *begun)
         return self._begun(loss, trials)
 
@@ -176,7 +177,7 @@ def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: i
     if kind == "tpe":
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    ranges = searches.ranges_of(curves.loss, searches.SPACE)
+    ranges = ranges_of(curves.loss, SPACE)
     reached: dict[int, list[float]] = {rung: [] for rung in range(len(RUNGS))}
     spent, epochs, best = 0.0, 0.0, (0.0, 0)
     for _ in range(configurations):
