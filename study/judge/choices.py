@@ -90,10 +90,8 @@ class Frozen:
             "schema": SCHEMA,
             "rule": self.rule,
             "frozen": self.frozen,
-            "choices": {loss: _written(choice) for loss, choice in self.choices.items()},
-            "further": [
-                {loss: _written(choice) for loss, choice in each.items()} for each in self.further
-            ],
+            "choices": _written(self.choices),
+            "further": [_written(each) for each in self.further],
             "seeds": self.seeds,
         }
         write_atomically(folder / CHOICES, json.dumps(content, indent=2))
@@ -107,11 +105,12 @@ class Frozen:
         return run.number % len(self.seeds) * (1 + len(self.further)) // len(self.seeds)
 
 
-def _written(choice: Choice) -> dict[str, Any]:
-    """As choices.json has it, without a checkpoint."""
-    values = choice._asdict() | {"config": choice.config.to_dict()}
-    del values["checkpoint"]
-    return values
+def _written(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
+    """By loss, as choices.json has them: which checkpoint is not theirs to say."""
+    found = {loss: choice.to_dict() for loss, choice in choices.items()}
+    for row in found.values():
+        del row["checkpoint"]
+    return found
 
 
 def _read(row: Mapping[str, Any]) -> Choice:

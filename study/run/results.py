@@ -211,6 +211,11 @@ class Choice(NamedTuple):
     score: float = math.nan
     seeds: int = 1
 
+    def to_dict(self) -> dict[str, Any]:
+        """As best.json and choices.json have it; `checkpoint` is as text."""
+        place = None if self.checkpoint is None else str(self.checkpoint)
+        return {**self._asdict(), "config": self.config.to_dict(), "checkpoint": place}
+
 
 @dataclass
 class Study:
@@ -286,18 +291,7 @@ class Study:
         write_atomically(self.folder / "study.json", json.dumps(self.info, indent=2))
         write_atomically(self.folder / "trials.csv", self.trials_table().to_csv(index=False))
         write_atomically(self.folder / "epochs.csv", self.epochs_table().to_csv(index=False))
-        best = {
-            loss: {
-                "trial_id": choice.trial_id,
-                "val_map": choice.val_map,
-                "score": choice.score,
-                "seeds": choice.seeds,
-                "epoch": choice.epoch,
-                "checkpoint": None if choice.checkpoint is None else str(choice.checkpoint),
-                "config": choice.config.to_dict(),
-            }
-            for loss, choice in self.best().items()
-        }
+        best = {loss: choice.to_dict() for loss, choice in self.best().items()}
         write_atomically(self.folder / "best.json", json.dumps(best, indent=2))
 
     def trials_table(self) -> pd.DataFrame:
