@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from study.run.cli import FINAL_SEEDS
+from study.run.cluster import ROOT
 from study.run.plan import Plan
 from study.run.results import StudyError
-from study.search.space import WIDE, default, knobs_of
+from study.search.space import CORE, SPACE, WIDE, default, describe, knobs_of
+from study.tune_smoothap import MAX_EPOCHS, NUM_SAMPLES
+from tests.configurations import LOSSES
 from tests.conftest import synthetic
 from tests.small_data import SmallData, use
 from trainables.data import DataError
@@ -177,3 +181,24 @@ def test_with_a_fixed_learning_rate_all_trials_have_it_whatever_their_batch() ->
         for size, lr in expected.items():
             space = plan(changes={**changes, "batch_size": {"choices": [size]}}).space()
             assert default("triplet", epochs=1, seed=0, space=space).lr == lr
+
+
+def test_the_page_on_searching_says_what_is_searched_and_what_it_takes() -> None:
+    page = (ROOT / "study" / "SEARCHING.md").read_text()
+    for row in describe(["smooth_ap"], SPACE)[: len(CORE)]:
+        assert f"| `{row['knob']}` | {row['default']} | {row['range']} | all |" in page
+    for loss in LOSSES:
+        for knob in knobs_of(loss)[len(CORE) :]:
+            assert {"tau": "τ"}.get(knob.name, knob.name.replace("_", " ")) in page
+    # As the program has it: 81 configurations, 9 epochs, 2 fresh seeds.
+    usual = plan(num_samples=NUM_SAMPLES, max_epochs=MAX_EPOCHS, final_seeds=FINAL_SEEDS)
+    rungs = usual.rungs(54_000)
+    ladder = usual.cost(rungs).epochs - 4 * FINAL_SEEDS * MAX_EPOCHS
+    assert round(ladder) == 36 and "The four below the last are 36 epochs" in page
+    finals = [count * FINAL_SEEDS * MAX_EPOCHS for count in (3, 4)]
+    assert f"the finals {finals[0]} ({finals[1]} with the defaults)" in page
+    assert f"draws `--num-samples` configurations ({NUM_SAMPLES} by default)" in page
+    assert f"`--final-seeds` fresh seeds ({FINAL_SEEDS})" in page
+    counts = [NUM_SAMPLES // 3**k for k in range(4)]
+    said = "of {} configurations {} see a third of an epoch, {} a whole one and {} three of"
+    assert said.format(*counts) in page
