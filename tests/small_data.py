@@ -13,6 +13,7 @@ from trainables.data import Asked, Dataset, JudgedImages, LabelledImages, Split,
 from trainables.data.entry import check_found
 from trainables.data.fashion_mnist import CLASSES, class_numbers, hold_out, protocols
 from trainables.data.ledger import Reading
+from trainables.data.pixels.decode import Box
 
 
 @dataclass(eq=False)
@@ -62,6 +63,9 @@ class SmallData(Dataset):
         check_found(found)
         self.read.append("shown")
         return self._judged(self.tested)
+
+    def picture(self, path: Path | str, box: Box | None = None) -> np.ndarray:
+        return fashion_mnist.FashionMnist().picture(path, box)
 
     def card(self) -> str:
         return f"{len(self.train)} images to train on"

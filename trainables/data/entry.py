@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trainables.data.errors import DataError
 from trainables.data.images import JudgedImages, Split
 from trainables.data.ledger import Reading
+from trainables.data.pixels.decode import Box
 from trainables.networks import Input
 
 
@@ -100,6 +104,17 @@ class Dataset(ABC):
 
         Raises:
             DataError: that file does not exist, or the images are missing or damaged.
+        """
+
+    @abstractmethod
+    def picture(self, path: Path | str, box: Box | None = None) -> NDArray[np.uint8]:
+        """(C, H, W): any picture as it would be if it were one of these. Its data is not read.
+
+        Args:
+            box: left, top, right, lower in pixels of the part to take; None: the whole picture.
+
+        Raises:
+            DataError: it cannot be read; the message is the reason, without the path.
         """
 
     def about(self) -> dict[str, Any]:

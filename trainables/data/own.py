@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainables.data.card import read_card
 from trainables.data.entry import Asked, Dataset, check_found
@@ -29,6 +30,7 @@ from trainables.data.pixels.cache import (
     check_pictures,
     load_pixels,
 )
+from trainables.data.pixels.decode import Box, decode
 from trainables.data.protocols import partition
 from trainables.data.tables.files import absolute
 from trainables.data.tables.sources import read_table
@@ -146,6 +148,9 @@ class OwnData(Dataset):
     def shown(self, found: Path) -> JudgedImages:
         check_found(found)
         return self._test()
+
+    def picture(self, path: Path | str, box: Box | None = None) -> NDArray[np.uint8]:
+        return decode(path, box, self.decoding).pixels
 
     def about(self) -> dict[str, Any]:
         return {**super().about(), "card": self.card()}

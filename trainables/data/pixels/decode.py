@@ -103,6 +103,21 @@ def decode(path: Path | str, box: Box | None, decoding: Decoding) -> Decoded:
         raise DataError(_reason(Path(path), error)) from error
 
 
+def shown(path: Path | str, mode: str) -> Image.Image:
+    """The whole picture as a viewer shows it, in its own size, opaque, in mode L or RGB.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    try:
+        with Image.open(path) as image:
+            transposed = _TURNS.get(_orientation(image))
+            plain = _plain(image, mode)
+            return plain.copy() if transposed is None else plain.transpose(transposed)
+    except Exception as error:
+        raise DataError(_reason(Path(path), error)) from error
+
+
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "is empty" if path.stat().st_size == 0 else "is no picture of a known format"

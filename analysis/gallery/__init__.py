@@ -1,0 +1,1 @@
+"""A study's network in use: any picture, any gallery, the nearest."""
