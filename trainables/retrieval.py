@@ -132,7 +132,7 @@ def nearest(
     with torch.no_grad():
         for rows, distances in distance_chunks(queries, gallery, *left_out):
             _check_k(k, int(distances.isfinite().sum(1).min()))
-            neighbours[rows] = _first(distances.cpu(), k)
+            neighbours[rows] = first(distances.cpu(), k)
     return torch.from_numpy(neighbours)
 
 
@@ -141,8 +141,13 @@ def _check_k(k: int, ranked: int) -> None:
         raise ValueError(f"k may not exceed the {ranked} gallery rows to rank, got {k}")
 
 
-def _first(distances: Tensor, k: int) -> NDArray[np.int64]:
-    """The first k of `rank` of each row, (R, G) -> (R, k), without ranking the others."""
+def first(distances: Tensor, k: int) -> NDArray[np.int64]:
+    """The first k of `rank` of each row, (R, G) -> (R, k), without ranking the others.
+
+    Args:
+        distances: on the CPU, none of them NaN.
+        k: 1 to G.
+    """
     farthest = distances.topk(k, largest=False).values.amax(1, keepdim=True)
     # All that are as near as the k-th, more than k where distances are equal, in gallery order.
     row, item = (distances <= farthest).nonzero().numpy().T

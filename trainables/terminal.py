@@ -1,4 +1,5 @@
-"""What every program shares towards its user: options in full, and lines that no one need read."""
+"""What every program shares towards its user: options in full, how far a long step is, and lines
+that no one need read."""
 
 from __future__ import annotations
 
@@ -12,7 +13,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO, cast
 
+from tqdm import tqdm
+
 NUMBER = re.compile(r"-\.?\d")
+PATIENCE = 2.0  # seconds: what takes longer shows how far it is
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,6 +50,32 @@ def nearest(word: str, names: Iterable[str]) -> str:
     near = [name for name in names if word.strip("-") and name.startswith(word)]
     near = difflib.get_close_matches(word, near or names, n=1, cutoff=0.0 if near else 0.6)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def bar(count: int, what: str, unit: str = "pictures") -> Any:
+    """A bar on the terminal, tqdm's, of what takes longer than `PATIENCE`; none where there is no
+    terminal. It is closed by `with`, and leaves nothing behind.
+
+    Args:
+        count: how many there are in all.
+        what: is done with them, such as `embedded`.
+    """
+    look: dict[str, Any] = {"dynamic_ncols": True, "leave": False, "file": sys.stderr}
+    return tqdm(total=count, desc=what, unit=f" {unit}", delay=PATIENCE, disable=None, **look)
+
+
+def told(what: str, unit: str = "pictures") -> Callable[[int, int], None]:
+    """The same for a pass that says itself how many are done, and how many there are."""
+    shown: list[Any] = []
+
+    def tell(done: int, count: int) -> None:
+        if not shown:
+            shown.append(bar(count, what, unit))
+        shown[0].update(done - shown[0].n)
+        if done == count:
+            shown[0].close()
+
+    return tell
 
 
 class BestEffort:

@@ -32,6 +32,7 @@ from trainables.learner import Learner, average_of, network_of, optimizer_of
 from trainables.metrics import METRICS, RetrievalResult, evaluate_roles
 from trainables.networks import Embedder, seeded
 from trainables.retrieval import unit_length
+from trainables.terminal import bar
 
 # Images at a time where no gradient is needed: so many, or those of so many numbers together.
 EMBEDDING_BATCH, EMBEDDED_NUMBERS = 1_000, 10_000_000
@@ -363,14 +364,27 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def embed(network: Embedder, images: LabelledImages) -> Tensor:
     """The unit embeddings (N, D) of images, in float32; made on a card if there is one, given on
     the CPU."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = network.eval().to(device)
-    pixels, wants = images.tensor(), network.input
-    found = []
-    for rows in torch.from_numpy(images.rows).split(embedding_batch(images.shape)):
-        batch = centre_crop(pixels.index_select(0, rows), wants.height, wants.width)
-        found.append(network(wants.scale(batch.to(device))).cpu())
+    pixels, found = images.tensor(), []
+    with bar(len(images), "embedded") as shown:
+        for rows in torch.from_numpy(images.rows).split(embedding_batch(images.shape)):
+            found.append(_features(network, pixels.index_select(0, rows)))
+            shown.update(len(rows))
     return unit_length(torch.cat(found))
+
+
+@torch.no_grad()
+def embed_pixels(network: Embedder, pixels: Tensor) -> Tensor:
+    """The same of pixels (N, C, H, W) uint8 that are in memory."""
+    parts = pixels.split(embedding_batch((pixels.shape[1], pixels.shape[2], pixels.shape[3])))
+    return unit_length(torch.cat([_features(network, part) for part in parts]))
+
+
+def _features(network: Embedder, pixels: Tensor) -> Tensor:
+    """(B, C, H, W) uint8 → (B, D) float32 on the CPU, not of unit length."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network, wants = network.eval().to(device), network.input
+    batch = centre_crop(pixels, wants.height, wants.width)
+    return network(wants.scale(batch.to(device))).cpu()
 
 
 def embedding_batch(shape: tuple[int, int, int]) -> int:

@@ -24,8 +24,8 @@ class Retrieval(NamedTuple):
     Attributes:
         queries: (C,) places of images.
         neighbours: (C, k) places of images, nearest first, the query itself left out.
-        right: (C, k) whether a neighbour has the query's label.
-        average_precision: (C,) over the whole gallery.
+        right: (C, k) whether a neighbour has the query's label; -1 where that is not known.
+        average_precision: (C,) over the whole gallery, NaN where it is not known.
         gallery: how many images were ranked, the query among them if it is one of them.
     """
 
@@ -182,8 +182,16 @@ def _label(axes: Axes, retrieval: Retrieval, names: Sequence[str], grid: Grid) -
     axes.grid(False)
     axes.spines[:].set_visible(False)
     precisions = ["–" if np.isnan(ap) else f"{ap:.2f}" for ap in retrieval.average_precision]
-    hits = [f"{right.sum()}/{len(right)}" for right in retrieval.right]
-    for offset, head, cells in ((20, "AP", precisions), (62, "right", hits)):
+    hits = [
+        f"{(right == 1).sum()}/{len(right)}" if right.min() >= 0 else "–"
+        for right in retrieval.right
+    ]
+    known = [
+        (head, cells)
+        for head, cells in (("AP", precisions), ("right", hits))
+        if set(cells) != {"–"}
+    ]
+    for offset, (head, cells) in zip((20, 62), known, strict=False):
         _column(axes, offset, head, rows, cells)
 
 

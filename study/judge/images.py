@@ -25,6 +25,7 @@ class Images(NamedTuple):
         classes: the name of label 0, 1, ...
         name: `test images` or `validation images`, and of which classes if not of all.
         note: why these are not the test images; empty if they are.
+        names: of each image, to be shown; empty for images that are not files.
     """
 
     data: LabelledImages
@@ -32,6 +33,7 @@ class Images(NamedTuple):
     classes: tuple[str, ...]
     name: str
     note: str
+    names: tuple[str, ...] = ()
 
 
 def dataset_of(plan: Mapping[str, Any], data_dir: Path | str | None = None) -> Dataset:
@@ -149,7 +151,8 @@ def about(study: Study) -> dict[str, Any]:
 
 
 def _images(dataset: Dataset, judged: JudgedImages, name: str, note: str) -> Images:
-    return Images(judged.images, judged.protocols, dataset.classes, name, note)
+    images, protocols, names = judged
+    return Images(images, protocols, dataset.classes, name, note, names)
 
 
 def _dataset(study: Study, data_dir: Path | str | None) -> Dataset:

@@ -155,11 +155,12 @@ def own_places(queries: Rows, gallery: Rows) -> Rows:
 class JudgedImages(NamedTuple):
     """Images on which a trained network is judged, by protocol; the first protocol is the answer's.
 
-    Each image is in it once, whatever its roles.
+    Each image is in it once, whatever its roles. Those of files have names to be shown.
     """
 
     images: LabelledImages
     protocols: Mapping[str, Roles]
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +34,7 @@ from trainables.data.tables.files import absolute
 from trainables.data.tables.sources import read_table
 from trainables.data.tables.table import Table
 from trainables.networks import Input
+from trainables.terminal import told
 
 PROTOCOL = "held_out"
 # In a smoke test, of each part: whole classes, until there are so many images.
@@ -137,7 +136,8 @@ class OwnData(Dataset):
 
     def validation(self) -> JudgedImages:
         split = self.split()
-        return JudgedImages(split.validation, {"full": split.roles})
+        names = self._names(self._judged(self.parts.validation)[0])
+        return JudgedImages(split.validation, {"full": split.roles}, names)
 
     def test(self, reading: Reading) -> JudgedImages:
         reading.check()
@@ -165,7 +165,8 @@ class OwnData(Dataset):
         if pixels.fingerprint != wanted:
             law = "the test pictures must be those that were there when the study began"
             raise DataError(f"{law}; some of {self.place} were changed")
-        return JudgedImages(LabelledImages(pixels, self.table.labels[rows]), {"full": roles})
+        images = LabelledImages(pixels, self.table.labels[rows])
+        return JudgedImages(images, {"full": roles}, self._names(rows))
 
     @cached_property
     def _train(self) -> Rows:
@@ -202,6 +203,9 @@ class OwnData(Dataset):
         places = np.searchsorted(self._study_rows, rows)
         return LabelledImages(self._study_pixels, self.table.labels[rows], places)
 
+    def _names(self, rows: Rows) -> tuple[str, ...]:
+        return tuple(self.table.names[row] for row in rows)
+
     def _pictures(self, rows: Rows) -> list[Picture]:
         paths, boxes = self.table.rows["path"].to_numpy()[rows], self.table.boxes
         if boxes is None:
@@ -224,23 +228,6 @@ def open_data(data: str, asked: Asked) -> OwnData:
         grey=asked.grey,
         small=asked.small,
     )
-
-
-def told(what: str) -> Callable[[int, int], None] | None:
-    """Shows on a terminal how far a long pass over pictures is; None where there is none."""
-    if not sys.stderr.isatty():
-        return None
-    shown = start = time.monotonic()
-
-    def tell(done: int, count: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if now - start > 2 and (now - shown > 0.2 or done == count):
-            end = "\n" if done == count else ""
-            print(f"\r{done:,} of {count:,} pictures {what}", end=end, file=sys.stderr, flush=True)
-            shown = now
-
-    return tell
 
 
 def _whole_classes(labels: Rows, images: int) -> Rows:

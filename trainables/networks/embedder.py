@@ -20,6 +20,7 @@ class Embedder(nn.Module):
 
     Attributes:
         input: the pictures that it takes.
+        width: D of its embeddings.
 
     Args:
         trunk: (B, C, H, W) → (B, width).
@@ -41,6 +42,7 @@ class Embedder(nn.Module):
     ) -> None:
         super().__init__()
         self.input = wants
+        self.width = width if embedding_dim is None else embedding_dim
         self.trunk = trunk
         self.head = nn.Identity() if embedding_dim is None else nn.Linear(width, embedding_dim)
         self.freeze = freeze

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -31,17 +31,20 @@ TRUTHS = {"true": True, "1": True, "1.0": True, "yes": True} | {
 Cell = str | bool | float | None
 
 
-def read_csv(file: Path) -> Table:
+def read_csv(file: Path, label: str = "") -> Table:
     """The table of a CSV; rows in errors are numbered as a spreadsheet does, the header being 1.
 
     Cells are parted by comma, semicolon or tab. Only `path` (or `file_name`) and `label` are
     required. A path is absolute or from the file's folder.
 
+    Args:
+        label: of all rows of a file that has no such column; empty: it must have one.
+
     Raises:
         DataError: the file is no such CSV, a cell breaks its column's law, or a path leads nowhere.
     """
     header, lines = _lines(file)
-    columns = _columns(file, header)
+    columns = _columns(file, header, REQUIRED[:1] if label else REQUIRED)
     rows = pd.DataFrame(
         {
             name: [_cell(file, number, name, cells[place]) for number, cells in lines.items()]
@@ -49,6 +52,8 @@ def read_csv(file: Path) -> Table:
         },
         index=list(lines),
     )
+    if "label" not in rows:
+        rows["label"] = label
     unread = [name for place, name in enumerate(header) if name and place not in columns.values()]
     notes = [f"columns not read: {', '.join(unread)}"] if unread else []
     return Table(rows, str(file), file=file, notes=notes)
@@ -82,7 +87,7 @@ def _lines(file: Path) -> tuple[list[str], dict[int, list[str]]]:
     return header, lines
 
 
-def _columns(file: Path, header: list[str]) -> dict[str, int]:
+def _columns(file: Path, header: list[str], required: Sequence[str]) -> dict[str, int]:
     """Where each column is."""
     given = [name.lower() for name in header]
     columns = {}
@@ -94,7 +99,7 @@ def _columns(file: Path, header: list[str]) -> dict[str, int]:
             raise DataError(f"{file} must have one column {name}; got {got}")
         if places:
             columns[name] = places[0]
-        elif name in REQUIRED:
+        elif name in required:
             also = " or ".join((name, *others))
             raise DataError(f"{file} must have a column {also}; got {', '.join(header) or 'none'}")
     return columns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +37,25 @@ def read_folders(root: Path) -> Table:
     tables = [rows for part, folder in parts.items() for rows in _part(scan, part, folder)]
     source = f"{root}, a folder of {', '.join(one for one in PARTS if one in parts)}"
     return Table(pd.concat(tables, ignore_index=True), source, left_out=scan.left_out)
+
+
+def read_pictures(root: Path, label: str) -> Table:
+    """The table of all pictures below a folder, each with this label.
+
+    Raises:
+        DataError: there is none.
+    """
+    scan = _Scan(root)
+    pictures = [str(path) for path in scan.pictures(root)]
+    if not pictures:
+        raise DataError(f"{root} must hold pictures; got none")
+    rows = pd.DataFrame({"path": pictures, "label": label})
+    return Table(rows, f"{root}, a folder of pictures", left_out=scan.left_out)
+
+
+def has_own_pictures(root: Path) -> bool:
+    """Whether pictures lie in a folder itself, and not only in folders of it."""
+    return bool(_Scan(root).entries(root)[1])
 
 
 def _parts(root: Path, folders: Sequence[Path]) -> dict[str, Path]:
@@ -84,7 +103,7 @@ class _Scan:
 
     def folders(self, folder: Path) -> list[Path]:
         """The folders in one whose files are nobody's: pictures there are left out."""
-        folders, pictures = self._entries(folder)
+        folders, pictures = self.entries(folder)
         self.leave_out(pictures)
         if not folders:
             count = len(pictures)
@@ -104,7 +123,7 @@ class _Scan:
         real = Path(os.path.realpath(folder))
         above = {str(real), *map(str, real.parents)}
         for one in folders:
-            pictures = list(self._pictures(one, above))
+            pictures = list(self.pictures(one, above))
             if not pictures:
                 self.leave_out([one], why="is a folder without pictures")
             rows += [(str(picture), one.name) for picture in pictures]
@@ -112,17 +131,18 @@ class _Scan:
             raise DataError(f"{folder} must hold pictures in folders of classes; got none")
         return rows
 
-    def _pictures(self, folder: Path, above: set[str]) -> Iterator[Path]:
+    def pictures(self, folder: Path, above: Collection[str] = ()) -> Iterator[Path]:
+        """Those in a folder and, in depth, in its folders; `above` are the real ones it lies in."""
         real = os.path.realpath(folder)
         if real in above:
             self.leave_out([folder], why="is a link to a folder that it lies in")
             return
-        folders, pictures = self._entries(folder)
+        folders, pictures = self.entries(folder)
         yield from pictures
         for one in folders:
-            yield from self._pictures(one, {*above, real})
+            yield from self.pictures(one, {*above, real})
 
-    def _entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
+    def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """The folders and the pictures in a folder, by name."""
         try:
             with os.scandir(folder) as found:

@@ -19,11 +19,12 @@ from trainables.data.errors import DataError
 
 from .csvs import read_csv
 from .files import absolute
-from .folders import read_folders
+from .folders import has_own_pictures, read_folders, read_pictures
 from .table import Table
 
 METADATA = "metadata.csv"  # of image folders as the Hugging Face hub has them
 TABLES = (".csv", ".tsv")
+UNLABELLED = "not known"
 
 
 class Layout(NamedTuple):
@@ -77,6 +78,25 @@ def read_table(path: Path | str) -> Table:
     if (path / METADATA).is_file():
         return read_csv(path / METADATA)
     return read_folders(path)
+
+
+def read_gallery(path: Path | str) -> tuple[Table, bool]:
+    """The table of pictures to search among, and whether their classes are known.
+
+    As `read_table`, and further: a folder in which pictures lie, of which all pictures in depth are
+    taken, and a CSV without labels. Their rows have the label `UNLABELLED`.
+
+    Raises:
+        DataError: as `read_table`.
+    """
+    path = absolute(os.path.expanduser(path))
+    if path.is_file() and path.suffix.lower() in TABLES:
+        table = read_csv(path, UNLABELLED)
+        return table, table.classes != (UNLABELLED,)
+    plain = path.is_dir() and not _known(path) and not (path / METADATA).is_file()
+    if plain and (has_own_pictures(path) or not any(path.iterdir())):
+        return read_pictures(path, UNLABELLED), False
+    return read_table(path), True
 
 
 def _known(path: Path) -> tuple[Layout, Path] | None:
