@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import json
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from analysis import report
 from study.run.cluster import ROOT
-from tests.conftest import PATIENCE
+from tests.browser import asked_nobody, needs_browser, opened, until
 
 RECORD = max((ROOT / "study/records").glob("*-fashion-mnist"))
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None,
-    reason="The page in a browser needs Chromium: apt-get install chromium chromium-driver",
-)
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -38,26 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    assert BROWSER is not None and DRIVER is not None
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--window-size=1280,1000"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        driver.get((folder / "index.html").as_uri())
-        until(lambda: driver.execute_script("return document.documentElement.dataset.ready"))
+    with opened(folder / "index.html") as driver:
         yield driver
-    finally:
-        driver.quit()
-
-
-def until(holds: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end, "the page did not come to that"
-        time.sleep(0.1)
 
 
 def section(page: webdriver.Chrome, name: str) -> WebElement:
@@ -172,8 +146,4 @@ def test_every_image_has_an_alternative_and_every_file_its_place(
 
 def test_nothing_was_asked_for_and_nothing_went_wrong(page: webdriver.Chrome) -> None:
     """Last: the log of all that the tests above did."""
-    assert page.get_log("browser") == []
-    messages = [json.loads(row["message"])["message"] for row in page.get_log("performance")]
-    sent = [m["params"]["request"]["url"] for m in messages if m["method"].endswith("BeSent")]
-    assert any(url.startswith("file:") for url in sent)  # the page itself: the log is not empty
-    assert {url.split(":", 1)[0] for url in sent} <= {"file", "data", "blob"}
+    asked_nobody(page)

@@ -77,17 +77,17 @@ class Grid(NamedTuple):
         return y + self.cell[0], x + self.cell[1]
 
 
-def shown_size(shape: tuple[int, int, int]) -> tuple[int, int]:
+def shown_size(shape: tuple[int, int, int], most: int = MOST) -> tuple[int, int]:
     """(height, width) at which pictures of a shape (C, H, W) are shown, in pixels."""
     _, height, width = shape
-    scale = min(1.0, MOST / max(height, width))
+    scale = min(1.0, most / max(height, width))
     return max(round(scale * height), 1), max(round(scale * width), 1)
 
 
-def picture(images: LabelledImages, place: int) -> np.ndarray:
-    """(h, w, C) uint8 of the image at a place, which alone is read; no side beyond `MOST`."""
+def picture(images: LabelledImages, place: int, most: int = MOST) -> np.ndarray:
+    """(h, w, C) uint8 of the image at a place, which alone is read; no side beyond `most`."""
     pixels = np.moveaxis(images.array[images.rows[place]], 0, -1)
-    height, width = shown_size(images.shape)
+    height, width = shown_size(images.shape, most)
     if pixels.shape[:2] != (height, width):
         made = Image.fromarray(pixels if images.shape[0] == 3 else pixels[..., 0])
         made = made.resize((width, height), Image.Resampling.LANCZOS)
@@ -132,7 +132,7 @@ def draw_retrieval(
     columns = min(columns, retrieval.neighbours.shape[1])
     lines = -(-retrieval.neighbours.shape[1] // columns)
     grid = Grid(shown_size(images.shape), columns, lines, query)
-    inverted = images.shape[0] == 1 and _on_black(images, retrieval.queries)
+    inverted = images.shape[0] == 1 and on_black(images, retrieval.queries)
     canvas = compose(retrieval, images, grid, 0 if inverted else 255)
     edges = (-0.5, canvas.shape[1] - 0.5, canvas.shape[0] - 0.5, -0.5)
     grey: dict[str, Any] = {"cmap": "gray_r" if inverted else "gray", "vmin": 0, "vmax": 255}
@@ -143,7 +143,7 @@ def draw_retrieval(
     axes.set_title(title, pad=10)
 
 
-def _on_black(images: LabelledImages, places: np.ndarray) -> bool:
+def on_black(images: LabelledImages, places: np.ndarray) -> bool:
     """Whether most of the corners of these pictures are black."""
     corners = [picture(images, place)[[0, 0, -1, -1], [0, -1, 0, -1]] for place in places]
     return bool(np.median(np.array(corners)) == 0)

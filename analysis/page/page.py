@@ -64,19 +64,17 @@ class Page:
 
     def html(self) -> str:
         """One file without any reference to another: styles, scripts and figures are inside."""
-        environment = Environment(
-            loader=FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {"data_uri": data_uri, "json_data": json_data, "lowered": lowered}
         moving = any(figure.interactive for figure in self.figures)
-        return environment.get_template("report.html").render(
-            page=self,
-            plotly=packed(plotly.offline.get_plotlyjs()) if moving else "",
-            datatables=_encoded("text/javascript", Path(itables.options.dt_bundle).read_bytes()),
+        return (
+            environment()
+            .get_template("report.html")
+            .render(
+                page=self,
+                plotly=packed(plotly.offline.get_plotlyjs()) if moving else "",
+                datatables=_encoded(
+                    "text/javascript", Path(itables.options.dt_bundle).read_bytes()
+                ),
+            )
         )
 
     def write(self, folder: Path) -> Path:
@@ -89,6 +87,19 @@ class Page:
             table.cells.to_csv(folder / f"table_{slug(table.title, '_')}.csv", index=False)
         write_atomically(folder / "index.html", html)
         return folder / "index.html"
+
+
+def environment() -> Environment:
+    """Of this folder's templates."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"data_uri": data_uri, "json_data": json_data, "lowered": lowered}
+    return made
 
 
 def slug(title: str, gap: str = "-") -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from study.judge.images import Images
@@ -15,6 +16,7 @@ from study.run.results import Choice, Study, StudyError
 from trainables.data import Roles
 from trainables.metrics import RetrievalResult, evaluate_roles
 from trainables.networks import Embedder
+from trainables.retrieval import nearest
 from trainables.train import embed, load_network, read_checkpoint
 
 
@@ -93,6 +95,27 @@ def judge(embeddings: Tensor, labels: Tensor, roles: Roles) -> ProtocolResult:
     """Embeddings (N, D) with labels (N,) in their roles."""
     result = evaluate_roles(embeddings, labels, roles)
     return ProtocolResult(roles, result, mean_interval(result.average_precision))
+
+
+def nearest_places(embeddings: Tensor, roles: Roles, k: int) -> NDArray[np.int64]:
+    """(Q, k) places of the gallery's images that are nearest to each query, nearest first.
+
+    Args:
+        embeddings: (N, D) of the images, in their roles.
+        k: 1 to what every query ranks.
+    """
+    gallery = torch.from_numpy(roles.gallery)
+    groups = None if roles.groups is None else torch.from_numpy(roles.groups)
+    queries = torch.from_numpy(roles.queries)
+    rows = nearest(
+        embeddings[queries],
+        embeddings[gallery],
+        k=k,
+        query_index=torch.from_numpy(roles.own),
+        query_groups=None if groups is None else groups[queries],
+        gallery_groups=None if groups is None else groups[gallery],
+    )
+    return np.asarray(roles.gallery[rows.numpy()])
 
 
 def _first_map(evaluation: Evaluation) -> float:

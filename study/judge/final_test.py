@@ -22,17 +22,15 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import torch
 
 from study.judge.choices import CHOICES, Frozen
-from study.judge.evaluation import Evaluation, evaluate, trained_network
+from study.judge.evaluation import Evaluation, evaluate, nearest_places, trained_network
 from study.judge.final_tables import class_table, differences_table, runs_table, summary_table
 from study.judge.images import Images, read_test_images
 from study.run.results import Study, StudyError, TrialRecord, write_atomically
 from trainables.data.ledger import Reading, entries, ledger_of, name_of
 from trainables.data.ledger import readings as readings_for
 from trainables.metrics import METRICS
-from trainables.retrieval import nearest
 
 FINALS = "finals"
 FIRST = "first reading"
@@ -182,18 +180,7 @@ def nearest_images(evaluation: Evaluation, protocol: str) -> np.ndarray:
     k = min(NEAREST_OF_SEED if protocol == "seed" else NEAREST, roles.ranked)
     if not k:
         return np.empty((len(roles.queries), 0), dtype=np.int64)
-    gallery = torch.from_numpy(roles.gallery)
-    groups = None if roles.groups is None else torch.from_numpy(roles.groups)
-    queries = torch.from_numpy(roles.queries)
-    rows = nearest(
-        evaluation.embeddings[queries],
-        evaluation.embeddings[gallery],
-        k=k,
-        query_index=torch.from_numpy(roles.own),
-        query_groups=None if groups is None else groups[queries],
-        gallery_groups=None if groups is None else groups[gallery],
-    )
-    return np.asarray(roles.gallery[rows.numpy()])
+    return nearest_places(evaluation.embeddings, roles, k)
 
 
 def _row(run: TrialRecord, role: str, search: int, evaluation: Evaluation) -> dict[str, Any]:

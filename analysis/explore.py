@@ -1,0 +1,75 @@
+"""A page to look around in a study's embeddings, without any server.
+
+    python analysis/explore.py STUDY [--loss NAME ...] [--output FILE]
+
+Click a picture to see its nearest with each loss side by side, and walk on from there; filter by
+class, begin with the lowest AP; a map of the embeddings in which a point is a picture. All of it
+works with the keyboard. The pictures are the study's validation images, the networks those that it
+ended with. The page (STUDY/explore.html by default) is one file that asks for no other.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run by its path: the packages are in the folder above this file's
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from collections.abc import Sequence
+
+from analysis.figures.style import loss_name
+from analysis.gallery.exploration import Exploration, as_json, explore
+from analysis.gallery.networks import choices, chosen
+from analysis.page.page import environment
+from study.judge.images import validation_images
+from study.run.results import Study, write_atomically
+from trainables.terminal import Parser, patient_streams
+
+
+@patient_streams()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the page; 2 after one line on stderr if that cannot be done, else 0."""
+    given = _parser().parse_args(argv)
+    try:
+        study = Study.load(given.study)
+        losses = given.loss or list(choices(study)) or [None]
+        networks = [chosen(study, loss, given.data_dir) for loss in losses]
+        images = validation_images(study, given.data_dir)
+        found = explore(images, {loss_name(one.loss): one for one in networks})
+        path = given.output or study.folder / "explore.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = study.folder.resolve().name
+        write_atomically(path, html(found, f"Look around: study {name}", images.note))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(found.names):,} pictures, {len(found.views)} networks: {path}")
+    return 0
+
+
+def html(found: Exploration, title: str, note: str) -> str:
+    """The page, one file without any reference to another.
+
+    Args:
+        note: why these are not the test images.
+    """
+    count = f"{len(found.names):,} {note}, which chose each network: how it does here flatters it."
+    if found.left_out:
+        count += f" Shown are {len(found.names):,}, evenly spaced among {found.left_out:,} more."
+    template = environment().get_template("explore.html")
+    return template.render(title=title, note=count, data=as_json(found))
+
+
+def _parser() -> Parser:
+    parser = Parser(description="Write a page to look around in a study's embeddings.")
+    add = parser.add_argument
+    add("study", type=Path, metavar="STUDY", help="a study's folder")
+    add("--loss", action="append", metavar="NAME", help="whose network; repeat it (default: all)")
+    add("--data-dir", type=Path, metavar="DIR", help="where the study's images are")
+    add("--output", type=Path, metavar="FILE", help="default: STUDY/explore.html")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

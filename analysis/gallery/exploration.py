@@ -1,0 +1,178 @@
+"""What a page to look around in has: pictures, each with its nearest by every loss, and a map."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from analysis.figures.retrieval_grid import on_black, picture, shown_size
+from analysis.gallery.networks import Chosen
+from study.judge.evaluation import nearest_places
+from study.judge.images import Images
+from trainables.data import LabelledImages, Roles
+from trainables.metrics import evaluate_roles
+from trainables.train import embed
+
+MOST = 10_000  # pictures on a page
+SHOWN = 24  # of the nearest
+SIDE = 48  # pixels of a picture at most
+QUALITY = 80  # of WebP, for pictures of many colours
+
+
+class View(NamedTuple):
+    """Of one network, of N pictures.
+
+    Attributes:
+        title: of its loss.
+        nearest: (N, k) places of pictures, nearest first.
+        distances: (N, k) squared Euclidean.
+        average_precision: (N,) over the whole gallery that is shown, NaN where nothing is relevant.
+        place: (N, 2) on the map, in [0, 1].
+        share: of the embeddings' variance that the map shows.
+    """
+
+    title: str
+    nearest: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    average_precision: NDArray[np.float64]
+    place: NDArray[np.float64]
+    share: float
+
+
+class Exploration(NamedTuple):
+    """N pictures and the views of them.
+
+    Attributes:
+        data: the pictures.
+        names: N.
+        classes: the name of label 0, 1, ...
+        views: by loss.
+        left_out: how many of the study's pictures there are besides.
+    """
+
+    data: LabelledImages
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    views: Mapping[str, View]
+    left_out: int
+
+
+def explore(images: Images, networks: Mapping[str, Chosen], most: int = MOST) -> Exploration:
+    """The gallery of the first protocol: each picture asks for all others.
+
+    Args:
+        networks: by the title of their loss.
+        most: pictures to take, evenly spaced in the gallery where it has more.
+    """
+    roles = next(iter(images.protocols.values()))
+    gallery = roles.gallery
+    if len(gallery) > most:
+        gallery = gallery[np.linspace(0, len(gallery) - 1, most).round().astype(int)]
+    data = images.data.take(gallery)
+    groups = None if roles.groups is None else roles.groups[gallery]
+    asks = Roles(np.arange(len(data)), np.arange(len(data)), groups)
+    names = [
+        images.names[place] if images.names else f"validation image {place}" for place in gallery
+    ]
+    views = {
+        chosen.loss: _view(title, embed(chosen.network, data), data, asks)
+        for title, chosen in networks.items()
+    }
+    left_out = len(roles.gallery) - len(gallery)
+    return Exploration(data, tuple(names), images.classes, views, left_out)
+
+
+def _view(title: str, embeddings: Tensor, data: LabelledImages, roles: Roles) -> View:
+    near = nearest_places(embeddings, roles, min(SHOWN, roles.ranked))
+    own = embeddings[:, None] - embeddings[torch.from_numpy(near)]
+    result = evaluate_roles(embeddings, torch.from_numpy(data.labels), roles)
+    place, share = principal_plane(embeddings)
+    distances = own.square().sum(2).numpy()
+    return View(title, near, distances, result.average_precision, place, share)
+
+
+def principal_plane(embeddings: Tensor) -> tuple[NDArray[np.float64], float]:
+    """(N, 2) in [0, 1], one scale for both: the embeddings (N, D) along the two directions in which
+    they vary most, and the share of their variance that these have.
+
+    A direction's sign, which is free, makes the coordinate farthest from the mean positive.
+    """
+    centred = (embeddings - embeddings.mean(0)).double()
+    variances, directions = torch.linalg.eigh(centred.T @ centred)
+    places = (centred @ directions[:, [-1, -2]]).numpy()
+    farthest = np.abs(places).argmax(0)
+    places *= np.where(places[farthest, [0, 1]] < 0, -1, 1)
+    extent = np.ptp(places, axis=0).max() or 1.0
+    total = float(variances.clamp_min(0).sum()) or 1.0
+    share = float(variances[-2:].clamp_min(0).sum()) / total
+    return (places - places.min(0)) / extent, share
+
+
+def atlas(data: LabelledImages) -> tuple[str, tuple[int, int], int]:
+    """All pictures in one, as a data URI; the (height, width) of each; how many there are in a row.
+
+    Grey pictures on black are shown dark on light.
+    """
+    height, width = shown_size(data.shape, SIDE)
+    columns = math.ceil(math.sqrt(len(data)))
+    lines = math.ceil(len(data) / columns)
+    grey = data.shape[0] == 1
+    sheet = np.zeros((lines * height, columns * width, data.shape[0]), np.uint8)
+    for place in range(len(data)):
+        line, column = divmod(place, columns)
+        y, x = line * height, column * width
+        sheet[y : y + height, x : x + width] = picture(data, place, SIDE)
+    if grey and on_black(data, np.arange(min(len(data), 200))):
+        sheet = 255 - sheet
+    made = Image.fromarray(sheet[..., 0] if grey else sheet)
+    packed = io.BytesIO()
+    options: dict[str, Any] = {"lossless": True} if grey else {"quality": QUALITY}
+    made.save(packed, "WEBP", **options)
+    return f"data:image/webp;base64,{_text(packed.getvalue())}", (height, width), columns
+
+
+def as_json(found: Exploration) -> str:
+    """What the page's script reads; arrays are little-endian, in base64."""
+    wide = np.uint16 if len(found.data) <= np.iinfo(np.uint16).max else np.uint32
+    views = [
+        {
+            "loss": loss,
+            "title": view.title,
+            "share": view.share,
+            "map": float(np.nanmean(view.average_precision)),
+            "nearest": _packed(view.nearest.astype(wide)),
+            "distances": _packed(view.distances.astype(np.float32)),
+            "precision": _packed(view.average_precision.astype(np.float32)),
+            "places": _packed(view.place.astype(np.float32)),
+        }
+        for loss, view in found.views.items()
+    ]
+    source, size, columns = atlas(found.data)
+    return json.dumps(
+        {
+            "labels": _packed(found.data.labels.astype(np.uint16)),
+            "classes": found.classes,
+            "names": found.names,
+            "wide": np.dtype(wide).itemsize,
+            "views": views,
+            "atlas": {"source": source, "height": size[0], "width": size[1], "columns": columns},
+        }
+    )
+
+
+def _packed(array: NDArray[Any]) -> str:
+    return _text(array.astype(array.dtype.newbyteorder("<")).tobytes())
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
