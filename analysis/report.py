@@ -1,6 +1,6 @@
 """The report of a study, or of two side by side: tables, figures, and one page of what was found.
 
-    python analysis/report.py STUDY [--data-dir DIR] [--output DIR] [--test WHY]
+    python analysis/report.py STUDY [--data-dir DIR] [--output DIR] [--test WHY] [--rerank]
     python analysis/report.py STUDY_A STUDY_B [--data-dir DIR] [--output DIR] [--test WHY]
 
 STUDY is a study's folder, a comparison's, or a published record. A study is judged on its
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         studies = [Study.load(folder) for folder in arguments.study]
         for study in studies if arguments.test is not None else []:
             may_test(study)  # all of them, before the first is
-        sources = [Source.load(study, arguments.data_dir, test=arguments.test) for study in studies]
+        asked = {"test": arguments.test, "rerank": arguments.rerank}
+        sources = [Source.load(study, arguments.data_dir, **asked) for study in studies]
         page = build(sources[0]) if len(sources) == 1 else side_by_side(sources)
         folder = arguments.output or _default_output(sources)
         index = page.write(folder)
@@ -101,6 +102,7 @@ def _parser() -> Parser:
     add("--data-dir", type=Path, metavar="DIR", help="where the images are")
     add("--output", type=Path, metavar="DIR", help="default: STUDY/report; of two, report-A-B here")
     why = "judge on the test images; the reason goes to the ledger (default: validation images)"
+    add("--rerank", action="store_true", help="add what re-ranking gains and costs")
     add("--test", metavar="WHY", help=why)
     return parser
 

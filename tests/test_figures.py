@@ -203,6 +203,9 @@ def test_difference_is_paired_by_query(evaluations: dict[str, Evaluation]) -> No
     assert gap == pytest.approx(one.mean() - other.mean())
     expected = stats.ttest_rel(one, other).confidence_interval(0.95)
     assert interval == pytest.approx(tuple(expected))
+    gap, interval = difference(evaluations["triplet"], evaluations["smooth_ap"])
+    assert gap == pytest.approx(other.mean() - one.mean())  # a difference may be below 0
+    assert interval == pytest.approx((-expected.high, -expected.low))
 
 
 @pytest.mark.parametrize(("protocol", "queries", "gallery"), [("seed", 20, 50), ("full", 70, 70)])

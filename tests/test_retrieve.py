@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from analysis import retrieve
+from analysis import report, retrieve
+from analysis.found.reranked import average_precisions
 from analysis.gallery import index as index_module
 from analysis.gallery import neighbours, rerank, search
 from analysis.gallery.index import Index, index_of
@@ -25,9 +26,11 @@ from analysis.gallery.networks import Chosen, choices, chosen
 from analysis.gallery.pictures import INDEXES, Gallery, of_files
 from study.run.progress import INTERRUPTED
 from study.run.results import Study, TrialRecord
+from tests.oracles import slow_average_precision
 from tests.small_data import SmallData, use
 from tests.test_figures import INFO, trial
 from tests.test_report import TEST, VALIDATION, save_checkpoint
+from trainables.data import Roles
 from trainables.data.fashion_mnist import as_fashion
 from trainables.data.pixels.decode import shown
 from trainables.retrieval import unit_length
@@ -466,6 +469,21 @@ def test_expansion_is_the_paper() -> None:
         np.testing.assert_allclose(found[query], wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", rerank.RERANKINGS)
+def test_what_re_ranking_is_worth_is_the_slow_average_precision(name: str) -> None:
+    x, labels = unit(30, 4), np.arange(30) % 5
+    groups = np.where(np.arange(30) % 3 == 0, np.arange(30) // 6, -1)
+    roles = Roles(np.array([4, 9, 0, 21]), np.array([21, 3, 9, 14, 6, 8, 2, 29, 24]), groups)
+    found = average_precisions(x, labels, roles, name)
+    order = [4, 9, 0, 21, *sorted(set(roles.gallery.tolist()) - {9, 21})]
+    distances = rerank.RERANKINGS[name](x[order], 4)
+    for place, query in enumerate(roles.queries):
+        left = [g for g in roles.gallery if g != query and not (groups[g] == groups[query] >= 0)]
+        ranked = sorted(left, key=lambda g, p=place: distances[p, order.index(g)])
+        wanted = slow_average_precision([labels[g] == labels[query] for g in ranked])
+        assert found[place] == pytest.approx(np.nan if wanted is None else wanted, nan_ok=True)
+
+
 def test_equal_vectors_can_be_re_ranked() -> None:
     x = torch.ones(50, 4) / 2
     for name, method in rerank.RERANKINGS.items():
@@ -522,3 +540,27 @@ def test_an_index_is_no_class_of_the_pictures(photos: Path, network: Chosen) -> 
     gallery = of_files(photos, network.dataset)
     assert len(gallery) == 12 and set(gallery.labels or ()) == {"a", "b"}
     assert os.listdir(photos / INDEXES)
+
+
+def test_a_report_says_what_re_ranking_gains(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([str(study.folder), "--rerank"]) == 0
+    folder = study.folder / "report"
+    table = pd.read_csv(folder / "table_what_re_ranking_gains_and_costs.csv")
+    scores = pd.read_csv(folder / "scores.csv").query("protocol == 'full'").set_index("loss")["map"]
+    assert table["order"].tolist() == list(rerank.RERANKINGS) * 2
+    plain = table["loss"].map({"Smooth-AP": scores["smooth_ap"], "triplet": scores["triplet"]})
+    np.testing.assert_allclose(table["above the plain order"], table["mAP"] - plain, atol=1e-4)
+    for low, high, gain in zip(
+        *table["95 % over queries"].str.split(" to ").str,
+        table["above the plain order"],
+        strict=True,
+    ):
+        assert float(low) < gain < float(high)
+    assert "nothing was chosen by these numbers" in (folder / "index.html").read_text()
+    (study.folder / "finals").mkdir()
+    (study.folder / "finals" / "summary.csv").touch()
+    capsys.readouterr()
+    assert report.main([str(study.folder), "--rerank"]) == 2
+    assert "is a finished comparison" in capsys.readouterr().err

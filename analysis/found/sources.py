@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.found.finals import Finals, has_finals, is_comparison
+from analysis.found.reranked import reranked
 from analysis.found.runs import Results, of_comparison, of_study
 from analysis.page.answer import query_differences
 from study.judge.evaluation import evaluate_study, trained_network
@@ -37,6 +38,7 @@ class Source:
         differences: as in `finals/differences.csv`; empty for a single loss.
         finals: of a finished comparison, else None.
         provisional: why the numbers are not the final ones; empty if they are.
+        reranked: as `analysis.found.reranked` has it, where it was asked for.
     """
 
     study: Study
@@ -44,6 +46,7 @@ class Source:
     differences: pd.DataFrame
     finals: Finals | None = None
     provisional: str = ""
+    reranked: pd.DataFrame | None = None
 
     @property
     def name(self) -> str:
@@ -58,7 +61,12 @@ class Source:
 
     @classmethod
     def load(
-        cls, study: Study, data_dir: Path | str | None = None, *, test: str | None = None
+        cls,
+        study: Study,
+        data_dir: Path | str | None = None,
+        *,
+        test: str | None = None,
+        rerank: bool = False,
     ) -> Source:
         """Evaluates the chosen networks, or reads what a finished comparison found.
 
@@ -67,6 +75,7 @@ class Source:
 
         Args:
             test: why the test images are to be read, which the ledger gets; None: they are not.
+            rerank: whether re-ranking is to be looked at too.
 
         Raises:
             StudyError: there is no trial at all, or a file is missing or damaged; or as `may_test`.
@@ -76,6 +85,11 @@ class Source:
             raise StudyError(f"{study.folder} has no trial yet: there is nothing to report")
         if test is not None:
             may_test(study)
+        if rerank and has_finals(study):
+            law = (
+                "re-ranking needs the networks of a study, which a comparison's results are without"
+            )
+            raise StudyError(f"{law}; {study.folder} is a finished comparison")
         if has_finals(study):
             finals = Finals.load(study)
             return cls(study, _with_pixels(finals, data_dir), finals.differences, finals)
@@ -91,7 +105,9 @@ class Source:
         )
         evaluations = evaluate_study(study, images)
         differences = query_differences(evaluations)
-        return cls(study, of_study(evaluations, images), differences, None, provisional)
+        again = reranked(evaluations, images.data.labels) if rerank else None
+        results = of_study(evaluations, images)
+        return cls(study, results, differences, None, provisional, again)
 
 
 def may_test(study: Study) -> None:

@@ -261,3 +261,20 @@ def _head(knob: str) -> str:
 
 def _time(seconds: float | None) -> str:
     return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def reranking_table(found: pd.DataFrame) -> Table:
+    """From `analysis.found.reranked`."""
+    cells = pd.DataFrame(
+        {
+            "loss": [loss_name(loss) for loss in found["loss"]],
+            "order": found["order"],
+            "mAP": found["map"].map("{:.4f}".format),
+            "above the plain order": found["gain"].map("{:+.4f}".format),
+            "95 % over queries": [
+                f"{row.low:+.4f} to {row.high:+.4f}" for row in found.itertuples()
+            ],
+            "seconds": found["seconds"].map("{:.1f}".format),
+        }
+    )
+    return Table("What re-ranking gains and costs", cells)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from study.judge.images import Images
-from study.judge.significance import Interval, mean_interval
+from study.judge.significance import GAPS, Interval, mean_interval
 from study.run.results import Choice, Study, StudyError
 from trainables.data import Roles
 from trainables.metrics import RetrievalResult, evaluate_roles
@@ -68,7 +68,7 @@ def difference(
         first.protocols[protocol].result.average_precision
         - second.protocols[protocol].result.average_precision
     )
-    return float(np.nanmean(pairs)), mean_interval(pairs)
+    return float(np.nanmean(pairs)), mean_interval(pairs, GAPS)
 
 
 def trained_network(choice: Choice) -> Embedder:
