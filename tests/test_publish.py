@@ -101,10 +101,10 @@ def test_a_record_is_a_study_with_the_same_numbers(comparison: Path, record: Pat
         assert [t.config for t in new.trials] == [t.config for t in old.trials]
         assert {t.worker for t in new.trials} == {"node-1:123"}
         assert all(t.checkpoint is None and t.logs is None for t in new.trials)
-        columns = [c for c in old.trials_table() if c not in ("worker", "logs", "checkpoint")]
+        columns = [c for c in old.trials_frame() if c not in ("worker", "logs", "checkpoint")]
         same = [
             table[columns].drop(columns="cause")
-            for table in (old.trials_table(), new.trials_table())
+            for table in (old.trials_frame(), new.trials_frame())
         ]
         pd.testing.assert_frame_equal(*same)
     study = Study.load(record)

@@ -6,18 +6,22 @@ import os
 import pty
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from analysis import report
+from analysis import explore, report, retrieve
 from study import audit_stopping, compare_losses, publish, train_references, tune_smoothap
+from trainables import terminal
 from trainables.data import __main__ as data
 from trainables.terminal import BestEffort, Parser
 
 TALK = """
 import sys
+import time
 from trainables.terminal import patient_streams
 with patient_streams():
     for line in range(20_000):
@@ -84,6 +88,8 @@ def data_main(words: list[str]) -> int:
         (audit_stopping.main, ["STUDY", "--samp", "2"], "--sample"),
         (publish.main, ["--read", "RECORD"], "--readme"),
         (report.main, ["STUDY", "--out", "x"], "--output"),
+        (retrieve.main, ["STUDY", "a.jpg", "--galery", "x"], "--gallery"),
+        (explore.main, ["STUDY", "--out", "x"], "--output"),
         (data_main, ["--hel"], "--help"),
     ],
 )
@@ -162,3 +168,58 @@ def test_a_best_effort_can_be_interrupted() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         BestEffort("the chart")(interrupted)
+
+
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch, show: Callable[[], None]) -> str:
+    """What is shown on a real terminal, without any patience."""
+    monkeypatch.setattr(terminal, "PATIENCE", 0.0)
+    theirs, mine = pty.openpty()
+    termios.tcsetwinsize(mine, (24, 100))
+    with os.fdopen(mine, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        show()
+        stream.write("that was all")  # or reading would wait where nothing is shown
+        stream.flush()
+        shown = os.read(theirs, 100_000).decode()
+    os.close(theirs)
+    return shown
+
+
+def three_of(count: int) -> None:
+    with terminal.bar(count, "embedded") as shown:
+        for _ in range(3):
+            time.sleep(0.15)
+            shown.update(count // 3)
+
+
+def three_told() -> None:
+    tell = terminal.told("decoded")
+    for done in (1, 2, 3):
+        time.sleep(0.15)
+        tell(done, 3)
+
+
+@pytest.mark.parametrize(
+    ("show", "what", "half"),
+    [(lambda: three_of(300), "embedded", "200/300"), (three_told, "decoded", "2/3")],
+)
+def test_a_bar_is_for_terminals(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    show: Callable[[], None],
+    what: str,
+    half: str,
+) -> None:
+    shown = on_a_terminal(monkeypatch, show)
+    assert what in shown and half in shown
+    monkeypatch.undo()
+    show()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_quick_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    def show() -> None:
+        monkeypatch.setattr(terminal, "PATIENCE", 2.0)
+        three_of(300)
+
+    assert "embedded" not in on_a_terminal(monkeypatch, show)

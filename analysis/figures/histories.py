@@ -22,7 +22,7 @@ GREY = "0.55"  # of the references, beside the colour of their loss
 
 def chosen_history(study: Study) -> pd.DataFrame:
     """A row an epoch of the chosen trials; `chosen` marks the epoch whose checkpoint is used."""
-    table, parts = study.epochs_table(), []
+    table, parts = study.epochs_frame(), []
     for choice in study.best().values():
         history = table[table["trial_id"] == choice.trial_id]
         history = history.assign(role="chosen", seed=choice.config.seed)
@@ -33,7 +33,7 @@ def chosen_history(study: Study) -> pd.DataFrame:
 def confirmed_history(finals: Finals) -> pd.DataFrame:
     """A row an epoch of the confirmed runs, which have the role and seed of `finals.runs`."""
     runs = finals.runs[["trial_id", "role", "seed", "best_epoch"]]
-    table = finals.confirmation.epochs_table().merge(runs, on="trial_id")
+    table = finals.confirmation.epochs_frame().merge(runs, on="trial_id")
     table = table.assign(chosen=table["epoch"] == table["best_epoch"])
     return _measured(table.drop(columns="best_epoch"))
 

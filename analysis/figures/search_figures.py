@@ -64,7 +64,7 @@ def seconds_table(study: Study) -> pd.DataFrame:
     cpus = study.info["plan"].get("cpus_per_trial", 1)
     sound = {trial.trial_id: trial.status in SOUND for trial in study.trials}
     numbers = {trial.trial_id: trial.number for trial in study.trials}
-    table = study.epochs_table().astype({"time": float})
+    table = study.epochs_frame().astype({"time": float})
     table["number"] = table["trial_id"].map(numbers)
     table = table.sort_values(["time", "number", "epoch"], ignore_index=True, na_position="last")
     eligible = table[study.metric].astype(float).where(table["trial_id"].map(sound).astype(bool))

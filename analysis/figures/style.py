@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -90,9 +91,10 @@ _RC: Any = {  # the names of its keys are typed by some versions of matplotlib o
 
 @dataclass(frozen=True, eq=False)
 class ReportFigure:
-    """A figure that is drawn but not yet written.
+    """A figure that is drawn but not yet written. A notebook shows it.
 
     Attributes:
+        figure: matplotlib's, to be changed and drawn anew.
         name: of its files, without a suffix.
         caption: one sentence on what the figure says, with numbers from the data.
         alt: what it shows, for those who cannot see it.
@@ -104,6 +106,7 @@ class ReportFigure:
             where that would not help.
     """
 
+    figure: Figure
     name: str
     caption: str
     alt: str
@@ -113,6 +116,14 @@ class ReportFigure:
     width: int
     interactive: str = ""
     webp: bytes = b""
+
+    @property
+    def plotly(self) -> go.Figure | None:
+        """The same to zoom into; None where that would not help."""
+        return plotly.io.from_json(self.interactive) if self.interactive else None
+
+    def _repr_png_(self) -> bytes:
+        return self.png
 
     def write(self, folder: Path) -> None:
         """Writes `name`.png, .svg and .csv."""
@@ -151,6 +162,7 @@ def render(
         if photographs:
             figure.savefig(webp, format="webp", dpi=DPI, pil_kwargs={"quality": 90})
     return ReportFigure(
+        figure,
         name.replace(":", "."),  # of `pml:`, which not every file system takes
         caption,
         alt,

@@ -160,7 +160,7 @@ def _validation(source: Source, loss: str, role: str) -> dict[str, str]:
     """The last cells of a row: how the configuration did in validation, and its trial."""
     metric = source.study.metric
     if source.finals is not None:
-        runs, trials = source.finals.runs, source.finals.confirmation.trials_table()
+        runs, trials = source.finals.runs, source.finals.confirmation.trials_frame()
         mine = runs[(runs["loss"] == loss) & (runs["role"] == role)]["trial_id"]
         scores = trials[trials["trial_id"].isin(mine)][score_column(metric)]
         trial = source.finals.chosen[loss] if role == "chosen" else "the reference"

@@ -80,7 +80,7 @@ def budgets_table(names: Mapping[str, Source]) -> Table:
     """A row a study and loss: trials, epochs, seconds and the best score of the search."""
     rows, reached = [], f"best {chosen_by(names)}"
     for letter, source in names.items():
-        table, best = source.study.trials_table(), source.study.best()
+        table, best = source.study.trials_frame(), source.study.best()
         for loss in source.study.losses:
             mine = table[table["loss"] == loss]
             rows.append(

@@ -69,7 +69,7 @@ def trials_table(study: Study) -> tuple[Table, str]:
     A knob that no trial uses is in neither.
     """
     score, name = score_column(study.metric), validation(study.metric)
-    table = study.trials_table().sort_values(
+    table = study.trials_frame().sort_values(
         ["max_epochs", score, "trial_id"], ascending=[False, False, True], na_position="last"
     )
     knobs = settings_table(study).loc[table["trial_id"]].set_index(table.index)
@@ -143,7 +143,7 @@ def space_table(study: Study) -> Table:
 
 def budget_table(study: Study) -> Table:
     """A row a loss: what was spent on it."""
-    table = study.trials_table()
+    table = study.trials_frame()
     rows = []
     for loss in study.losses:
         mine = table[table["loss"] == loss]

@@ -120,7 +120,7 @@ def best_table(study: Study) -> str:
 
     A knob that a trial does not use is `-`, and `none` a choice.
     """
-    table, best = study.trials_table(), f"best_{study.metric}"
+    table, best = study.trials_frame(), f"best_{study.metric}"
     configs = {trial.trial_id: trial.config.used() for trial in study.trials}
     parts = []
     for loss in study.losses:

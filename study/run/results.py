@@ -289,12 +289,12 @@ class Study:
     def write(self) -> None:
         """study.json and all that is derived from the trials."""
         write_atomically(self.folder / "study.json", json.dumps(self.info, indent=2))
-        write_atomically(self.folder / "trials.csv", self.trials_table().to_csv(index=False))
-        write_atomically(self.folder / "epochs.csv", self.epochs_table().to_csv(index=False))
+        write_atomically(self.folder / "trials.csv", self.trials_frame().to_csv(index=False))
+        write_atomically(self.folder / "epochs.csv", self.epochs_frame().to_csv(index=False))
         best = {loss: choice.to_dict() for loss, choice in self.best().items()}
         write_atomically(self.folder / "best.json", json.dumps(best, indent=2))
 
-    def trials_table(self) -> pd.DataFrame:
+    def trials_frame(self) -> pd.DataFrame:
         """A row a trial: TRIAL_COLUMNS, then the knobs; best_* are empty before the first epoch."""
         rows = []
         for trial in self.trials:
@@ -326,7 +326,7 @@ class Study:
         columns = dict.fromkeys([*identity, *shared, "max_epochs", *own])
         return pd.DataFrame(rows, columns=list(columns))
 
-    def epochs_table(self) -> pd.DataFrame:
+    def epochs_frame(self) -> pd.DataFrame:
         """A row an epoch: trial_id, loss, then the fields of `EpochMetrics`."""
         rows = [
             {"trial_id": trial.trial_id, "loss": trial.loss, **row}
