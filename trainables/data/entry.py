@@ -50,6 +50,7 @@ class Dataset(ABC):
             tested; empty where that is not by the study's choice.
         described: which classes are judged if not all: ` of Bag and Coat`; else empty.
         changes: of the search space's ranges, as `--space` has them, that its pictures ask for.
+        licence: of its pictures, as its makers say; of one's own nobody here knows.
         own_size: whether all its pictures have a size of their own, which the network gets.
         fingerprint: of the rows, the parts and the pixels of one's own data, for which each of its
             pictures is read, and DataError names those that cannot be; empty for one that is known
@@ -60,6 +61,7 @@ class Dataset(ABC):
     described: str = ""
     held_out: tuple[int, ...] = ()
     changes: Mapping[str, Mapping[str, Any]] = {}
+    licence: str = "yours to say"
     own_size: bool = False
 
     @property

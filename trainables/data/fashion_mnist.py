@@ -60,6 +60,7 @@ class FashionMnist(Dataset):
     small: bool = False
 
     name = NAME
+    licence = "MIT (Zalando SE, 2017)"
     own_size = True
 
     @property

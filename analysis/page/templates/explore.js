@@ -102,7 +102,10 @@ function showNearest() {
       const said = `${rank + 1}: ${data.names[place]}, ${className(place)}, ${same ? "right" : "wrong"}, squared distance ${distance}`;
       tiles.append(tile(place, distance, said, same ? "right" : "wrong"));
     }
-    head.textContent = `${one.title}: ${right} of the ${one.k} nearest are right, AP ${ap(one, asked)}`;
+    const alike = labels.filter((label) => label === labels[asked]).length - 1;
+    const most = alike < one.k ? ` of ${alike} that there are` : "";
+    const name = one.title[0].toUpperCase() + one.title.slice(1);
+    head.textContent = `${name}: ${right} of the ${one.k} nearest are right${most}, AP ${ap(one, asked)}`;
     tiles.setAttribute("aria-label", `The nearest with ${one.title}`);
     part.append(head, tiles);
     return part;

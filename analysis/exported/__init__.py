@@ -1,0 +1,1 @@
+"""A trained network in files that need nothing of this project."""
