@@ -26,7 +26,7 @@ def test_the_readmes_own_script(tmp_path: Path) -> None:
     """A real Tuner with another search and another scheduler, of a part of the images."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     script = next(block for block in blocks if "tune.Tuner(" in block)
-    assert len([line for line in script.splitlines() if line.strip()]) <= 12
+    assert len([line for line in script.splitlines() if line.strip()]) <= 14  # 5 of them imports
     parts = script.split('resolve("fashion_mnist").split()')
     assert len(parts) == 2
     fewer = 'resolve("fashion_mnist").split().sliced(640, 300)'
