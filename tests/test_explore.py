@@ -239,7 +239,7 @@ def test_the_map_answers_to_keys_and_clicks(page: webdriver.Chrome) -> None:
     assert after[0] < before[0] and after[1] > before[1]
     page.find_element(By.ID, "whole").click()
     assert page.execute_script("return zoom") == 1
-    target = page.execute_script("return placed(99)")
+    target = page.execute_script("return framed().at(99)")
     box = page.execute_script(
         "const b = arguments[0].getBoundingClientRect(); return [b.x, b.y]", canvas
     )
@@ -257,7 +257,7 @@ def test_the_map_answers_to_keys_and_clicks(page: webdriver.Chrome) -> None:
     until(
         lambda: (
             page.execute_script(
-                "return Math.hypot(...placed(asked).map((v, i) => v - placed(99)[i]))"
+                "return Math.hypot(...framed().at(asked).map((v, i) => v - framed().at(99)[i]))"
             )
             < 14
         )

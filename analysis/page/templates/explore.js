@@ -147,10 +147,12 @@ document.addEventListener("click", (event) => {
 const canvas = at("canvas"), pen = canvas.getContext("2d");
 let zoom = 1, centre = [0.5, 0.5], extent = [1, 1], pending = false;
 const unit = () => Math.min(canvas.clientWidth / extent[0], canvas.clientHeight / extent[1]) * 0.92 * zoom;
-function placed(place) {
-  const { places } = view();
-  return [canvas.clientWidth / 2 + (places[2 * place] - centre[0]) * unit(),
-    canvas.clientHeight / 2 - (places[2 * place + 1] - centre[1]) * unit()];
+// Where pictures are on the canvas: what is asked of the page is asked once for all of them.
+function framed() {
+  const { places } = view(), wide = canvas.clientWidth, high = canvas.clientHeight, scale = unit();
+  const [x, y] = centre;
+  const at = (place) => [wide / 2 + (places[2 * place] - x) * scale, high / 2 - (places[2 * place + 1] - y) * scale];
+  return { at, wide, high };
 }
 function drawMap() { if (!pending) { pending = true; requestAnimationFrame(paint); } }
 function paint() {
@@ -162,31 +164,31 @@ function paint() {
   const longer = Math.max(width, height);
   const side = Math.min(longer * 1.5, Math.max(9, 9 * Math.sqrt(zoom)) * (count < 2000 ? 1.8 : 1));
   const across = side * width / longer, down = side * height / longer;
-  const wanted = at("class").value;
+  const wanted = at("class").value, frame = framed();
   pen.globalCompositeOperation = "darken";
   for (let place = 0; place < count; place++) {
-    const [x, y] = placed(place);
-    if (x < -side || y < -side || x > canvas.clientWidth + side || y > canvas.clientHeight + side) continue;
+    const [x, y] = frame.at(place);
+    if (x < -side || y < -side || x > frame.wide + side || y > frame.high + side) continue;
     pen.globalAlpha = wanted === "" || labels[place] === Number(wanted) ? 1 : 0.08;
     pen.drawImage(sheet, (place % columns) * width, Math.floor(place / columns) * height, width, height, x - across / 2, y - down / 2, across, down);
   }
   pen.globalCompositeOperation = "source-over";
   pen.globalAlpha = 1;
-  nameClasses();
+  nameClasses(frame);
   if (asked >= 0) {
     const chosen = view();
     for (let rank = 0; rank < chosen.k; rank++) {
       const place = chosen.nearest[asked * chosen.k + rank];
-      ring(place, labels[place] === labels[asked] ? "#009e73" : "#d55e00", side / 2 + 2, 2);
+      ring(frame.at(place), labels[place] === labels[asked] ? "#009e73" : "#d55e00", side / 2 + 2, 2);
     }
-    ring(asked, "#0072b2", side / 2 + 5, 4);
+    ring(frame.at(asked), "#0072b2", side / 2 + 5, 4);
   }
 }
-function nameClasses() {
+function nameClasses(frame) {
   const shown = new Map();
   for (let place = 0; place < count; place++) {
     if (!shown.has(labels[place])) shown.set(labels[place], [[], []]);
-    placed(place).forEach((one, axis) => shown.get(labels[place])[axis].push(one));
+    frame.at(place).forEach((one, axis) => shown.get(labels[place])[axis].push(one));
   }
   if (shown.size > LABELLED) return;
   pen.font = "600 13px system-ui, sans-serif";
@@ -205,8 +207,7 @@ function nameClasses() {
     pen.fillText(data.classes[label], x, y);
   }
 }
-function ring(place, colour, radius, line) {
-  const [x, y] = placed(place);
+function ring([x, y], colour, radius, line) {
   pen.beginPath();
   pen.arc(x, y, radius, 0, 2 * Math.PI);
   pen.strokeStyle = colour;
@@ -214,11 +215,11 @@ function ring(place, colour, radius, line) {
   pen.stroke();
 }
 function under(x, y) {
-  const wanted = at("class").value;
+  const wanted = at("class").value, frame = framed();
   let best = -1, least = HOVER * HOVER;
   for (let place = 0; place < count; place++) {
     if (wanted !== "" && labels[place] !== Number(wanted)) continue;
-    const [px, py] = placed(place), distance = (px - x) ** 2 + (py - y) ** 2;
+    const [px, py] = frame.at(place), distance = (px - x) ** 2 + (py - y) ** 2;
     if (distance < least) { least = distance; best = place; }
   }
   return best;
