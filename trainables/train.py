@@ -122,8 +122,10 @@ class TrainingRun:
         self.changes = torch.Generator().manual_seed(_stream(config.seed, 1))
         self.noise = torch.Generator().manual_seed(_stream(config.seed, 2))  # drop-out, say
         self.last_finite: float | None = None
-        self.drawn: tuple[Tensor, Changes] | None = None  # the epoch that is under way
-        self.buffers: dict[str, Tensor] = {}  # of a batch, which stay from step to step
+        self.drawn: tuple[Tensor, Tensor, Changes] | None = None  # the epoch that is under way
+        # Of a batch, by name and device, which stay from step to step.
+        self.buffers: dict[tuple[str, torch.device], Tensor] = {}
+        self.copied: torch.cuda.Event | None = None  # the last batch, from memory to a card
 
     def __iter__(self) -> Iterator[EpochMetrics]:
         while self.step < self.steps:
@@ -220,8 +222,10 @@ class TrainingRun:
         """Whether the run stands within an epoch, not between two."""
         return self.step % self.steps_per_epoch > 0
 
-    def _draw_epoch(self) -> tuple[Tensor, Changes]:
-        """The rows that each step takes, (steps, batch), and the changes of each image."""
+    def _draw_epoch(self) -> tuple[Tensor, Tensor, Changes]:
+        """The rows of the pixels that each step takes, (steps, batch), where the pixels are, the
+        labels of these on the device, and the changes of each image: a copy to a card halts it, so
+        there is one an epoch, not one a step."""
         self.began = self.order.get_state(), self.changes.get_state()
         config = self.config
         order = draw_order(self.labels, config, self.order)
@@ -231,23 +235,23 @@ class TrainingRun:
         changes = augmentation.draw(
             order.numel(), *self.split.shape[1:], self.changes, size=self.shape[1:]
         )
-        return order, changes.to(self.device)
+        rows, labels = self.rows[order].to(self.pixels.device), self.labels[order].to(self.device)
+        return rows, labels, changes.to(self.device)
 
     def _train_steps(self, last: int) -> Tensor:
         """All steps up to a last one; their losses (steps,), still on the device."""
         self.learner.train()
         size, losses = self.config.batch_size, []
-        labels = self.labels.to(self.device)
         while self.step < last:
             if self.drawn is None or not self._is_within:
                 self.drawn = self._draw_epoch()
-            order, changes = self.drawn
+            rows, labels, changes = self.drawn
             place = self.step % self.steps_per_epoch
             part = changes.take(slice(place * size, (place + 1) * size))
-            images = change(self._batch(self.pixels, self.rows[order[place]]), part)
+            images = change(self._batch(self.pixels, rows[place]), part)
             with seeded(self.noise, self.device):
                 features = self._features(self.learner.network, images)
-            loss = self.learner(features, labels.index_select(0, order[place].to(self.device)))
+            loss = self.learner(features, labels[place])
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -259,19 +263,36 @@ class TrainingRun:
         return torch.stack(losses)
 
     def _batch(self, pixels: Tensor, rows: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 on the device; it is written over by the next batch."""
+        """(B, C, H, W) uint8 on the device; it is written over by the next batch.
+
+        Rows (B,) are where the pixels are. From memory to a card they go by a pinned buffer, so
+        that the next batch is gathered while the card computes with this one.
+        """
         shape = (len(rows), *pixels.shape[1:])
-        out = self._buffer("pixels", shape, pixels.dtype, pixels.device)
-        torch.index_select(pixels, 0, rows.to(pixels.device), out=out)
-        return out.to(self.device)
+        far = pixels.device.type != self.device.type
+        if self.copied is not None:
+            self.copied.synchronize()  # until the buffer may be written over, no longer
+        out = self._buffer("pixels", shape, pixels.dtype, pixels.device, pinned=far)
+        torch.index_select(pixels, 0, rows, out=out)
+        batch = out.to(self.device, non_blocking=far)
+        if far:
+            self.copied = torch.cuda.Event()
+            self.copied.record()
+        return batch
 
     def _buffer(
-        self, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device,
+        pinned: bool = False,
     ) -> Tensor:
         """Of this shape, the same memory as last time if that was enough."""
-        if name not in self.buffers or self.buffers[name].numel() < math.prod(shape):
-            self.buffers[name] = torch.empty(math.prod(shape), dtype=dtype, device=device)
-        return self.buffers[name][: math.prod(shape)].view(shape)
+        key, size = (name, device), math.prod(shape)
+        if key not in self.buffers or self.buffers[key].numel() < size:
+            self.buffers[key] = torch.empty(size, dtype=dtype, device=device, pin_memory=pinned)
+        return self.buffers[key][:size].view(shape)
 
     def _features(self, network: Embedder, images: Tensor) -> Tensor:
         low = self.precision == "bfloat16"
@@ -288,7 +309,7 @@ class TrainingRun:
         """The same loss over batches of the validation images, None where it is not defined on
         their classes; and how well they are retrieved."""
         learner = self.judged.eval()
-        rows = torch.from_numpy(self.split.validation.rows)
+        rows = torch.from_numpy(self.split.validation.rows).to(self.val_pixels.device)
         batches = rows.split(embedding_batch(self.shape))
         crop = self.shape[1:]
         features = torch.cat(
@@ -397,7 +418,9 @@ def _resident(images: LabelledImages, device: torch.device) -> Tensor:
     pixels = images.tensor()
     if device.type == "cuda":
         whole = torch.cuda.get_device_properties(device).total_memory
-        mine = torch.cuda.get_per_process_memory_fraction(device) * whole
+        # This one, unlike the other, does not take a card without its number.
+        card = torch.cuda.current_device() if device.index is None else device.index
+        mine = torch.cuda.get_per_process_memory_fraction(card) * whole
         if pixels.nbytes <= RESIDENT_SHARE * mine:
             return pixels.to(device)
     return pixels

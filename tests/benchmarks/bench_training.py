@@ -17,6 +17,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -121,11 +122,16 @@ def plain_losses(config: TrialConfig, split: Split, steps: int, factor: float = 
     return torch.tensor([plain.step(images[rows] / 127.5 - 1, labels[rows]) for rows in batches])
 
 
+def epoch_of(run: TrainingRun) -> Callable[[], object]:
+    """Trains the run's next epoch, without judging it."""
+    return lambda: run._train_steps(run.step + run.steps_per_epoch)
+
+
 def largest_differences(config: TrialConfig, split: Split) -> list[float]:
     """To the plain loop's losses in steps 1 to 10 and 1 to 100: of the project's run, then of the
     plain loop itself, its first weights rounded otherwise."""
     expected = plain_losses(config, split, 100)
-    found = TrainingRun(config.replace(precision="float32"), split)._train_steps()[:100]
+    found = TrainingRun(config.replace(precision="float32"), split)._train_steps(100)
     rounded = plain_losses(config, split, 100, 1 + torch.finfo(torch.float32).eps)
     return [
         float((losses - expected)[:steps].abs().max())
@@ -146,12 +152,12 @@ def main() -> None:
     fast = config.replace(anchors="all")
     epochs = {
         "plain loop, float32, ten anchors": PlainLoop(config, part).epoch,
-        "project, float32, all anchors": TrainingRun(
-            fast.replace(precision="float32"), part
-        )._train_steps,
-        "project, bfloat16, all anchors": TrainingRun(
-            fast.replace(precision="bfloat16"), part
-        )._train_steps,
+        "project, float32, all anchors": epoch_of(
+            TrainingRun(fast.replace(precision="float32"), part)
+        ),
+        "project, bfloat16, all anchors": epoch_of(
+            TrainingRun(fast.replace(precision="bfloat16"), part)
+        ),
     }
     times: dict[str, list[float]] = {name: [] for name in epochs}
     for _ in range(given.rounds + 1):

@@ -85,7 +85,10 @@ def recall_at_k(
 ) -> ValueAndSlopes:
     """As `by_row.recall_at_k`, to rounding."""
     labels, tau = checked_labels(distances, labels), checked_tau(tau)
-    lists = distances.new_tensor(checked_lists(ks, tau_k, distances.shape[1]))
+    lengths, widths = checked_lists(ks, tau_k, distances.shape[1])
+    # Written by the device itself: a copy from the host's memory would wait for all before it.
+    lists = torch.stack([distances.new_full((), one) for one in (*lengths, *widths)])
+    lists = lists.view(2, len(lengths))
 
     def of_ranks(many: Tensor, parts: list[Block], far: Tensor) -> OfRanks:
         held = None  # of a part that is all, which needs no second pass
