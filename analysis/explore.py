@@ -18,12 +18,12 @@ if __name__ == "__main__":  # run by its path: the packages are in the folder ab
 
 from collections.abc import Sequence
 
-from analysis.figures.style import loss_name
+from analysis.figures.style import loss_name, plural
 from analysis.gallery.exploration import Exploration, as_json, explore
 from analysis.gallery.networks import choices, chosen
 from analysis.page.page import environment
 from study.judge.images import validation_images
-from study.run.results import Study, write_atomically
+from study.run.results import Study, StudyError, write_atomically
 from trainables.terminal import Parser, patient_streams
 
 
@@ -38,13 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         images = validation_images(study, given.data_dir)
         found = explore(images, {loss_name(one.loss): one for one in networks})
         path = given.output or study.folder / "explore.html"
+        if path.is_dir():
+            raise StudyError(f"--output must be a file; {path} is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         name = study.folder.resolve().name
         write_atomically(path, html(found, f"Look around: study {name}", images.note))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{len(found.names):,} pictures, {len(found.views)} networks: {path}")
+    many = plural(len(found.views), "network")
+    print(f"{plural(len(found.names), 'picture')}, {many}: {path}")
     return 0
 
 
@@ -56,7 +59,7 @@ def html(found: Exploration, title: str, note: str) -> str:
     """
     count = f"{len(found.names):,} {note}, which chose each network: how it does here flatters it."
     if found.left_out:
-        count += f" Shown are {len(found.names):,}, evenly spaced among {found.left_out:,} more."
+        count += f" They are evenly spaced among {found.left_out:,} more: AP is over those shown."
     template = environment().get_template("explore.html")
     return template.render(title=title, note=count, data=as_json(found))
 

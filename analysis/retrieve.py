@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.k < 1:
             raise StudyError(f"k must be at least 1; got {given.k}")
         study = Study.load(given.study)
+        folder = given.output or study.folder / "retrieved"
+        if folder.exists() and not folder.is_dir():
+            raise StudyError(f"--output must be a folder; {folder} is a file")
         network = chosen(study, given.loss, given.data_dir)
         if given.gallery is None:
             gallery = of_study(study, given.data_dir)
@@ -48,7 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             gallery = of_files(given.gallery, network.dataset)
         options = {"rerank": given.rerank, "approximate": given.approximate}
         found = find(given.image, gallery, network, k=given.k, label=given.label, **options)
-        folder = given.output or study.folder / "retrieved"
         _write(found, network.loss, folder)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

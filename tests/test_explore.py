@@ -29,6 +29,8 @@ from tests.oracles import slow_average_precision, slow_ranking
 from tests.small_data import SmallData, use
 from tests.test_figures import trial
 from tests.test_retrieve import write_study
+from trainables.data import Roles
+from trainables.metrics import evaluate_roles
 from trainables.train import embed
 
 IMAGES = synthetic(150, seed=3)
@@ -101,7 +103,24 @@ def test_of_many_pictures_some_are_shown(study: Study, networks: dict[str, Chose
     found = explore(validation_images(study), networks, most=40)
     assert (len(found.names), found.left_out) == (40, 110)
     assert found.names[0] == "validation image 0" and found.names[-1] == "validation image 149"
-    assert "40, evenly spaced among 110 more" in program.html(found, "title", "images")
+    assert "evenly spaced among 110 more" in program.html(found, "title", "images")
+
+
+def test_queries_and_gallery_apart_are_the_protocols(
+    study: Study, networks: dict[str, Chosen]
+) -> None:
+    asks, gallery = np.arange(0, 20), np.arange(15, 100)
+    groups = np.where(np.arange(150) % 4 == 0, np.arange(150) // 30, -1)
+    roles = Roles(asks, gallery, groups)
+    images = validation_images(study)._replace(protocols={"full": roles})
+    found = explore(images, networks)
+    embeddings = embed(networks["triplet"].network, IMAGES)
+    wanted = evaluate_roles(embeddings, torch.from_numpy(IMAGES.labels), roles)
+    view = found.views["triplet"]
+    assert len(found.names) == 100 and np.isnan(view.average_precision[20:]).all()
+    np.testing.assert_allclose(view.average_precision[:20], wanted.average_precision)
+    assert set(view.nearest.ravel()) <= set(gallery)
+    assert found.relevant[:20].tolist() == roles.relevant(IMAGES.labels).tolist()
 
 
 def test_the_map_is_the_plane_of_most_variance() -> None:
@@ -124,6 +143,7 @@ def test_wrong_inputs_are_one_line(
         ([str(tmp_path)], "is not a study"),
         ([str(study.folder), "--loss", "smoth_ap"], "did you mean smooth_ap?"),
         ([str(study.folder), "--output", "/proc/none/x.html"], "/proc/none"),
+        ([str(study.folder), "--output", str(tmp_path)], "--output must be a file"),
     ):
         assert program.main(words) == 2
         error = capsys.readouterr().err
@@ -187,6 +207,8 @@ def test_a_click_shows_the_nearest_with_each_loss_and_walks_on(
     there = int(onward.get_attribute("data-place") or -1)
     onward.click()
     until(lambda: asked(page) == there)
+    focused = "return document.activeElement.closest('[data-loss]')?.dataset.loss"
+    assert page.execute_script(focused) == "triplet"  # from where the keyboard walks on
     page.back()
     until(lambda: asked(page) == place)
 
@@ -275,6 +297,12 @@ def test_nothing_is_cut_off(page: webdriver.Chrome, width: int) -> None:
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
+    page.execute_script("document.getElementById('canvas').scrollIntoView({block: 'end'})")
+    covered = page.execute_script(
+        "const b = canvas.getBoundingClientRect();"
+        "return document.elementFromPoint(b.right - 20, b.bottom - 20).id"
+    )
+    assert covered == "canvas"
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 

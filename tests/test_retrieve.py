@@ -362,6 +362,8 @@ def test_the_own_gallery_is_the_validation_images(study: Study, tmp_path: Path) 
         (["STUDY", "q.png", "--gallery", "alone"], "a picture that is not the query; got none"),
         (["STUDY", "q.png", "--gallery", "q.png"], "a file .csv or .tsv; got"),
         (["empty", "q.png"], "empty is not a study"),
+        (["STUDY", "q.png", "--label", "Coatt"], "got 'Coatt'; did you mean Coat?"),
+        (["STUDY", "q.png", "--output", "q.png"], "--output must be a folder; q.png is a file"),
     ],
 )
 def test_wrong_inputs_are_one_line(
@@ -476,7 +478,8 @@ def test_what_re_ranking_is_worth_is_the_slow_average_precision(name: str) -> No
     roles = Roles(np.array([4, 9, 0, 21]), np.array([21, 3, 9, 14, 6, 8, 2, 29, 24]), groups)
     found = average_precisions(x, labels, roles, name)
     order = [4, 9, 0, 21, *sorted(set(roles.gallery.tolist()) - {9, 21})]
-    distances = rerank.RERANKINGS[name](x[order], 4)
+    gallery = np.array([order.index(place) for place in roles.gallery])
+    distances = rerank.RERANKINGS[name](x[order], 4, gallery)
     for place, query in enumerate(roles.queries):
         left = [g for g in roles.gallery if g != query and not (groups[g] == groups[query] >= 0)]
         ranked = sorted(left, key=lambda g, p=place: distances[p, order.index(g)])
@@ -487,7 +490,7 @@ def test_what_re_ranking_is_worth_is_the_slow_average_precision(name: str) -> No
 def test_equal_vectors_can_be_re_ranked() -> None:
     x = torch.ones(50, 4) / 2
     for name, method in rerank.RERANKINGS.items():
-        assert np.isfinite(method(x, 5)).all(), name
+        assert np.isfinite(method(x, 5, np.arange(50))).all(), name
 
 
 def test_re_ranking_changes_the_order_of_the_nearest_alone(
@@ -505,7 +508,8 @@ def test_re_ranking_changes_the_order_of_the_nearest_alone(
                 torch.from_numpy(np.array(index_of(gallery, network).embeddings)),
             ]
         )
-        distances = rerank.RERANKINGS[name](x[[0, *(1 + plain.places[0])]], 1)[0, 1:]
+        both = x[[0, *(1 + plain.places[0])]]
+        distances = rerank.RERANKINGS[name](both, 1, np.arange(1, 13))[0, 1:]
         assert list(other.places[0]) == list(plain.places[0][np.argsort(distances, kind="stable")])
 
 
@@ -521,6 +525,95 @@ def test_approximate_search_says_its_recall(tmp_path: Path) -> None:
     own = lists.nearest(queries, 5, np.arange(20))
     assert not (own.rows == np.arange(20)[:, None]).any()
     np.testing.assert_allclose(found.distances[:, 1:6], own.distances, atol=1e-6)
+
+
+def test_a_query_is_expanded_by_the_gallery_alone() -> None:
+    x = unit(20, 4)
+    together = rerank.expanded(x, 5, np.arange(5, 20), count=4)
+    for query in range(5):
+        alone = rerank.expanded(x[[query, *range(5, 20)]], 1, np.arange(1, 16), count=4)
+        np.testing.assert_allclose(together[query, 5:], alone[0, 1:], atol=1e-6)
+
+
+def test_approximate_search_finds_as_many_as_it_is_asked(
+    photos: Path, network: Chosen, tmp_path: Path
+) -> None:
+    gallery = unit(2_000, 8).numpy()
+    lists = search.Approximate.beside(tmp_path, gallery)
+    found = lists.nearest(torch.from_numpy(gallery[:2]), 1_999, np.array([0, 1]))
+    assert np.isfinite(found.distances).all() and found.rows.shape == (2, 1_999)
+    assert all(sorted({*row, mine}) == list(range(2_000)) for mine, row in enumerate(found.rows))
+    (tmp_path / search.APPROXIMATE).write_bytes(b"damaged")
+    again = search.Approximate.beside(tmp_path, gallery)
+    np.testing.assert_array_equal(
+        again.nearest(torch.from_numpy(gallery[:2]), 3).rows[:, 0], [0, 1]
+    )
+    asks, files = [photos / "a" / "0.png"], of_files(photos, network.dataset)
+    few = neighbours.find(asks, files, network, k=99, approximate=True)
+    assert few.places.shape == (1, 11) and np.isfinite(few.distances).all()
+
+
+def coloured(path: Path, grey: int) -> Path:
+    """A bright square in one corner, by its place; all files have one size and one time."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[grey : grey + 8, 4:12] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, "BMP")
+    os.utime(path, ns=(10**18, 10**18))
+    return path
+
+
+def test_other_pictures_of_the_same_names_are_other_pictures(
+    network: Chosen, tmp_path: Path
+) -> None:
+    found = {}
+    for name, grey in (("one", 2), ("two", 18)):
+        for number in range(2):
+            coloured(tmp_path / name / f"{number}.bmp", grey + number)
+        rows = "".join(f"{name}/{number}.bmp\n" for number in range(2))
+        (tmp_path / f"{name}.csv").write_text("path\n" + rows)
+        gallery = of_files(tmp_path / f"{name}.csv", network.dataset)
+        found[name] = np.array(index_of(gallery, network).embeddings)
+    assert np.abs(found["one"] - found["two"]).max() > 1e-3
+    gallery = of_files(tmp_path / "one.csv", network.dataset)  # each list has its own
+    assert "used again" in index_of(gallery, network).news
+    first, second = tmp_path / "one" / "0.bmp", tmp_path / "one" / "1.bmp"
+    first.rename(tmp_path / "aside")
+    second.rename(first)
+    (tmp_path / "aside").rename(second)
+    swapped = index_of(of_files(tmp_path / "one.csv", network.dataset), network)
+    np.testing.assert_allclose(swapped.embeddings, found["one"][::-1], atol=1e-6)
+
+
+def test_a_new_picture_beside_folders_makes_nothing_else_new(
+    network: Chosen, tmp_path: Path, embedded: list[int]
+) -> None:
+    for number in range(5):
+        noise(tmp_path / "g" / "2019" / f"{number}.png", number)
+    index_of(of_files(tmp_path / "g", network.dataset), network)
+    noise(tmp_path / "g" / "new.png", 9)
+    assert (
+        "1 new or changed, 0 gone"
+        in index_of(of_files(tmp_path / "g", network.dataset), network).news
+    )
+    assert embedded == [5, 1]
+
+
+def test_the_same_picture_twice_asks_once_and_a_link_is_not_it(
+    photos: Path, network: Chosen
+) -> None:
+    ask = photos / "a" / "0.png"
+    (photos / "a" / "zz.png").symlink_to(ask)
+    found = neighbours.find([ask, ask], of_files(photos, network.dataset), network, k=2)
+    assert found.queries == (str(ask),)
+    assert found.table()["picture"][0] == "a/zz.png"
+
+
+def test_what_is_not_taken_into_the_gallery_is_said(photos: Path, network: Chosen) -> None:
+    (photos / "a" / "moving.gif").write_bytes(b"GIF89a")
+    gallery = of_files(photos, network.dataset)
+    found = neighbours.find([photos / "a" / "0.png"], gallery, network, k=1)
+    assert any("not taken into the gallery: a/moving.gif (is no picture" in n for n in found.news)
 
 
 def test_without_faiss_there_is_one_line(

@@ -74,8 +74,9 @@ def average_precisions(
     order = np.concatenate([roles.queries, others])
     column = np.empty(len(labels), np.int64)
     column[order] = np.arange(len(order))
-    found = RERANKINGS[name](embeddings[torch.from_numpy(order)], len(roles.queries))
-    distances = np.ascontiguousarray(found[:, column[roles.gallery]]).clip(0)
+    gallery = column[roles.gallery]
+    found = RERANKINGS[name](embeddings[torch.from_numpy(order)], len(roles.queries), gallery)
+    distances = np.ascontiguousarray(found[:, gallery]).clip(0)
     own = roles.own
     distances[np.flatnonzero(own >= 0), own[own >= 0]] = np.inf
     if roles.groups is not None:

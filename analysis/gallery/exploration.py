@@ -36,7 +36,8 @@ class View(NamedTuple):
         title: of its loss.
         nearest: (N, k) places of pictures, nearest first.
         distances: (N, k) squared Euclidean.
-        average_precision: (N,) over the whole gallery that is shown, NaN where nothing is relevant.
+        average_precision: (N,) of those that ask under the protocol, over the whole gallery; NaN of
+            the others, and where nothing is relevant.
         place: (N, 2) on the map, in [0, 1].
         share: of the embeddings' variance that the map shows.
     """
@@ -56,6 +57,7 @@ class Exploration(NamedTuple):
         data: the pictures.
         names: N.
         classes: the name of label 0, 1, ...
+        relevant: (N,) how many of the gallery each should find.
         views: by loss.
         left_out: how many of the study's pictures there are besides.
     """
@@ -63,42 +65,47 @@ class Exploration(NamedTuple):
     data: LabelledImages
     names: tuple[str, ...]
     classes: tuple[str, ...]
+    relevant: NDArray[np.int64]
     views: Mapping[str, View]
     left_out: int
 
 
 def explore(images: Images, networks: Mapping[str, Chosen], most: int = MOST) -> Exploration:
-    """The gallery of the first protocol: each picture asks for all others.
+    """The images of the first protocol, queries and gallery. Each asks the gallery for its nearest;
+    the average precision is of the protocol's queries.
 
     Args:
         networks: by the title of their loss.
-        most: pictures to take, evenly spaced in the gallery where it has more.
+        most: pictures to take, evenly spaced where there are more.
     """
     roles = next(iter(images.protocols.values()))
-    gallery = roles.gallery
-    if len(gallery) > most:
-        gallery = gallery[np.linspace(0, len(gallery) - 1, most).round().astype(int)]
-    data = images.data.take(gallery)
-    groups = None if roles.groups is None else roles.groups[gallery]
-    asks = Roles(np.arange(len(data)), np.arange(len(data)), groups)
-    names = [
-        images.names[place] if images.names else f"validation image {place}" for place in gallery
-    ]
+    places = np.union1d(roles.queries, roles.gallery)
+    left_out = max(0, len(places) - most)
+    if left_out:
+        places = places[np.linspace(0, len(places) - 1, most).round().astype(int)]
+    data, roles = images.data.take(places), roles.among(places)
+    names = [images.names[at] if images.names else f"validation image {at}" for at in places]
     views = {
-        chosen.loss: _view(title, embed(chosen.network, data), data, asks)
+        chosen.loss: _view(title, embed(chosen.network, data), data, roles)
         for title, chosen in networks.items()
     }
-    left_out = len(roles.gallery) - len(gallery)
-    return Exploration(data, tuple(names), images.classes, views, left_out)
+    relevant = _all_ask(roles, len(data)).relevant(data.labels)
+    return Exploration(data, tuple(names), images.classes, relevant, views, left_out)
+
+
+def _all_ask(roles: Roles, count: int) -> Roles:
+    return Roles(np.arange(count), roles.gallery, roles.groups)
 
 
 def _view(title: str, embeddings: Tensor, data: LabelledImages, roles: Roles) -> View:
-    near = nearest_places(embeddings, roles, min(SHOWN, roles.ranked))
-    own = embeddings[:, None] - embeddings[torch.from_numpy(near)]
+    every = _all_ask(roles, len(data))
+    near = nearest_places(embeddings, every, min(SHOWN, every.ranked))
+    gaps = embeddings[:, None] - embeddings[torch.from_numpy(near)]
     result = evaluate_roles(embeddings, torch.from_numpy(data.labels), roles)
+    precisions = np.full(len(data), np.nan)
+    precisions[roles.queries] = result.average_precision
     place, share = principal_plane(embeddings)
-    distances = own.square().sum(2).numpy()
-    return View(title, near, distances, result.average_precision, place, share)
+    return View(title, near, gaps.square().sum(2).numpy(), precisions, place, share)
 
 
 def principal_plane(embeddings: Tensor) -> tuple[NDArray[np.float64], float]:
@@ -162,6 +169,7 @@ def as_json(found: Exploration) -> str:
         {
             "labels": _packed(found.data.labels.astype(np.uint16)),
             "classes": found.classes,
+            "relevant": _packed(found.relevant.astype(np.uint32)),
             "names": found.names,
             "wide": np.dtype(wide).itemsize,
             "views": views,

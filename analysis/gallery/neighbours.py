@@ -19,6 +19,7 @@ from analysis.gallery.pictures import Gallery, load
 from analysis.gallery.rerank import RERANKINGS
 from analysis.gallery.search import Approximate, Neighbours, exact
 from study.run.results import StudyError
+from trainables.terminal import nearest
 from trainables.train import embed_pixels
 
 RERANKED = 1_000  # of the nearest of a query: the others keep their order behind them
@@ -94,6 +95,10 @@ def find(
     Raises:
         StudyError: a picture or the whole gallery cannot be read, or faiss is not there.
     """
+    pictures = list(dict.fromkeys(pictures))
+    if label and gallery.labels is not None and label not in gallery.labels:
+        law = "a label must be a class of the gallery"
+        raise StudyError(f"{law}; got {label!r}{nearest(label, set(gallery.labels))}")
     loaded = load([(str(path), None) for path in pictures], chosen.dataset)
     if loaded.reasons:
         lines = [f"{pictures[place]}: {why}" for place, why in loaded.reasons.items()]
@@ -116,6 +121,10 @@ def find(
     if index.unreadable:
         some = ", ".join(index.unreadable[:3]) + ", ..." * (len(index.unreadable) > 3)
         news.append(f"left out, as they cannot be read: {len(index.unreadable):,} ({some})")
+    if gallery.left_out:
+        name, why = gallery.left_out[0]
+        more = f" and {len(gallery.left_out) - 1:,} more" * (len(gallery.left_out) > 1)
+        news.append(f"not taken into the gallery: {name} ({why}){more}")
     labels = gallery.labels
     known = [labels[place] if labels and place >= 0 else label for place in own_places]
     return Found(
@@ -149,8 +158,6 @@ def _search(
     made, start = time.perf_counter() - start, time.perf_counter()
     found = lists.nearest(queries, k, own)
     seconds = time.perf_counter() - start
-    fewest = int((found.rows >= 0).sum(1).min())
-    found = Neighbours(found.rows[:, :fewest], found.distances[:, :fewest])
     recall = (
         f"recall {lists.recall:.3f} of the exact 10 nearest, over {lists.sample} of the gallery"
     )
@@ -162,7 +169,8 @@ def _reranked(queries: Tensor, index: Index, found: Neighbours, name: str) -> Ne
     orders = []
     for query, rows in zip(queries, found.rows, strict=True):
         candidates = torch.from_numpy(np.array(index.embeddings[rows]))
-        distances = RERANKINGS[name](torch.cat([query[None], candidates]), 1)[0, 1:]
+        both = torch.cat([query[None], candidates])
+        distances = RERANKINGS[name](both, 1, np.arange(1, len(both)))[0, 1:]
         orders.append(np.argsort(distances, kind="stable"))
     order = np.stack(orders)
     return Neighbours(

@@ -72,5 +72,5 @@ def chosen(study: Study, loss: str | None = None, data_dir: Path | str | None = 
     if loss not in found:
         law = f"the study in {study.folder} has chosen for {', '.join(found)}"
         raise StudyError(f"{law}; got {loss}{nearest(loss, found)}")
-    dataset = dataset_of(study.info["plan"], data_dir)
-    return Chosen(study, loss, found[loss], trained_network(found[loss]), dataset)
+    network = trained_network(found[loss])  # first: a record has none, whatever its data
+    return Chosen(study, loss, found[loss], network, dataset_of(study.info["plan"], data_dir))

@@ -51,6 +51,7 @@ class Gallery:
         index: the folder that keeps the indexes.
         paths: N absolute paths; None for images that are not files.
         load: the pictures at places (n,), in order.
+        left_out: (path, why) of what was found beside them and not taken.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Gallery:
     index: Path
     paths: tuple[str, ...] | None
     load: Callable[[NDArray[np.int64]], Loaded]
+    left_out: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,11 +73,14 @@ class Gallery:
 
     def place_of(self, path: Path) -> int:
         """Where a file stands in it, -1 if it does not."""
-        return self._places.get(os.path.realpath(path), -1)
+        mine = self._places.get(os.path.abspath(path))
+        return self._places.get(os.path.realpath(path), -1) if mine is None else mine
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        return {os.path.realpath(path): place for place, path in enumerate(self.paths or ())}
+        paths = list(enumerate(self.paths or ()))
+        real = {os.path.realpath(path): place for place, path in reversed(paths)}
+        return real | {path: place for place, path in paths}
 
 
 def of_study(study: Study, data_dir: Path | str | None = None) -> Gallery:
@@ -114,14 +119,17 @@ def of_files(path: Path | str, dataset: Dataset) -> Gallery:
     if table.boxes is not None:
         boxes = [None if box[0] < 0 else tuple(map(float, box)) for box in table.boxes]  # type: ignore[misc]
     paths = tuple(table.rows["path"])
+    folder = place if place.is_dir() else place.parent
     return Gallery(
         title=f"{len(table):,} pictures of {table.source}",
         names=table.names,
         labels=tuple(table.rows["label"]) if labelled else None,
-        states=tuple(map(_state, table.names, paths, boxes)),
-        index=(place if place.is_dir() else place.parent) / INDEXES,
+        states=tuple(_state(folder, path, box) for path, box in zip(paths, boxes, strict=True)),
+        # A list of some pictures of a folder has an index of its own.
+        index=folder / INDEXES / ("" if place.is_dir() else place.name),
         paths=paths,
         load=lambda places: load([(paths[place], boxes[place]) for place in places], dataset),
+        left_out=tuple(one for one in table.left_out if not one[0].startswith(INDEXES)),
     )
 
 
@@ -147,9 +155,11 @@ def _of_memory(images: LabelledImages, places: NDArray[np.int64]) -> Loaded:
     return Loaded(images.take(places).images, np.arange(len(places)), {})
 
 
-def _state(name: str, path: str, box: Box | None) -> str:
+def _state(folder: Path, path: str, box: Box | None) -> str:
+    """Of a file, by its place in the gallery's folder; its inode's time tells swapped names."""
+    name = os.path.relpath(path, folder)
     try:
         found = os.stat(path)
-        return f"{name} {found.st_size} {found.st_mtime_ns} {box}"
+        return f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {box}"
     except OSError as error:  # it is said when it is read
         return f"{name} {error.strerror}"

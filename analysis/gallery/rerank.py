@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from trainables.data.images import own_places
 from trainables.retrieval import nearest, squared_distances, unit_length
 
 K1, K2, WEIGHT = 20, 6, 0.3  # as Zhong et al. have them
@@ -20,11 +21,17 @@ EXPANDED, POWER = 10, 3.0  # as Radenovic et al. have it: so many, by the cube o
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
-Reranking = Callable[[Tensor, int], Floats]
+Reranking = Callable[[Tensor, int, Rows], Floats]
 
 
 def k_reciprocal(
-    embeddings: Tensor, asks: int, *, k1: int = K1, k2: int = K2, weight: float = WEIGHT
+    embeddings: Tensor,
+    asks: int,
+    gallery: Rows | None = None,
+    *,
+    k1: int = K1,
+    k2: int = K2,
+    weight: float = WEIGHT,
 ) -> Floats:
     """Distances by k-reciprocal encoding (Zhong, Zheng, Cao and Li, CVPR 2017, arXiv 1701.08398).
 
@@ -36,7 +43,8 @@ def k_reciprocal(
 
     Args:
         embeddings: (N, D) of unit length, those that ask first. Memory is 8 N^2 bytes.
-        asks: Q of them ask; the gallery may hold them too.
+        asks: Q of them ask. As published, what asks describes the others too.
+        gallery: not used: all are each other's neighbours.
 
     Returns:
         (Q, N) float32, at 0 for itself.
@@ -61,26 +69,36 @@ def k_reciprocal(
 
 
 def expanded(
-    embeddings: Tensor, asks: int, *, count: int = EXPANDED, power: float = POWER
+    embeddings: Tensor,
+    asks: int,
+    gallery: Rows | None = None,
+    *,
+    count: int = EXPANDED,
+    power: float = POWER,
 ) -> Floats:
     """Distances of queries that are expanded by their nearest (alpha query expansion: Radenovic,
     Tolias and Chum, PAMI 2019, arXiv 1711.02512, section 5.3; Chum et al., ICCV 2007).
 
-    A query becomes the unit vector along the sum of itself and its `count` nearest, each times
-    `power` of its similarity, where that is positive.
+    A query becomes the unit vector along the sum of itself and its `count` nearest of the gallery,
+    each times `power` of its similarity, where that is positive.
 
     Args:
-        embeddings: (N, D) of unit length, those that ask first; each is the nearest of itself.
+        embeddings: (N, D) of unit length, those that ask first.
         asks: Q of them ask.
+        gallery: (G,) which of them are the gallery; None: all.
 
     Returns:
         (Q, N) float32, squared Euclidean.
     """
     queries = embeddings[:asks]
-    rows = nearest(queries, embeddings, k=min(count + 1, len(embeddings)))
-    found = embeddings[rows]
-    similar = torch.einsum("qd,qkd->qk", queries, found).clamp_min(0) ** power
-    queries = unit_length(torch.einsum("qk,qkd->qd", similar, found))
+    rows = np.arange(len(embeddings)) if gallery is None else gallery
+    own = own_places(np.arange(asks), rows)
+    count = min(count, len(rows) - bool((own >= 0).any()))
+    if count:
+        theirs = embeddings[torch.from_numpy(rows)]
+        found = theirs[nearest(queries, theirs, k=count, query_index=torch.from_numpy(own))]
+        similar = torch.einsum("qd,qkd->qk", queries, found).clamp_min(0) ** power
+        queries = unit_length(queries + torch.einsum("qk,qkd->qd", similar, found))
     return squared_distances(queries, embeddings).numpy()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from study.run.results import StudyError
+from study.run.results import StudyError, write_atomically
 from trainables.retrieval import first, squared_distances
 
 PIECE = 1 << 22  # distances at a time, 16 MiB
@@ -98,11 +100,14 @@ class Approximate:
         """
         faiss, path = _faiss(), folder / APPROXIMATE
         about = path.with_suffix(".json")
-        if path.exists() and about.exists():
-            return cls(faiss.read_index(str(path)), **json.loads(about.read_text()))
+        with contextlib.suppress(OSError, ValueError, RuntimeError, TypeError):  # or damaged
+            known = json.loads(about.read_text())
+            return cls(faiss.read_index(str(path)), **known)
         made = cls._made(faiss, gallery)
-        faiss.write_index(made._lists, str(path))
-        about.write_text(json.dumps({"recall": made.recall, "sample": made.sample}))
+        partial = path.with_suffix(f".{os.getpid()}")
+        faiss.write_index(made._lists, str(partial))
+        partial.replace(path)
+        write_atomically(about, json.dumps({"recall": made.recall, "sample": made.sample}))
         return made
 
     @classmethod
@@ -117,11 +122,12 @@ class Approximate:
         for rows in _pieces(count):
             index.add(np.array(gallery[rows]))
         sample = np.sort(rng.permutation(count)[:SAMPLE])
-        queries, k = torch.from_numpy(np.array(gallery[sample])), min(DEPTH, count)
-        wanted, made = exact(queries, gallery, k), cls(index, 0.0, len(sample))
+        queries, k = torch.from_numpy(np.array(gallery[sample])), max(1, min(DEPTH, count - 1))
+        own = sample if count > 1 else None  # itself is no find
+        wanted, made = exact(queries, gallery, k, own), cls(index, 0.0, len(sample))
         index.nprobe = 1
         while True:
-            found = made.nearest(queries, k).rows
+            found = made.nearest(queries, k, own).rows
             shared = [len(set(a) & set(b)) for a, b in zip(wanted.rows, found, strict=True)]
             made.recall = sum(shared) / wanted.rows.size
             if made.recall >= GOOD or index.nprobe >= lists:
@@ -129,13 +135,21 @@ class Approximate:
             index.nprobe = min(2 * index.nprobe, lists)
 
     def nearest(self, queries: Tensor, k: int, own: NDArray[np.int64] | None = None) -> Neighbours:
-        """As `exact`; a row is -1, at infinity, where fewer than k were found."""
-        distances, rows = self._lists.search(queries.numpy(), k + (own is not None))
+        """As `exact`. Where so few lists hold fewer than k, more are looked through."""
+        wanted, asked = k + (own is not None), self._lists.nprobe
+        try:
+            while True:
+                distances, rows = self._lists.search(queries.numpy(), wanted)
+                if (rows >= 0).all() or self._lists.nprobe >= self._lists.nlist:
+                    break
+                self._lists.nprobe = min(2 * self._lists.nprobe, self._lists.nlist)
+        finally:
+            self._lists.nprobe = asked
         distances = np.where(rows < 0, np.inf, distances.clip(0))
         if own is not None:  # to its end
             distances = np.where(rows == own[:, None], np.inf, distances)
-            order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-            rows, distances = (np.take_along_axis(a, order, 1) for a in (rows, distances))
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        rows, distances = (np.take_along_axis(a, order, 1) for a in (rows, distances))
         return Neighbours(rows.astype(np.int64), distances.astype(np.float32))
 
 

@@ -29,7 +29,10 @@ def resolve(data: str, asked: Asked = Asked()) -> Dataset:  # noqa: B008  (it is
     place = asked.place or data
     if not os.path.exists(os.path.expanduser(place)):
         names = ", ".join(modules())
-        raise DataError(f"data must be {names}, or a folder or a CSV; there is no {place}")
+        raise DataError(
+            f"data must be {names}, or a folder or a CSV; there is no {place}"
+            " (--data-dir says where a study's data are now)"
+        )
     return own.open_data(data, asked)
 
 

@@ -8,7 +8,7 @@ const at = (id) => document.getElementById(id);
 function bytes(text) { return Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer; }
 const wide = data.wide === 2 ? Uint16Array : Uint32Array;
 const labels = new Uint16Array(bytes(data.labels));
-const count = labels.length;
+const count = labels.length, relevant = new Uint32Array(bytes(data.relevant));
 for (const view of data.views) {
   view.nearest = new wide(bytes(view.nearest));
   view.distances = new Float32Array(bytes(view.distances));
@@ -54,7 +54,7 @@ function tile(place, text, said, kind) {
 }
 
 // What is chosen: a class, an order, a network; and the picture that asks, in the page's address.
-let order = [], start = 0, asked = -1;
+let order = [], start = 0, asked = -1, walked = "";  // walked: by whose nearest, which keeps the focus
 const view = () => data.views[at("loss").selectedIndex];
 
 function ordered() {
@@ -102,7 +102,7 @@ function showNearest() {
       const said = `${rank + 1}: ${data.names[place]}, ${className(place)}, ${same ? "right" : "wrong"}, squared distance ${distance}`;
       tiles.append(tile(place, distance, said, same ? "right" : "wrong"));
     }
-    const alike = labels.filter((label) => label === labels[asked]).length - 1;
+    const alike = relevant[asked];
     const most = alike < one.k ? ` of ${alike} that there are` : "";
     const name = one.title[0].toUpperCase() + one.title.slice(1);
     head.textContent = `${name}: ${right} of the ${one.k} nearest are right${most}, AP ${ap(one, asked)}`;
@@ -121,6 +121,8 @@ function fromAddress() {
   asked = place < count ? place : -1;
   markAsked();
   showNearest();
+  if (walked) document.querySelector(`[data-loss="${CSS.escape(walked)}"] .tile`)?.focus({ preventScroll: true });
+  walked = "";
   drawMap();
 }
 
@@ -139,6 +141,7 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("click", (event) => {
   const found = event.target.closest(".tile");
   if (!found) return;
+  walked = found.closest("[data-loss]")?.dataset.loss ?? "";
   ask(Number(found.dataset.place));
   if (innerWidth < 800) at("asked").scrollIntoView();
 });
@@ -270,8 +273,13 @@ canvas.addEventListener("keydown", (event) => {
 at("nearer").addEventListener("click", () => zoomed(1.6));
 at("farther").addEventListener("click", () => zoomed(1 / 1.6));
 at("whole").addEventListener("click", whole);
-at("before").addEventListener("click", () => { start -= PAGE; showPictures(); });
-at("after").addEventListener("click", () => { start += PAGE; showPictures(); });
+function paged(step, other) {
+  start += step;
+  showPictures();
+  if (document.activeElement === document.body || document.activeElement.disabled) at(other).focus();
+}
+at("before").addEventListener("click", () => paged(-PAGE, "after"));
+at("after").addEventListener("click", () => paged(PAGE, "before"));
 for (const [number, name] of data.classes.entries()) if (labels.includes(number)) at("class").append(new Option(name, number));
 for (const one of data.views) at("loss").append(new Option(`${one.title} (mAP ${one.map.toFixed(3)})`, one.loss));
 at("class").addEventListener("change", renew);
