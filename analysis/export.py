@@ -22,8 +22,8 @@ from collections.abc import Sequence
 
 from analysis.exported.folder import export
 from analysis.exported.formats import FORMATS, check_installed
-from analysis.gallery.networks import choices, chosen
-from study.run.results import Study, StudyError
+from analysis.gallery.networks import chosen
+from study.run.results import Study
 from trainables.terminal import Parser, patient_streams
 
 
@@ -34,7 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_installed(given.format)
         study = Study.load(given.study)
-        _check_weights(study)
         found = chosen(study, given.loss, given.data_dir)
         name = f"{found.loss.replace(':', '.')}-{given.format}"
         folder = given.output or study.folder / "export" / name
@@ -44,14 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(said)
     return 0
-
-
-def _check_weights(study: Study) -> None:
-    """StudyError of a record, whose choices are without weights."""
-    found = choices(study)
-    if found and all(choice.checkpoint is None for choice in found.values()):
-        law = "a published record has no weights, and an export is of weights"
-        raise StudyError(f"{law}: give the study that {study.folder} was made from")
 
 
 def _parser() -> Parser:

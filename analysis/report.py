@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if len(arguments.study) > 2:
         parser.error(f"one study or two; got {len(arguments.study)}")
+    if arguments.rerank and len(arguments.study) > 1:
+        parser.error("--rerank is for the report of one study")
     try:
         studies = [Study.load(folder) for folder in arguments.study]
         for study in studies if arguments.test is not None else []:

@@ -20,9 +20,9 @@ if __name__ == "__main__":  # run by its path: the packages are in the folder ab
 import json
 from collections.abc import Sequence
 
-from analysis.figures.neighbours_figure import neighbours_figure
 from analysis.figures.style import loss_name
 from analysis.gallery.neighbours import Found, find
+from analysis.gallery.neighbours_figure import neighbours_figure
 from analysis.gallery.networks import chosen
 from analysis.gallery.pictures import of_files, of_study
 from analysis.gallery.rerank import RERANKINGS
@@ -84,6 +84,7 @@ def _write(found: Found, loss: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "neighbours.json", json.dumps(nested, indent=1))
     figure.write(folder)
+    table.to_csv(folder / "neighbours.csv", index=False)  # of all, where the figure shows some
 
 
 def _parser() -> Parser:

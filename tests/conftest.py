@@ -26,6 +26,13 @@ def synthetic(count: int, seed: int, classes: int = 10) -> LabelledImages:
     return LabelledImages(images[:, None].astype(np.uint8), labels)
 
 
+def noise(count: int, seed: int) -> LabelledImages:
+    """Images that say nothing about their label, so that no network ranks them perfectly."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(256, size=(count, 1, 28, 28)).astype(np.uint8)
+    return LabelledImages(images, rng.integers(10, size=count))
+
+
 @pytest.fixture(scope="session")
 def small_split() -> Split:
     return Split(synthetic(640, seed=0), synthetic(200, seed=1))

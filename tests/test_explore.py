@@ -27,8 +27,7 @@ from tests.browser import asked_nobody, needs_browser, opened, until
 from tests.conftest import synthetic
 from tests.oracles import slow_average_precision, slow_ranking
 from tests.small_data import SmallData, use
-from tests.test_figures import trial
-from tests.test_retrieve import write_study
+from tests.small_studies import trial, write_study
 from trainables.data import Roles
 from trainables.metrics import evaluate_roles
 from trainables.train import embed
@@ -70,7 +69,7 @@ def rankings(network: Chosen) -> tuple[list[list[int]], list[float]]:
 def test_the_page_holds_the_slow_rankings(study: Study, networks: dict[str, Chosen]) -> None:
     found = explore(validation_images(study), {f"the {name}": n for name, n in networks.items()})
     data = json.loads(as_json(found))
-    assert unpacked(data["labels"], "<u2").tolist() == IMAGES.labels.tolist()
+    assert unpacked(data["labels"], "<u4").tolist() == IMAGES.labels.tolist()
     assert data["names"][7] == "validation image 7" and data["classes"][0] == "T-shirt/top"
     for view, (loss, network) in zip(data["views"], networks.items(), strict=True):
         assert (view["loss"], view["title"]) == (loss, f"the {loss}")
@@ -261,7 +260,7 @@ def test_the_map_answers_to_keys_and_clicks(page: webdriver.Chrome) -> None:
     assert after[0] < before[0] and after[1] > before[1]
     page.find_element(By.ID, "whole").click()
     assert page.execute_script("return zoom") == 1
-    target = page.execute_script("return framed().at(99)")
+    target = page.execute_script("return framed().spot(99)")
     box = page.execute_script(
         "const b = arguments[0].getBoundingClientRect(); return [b.x, b.y]", canvas
     )
@@ -279,7 +278,7 @@ def test_the_map_answers_to_keys_and_clicks(page: webdriver.Chrome) -> None:
     until(
         lambda: (
             page.execute_script(
-                "return Math.hypot(...framed().at(asked).map((v, i) => v - framed().at(99)[i]))"
+                "return Math.hypot(...framed().spot(asked).map((v, i) => v - framed().spot(99)[i]))"
             )
             < 14
         )

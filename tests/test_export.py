@@ -31,12 +31,11 @@ from study import publish
 from study.judge.evaluation import evaluate
 from study.judge.final_test import read_test
 from study.judge.images import dataset_of, fixed_by, validation_images
-from study.run.results import Study, TrialRecord
+from study.run.results import Study
 from tests.small_data import SmallData, use
 from tests.small_pictures import photos
-from tests.test_figures import INFO, trial
+from tests.small_studies import INFO, TEST, VALIDATION, trial, write_study
 from tests.test_final_test import make as make_comparison
-from tests.test_report import TEST, VALIDATION, save_checkpoint
 from tests.test_study import ROOT
 from trainables.train import TrainingRun, embed_pixels
 
@@ -76,19 +75,6 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fashion-MNIST is a small data set; decoded pictures are kept here."""
     use(monkeypatch, SmallData(VALIDATION, VALIDATION, TEST))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def write_study(folder: Path, *trials: TrialRecord, status: str = "finished") -> Study:
-    """Of trials whose checkpoints have random weights."""
-    plan = INFO["plan"] | {"losses": sorted({record.loss for record in trials})}
-    study = Study.create(folder, INFO | {"status": status, "plan": plan})
-    for record in trials:
-        path = folder / "tune" / record.trial_id / "best.pt"
-        path.parent.mkdir(parents=True)
-        save_checkpoint(record, path)
-        record.checkpoint = str(path)
-        study.write_trial(record)
-    return Study.load(folder)
 
 
 @pytest.fixture

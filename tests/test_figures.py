@@ -53,49 +53,13 @@ from analysis.page.answer import gap_between, query_differences
 from study.judge.evaluation import Evaluation, difference, judge
 from study.judge.images import Images
 from study.judge.significance import mean_interval
-from study.run.results import STATUSES, Choice, Study, TrialRecord
-from tests.configurations import LOSSES, REFERENCES, made_up
+from study.run.results import STATUSES, Choice, Study
+from tests.configurations import REFERENCES, made_up
 from tests.conftest import synthetic
+from tests.small_studies import INFO, trial
 from trainables.data import LabelledImages, Roles
 from trainables.data.fashion_mnist import CLASSES
 from trainables.losses import names as names_of_losses
-
-INFO = {
-    "status": "finished",
-    "plan": {"losses": list(LOSSES), "num_samples": 2},
-    "command": "python study/tune_smoothap.py --name small",
-    "commit": "abc1234",
-    "started": 1_700_000_000.0,
-    "ended": 1_700_000_600.0,
-    "versions": {"torch": "2.15"},
-    "machine": {"cpus": 2},
-}
-
-
-def trial(
-    loss: str, number: int, maps: list[float], status: str = "finished", cause: str = ""
-) -> TrialRecord:
-    """A trial with these validation mAPs; its other numbers follow from the epoch."""
-    epochs = [
-        {
-            "epoch": epoch,
-            "train_loss": 1 / epoch,
-            "val_loss": 1.5 / epoch,
-            "val_map": value,
-            "seconds": 2.0,
-            "evaluation_seconds": 0.5,
-            "images_per_second": 100.0,
-            "time": 1_700_000_000.0 + 100 * number + 2.5 * epoch,
-        }
-        for epoch, value in enumerate(maps, start=1)
-    ]
-    seed = 10 * LOSSES.index(loss) + number  # no two trials start from the same weights
-    config = REFERENCES[loss].replace(batch_size=16, epochs=4, seed=seed)
-    record = TrialRecord(f"{loss}-{number:03}", config, epochs, status, cause)
-    record.started = 1_700_000_000.0 + 100 * number
-    record.ended = record.started + 2.5 * len(maps) + 1
-    record.worker = f"host:{100 + LOSSES.index(loss)}"
-    return record
 
 
 @pytest.fixture(scope="module")

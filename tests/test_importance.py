@@ -12,7 +12,8 @@ from optuna.distributions import FloatDistribution
 from analysis.figures.knob_figures import knob_figures
 from analysis.found.importance import LEAST_TRIALS, chance_levels, importance
 from study.run.results import HAND_SET, Study
-from tests.test_figures import INFO, searched, trial
+from tests.small_studies import INFO, trial
+from tests.test_figures import searched
 
 
 def caption(study: Study) -> str:

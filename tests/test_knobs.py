@@ -24,7 +24,7 @@ from analysis.page.tables import trials_table
 from study.run.progress import best_table
 from study.run.results import Study
 from tests.configurations import REFERENCES
-from tests.test_figures import INFO, trial
+from tests.small_studies import INFO, trial
 
 
 @pytest.fixture

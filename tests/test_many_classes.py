@@ -50,7 +50,7 @@ from study.judge.images import DATA, Images
 from study.run.results import Choice, Study
 from tests.configurations import REFERENCES
 from tests.oracles import slow_average_precision, slow_ranking, slow_recall_at
-from tests.test_figures import INFO, trial
+from tests.small_studies import INFO, trial
 from trainables.data import LabelledImages, Roles
 
 COUNT, SIZE = 300, (40, 56)

@@ -8,10 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from study.run.cluster import ROOT
+from study.run.results import Study
+from tests.small_data import SmallData, use
+from tests.small_studies import VALIDATION, trial, write_study
 
 NOTEBOOK = ROOT / "analysis" / "IN-A-NOTEBOOK.md"
 
@@ -20,6 +25,18 @@ def test_the_notebooks_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     ran = doctest.testfile(str(NOTEBOOK), module_relative=False)
     assert ran.attempted >= 12 and ran.failed == 0
+
+
+def test_the_notebooks_code_for_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, SmallData(VALIDATION, VALIDATION, VALIDATION))
+    write_study(tmp_path / "results" / "study", trial("smooth_ap", 0, [0.6]))
+    Image.new("RGB", (90, 70), "white").save(tmp_path / "shoe.jpg")
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"```py\n(.*?)```", NOTEBOOK.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"Study": Study}
+    exec(code[0], names)
+    assert names["embedding"].shape == (1, 256)
+    assert names["embedding"].norm().item() == pytest.approx(1)
 
 
 def test_the_readmes_own_script(tmp_path: Path) -> None:

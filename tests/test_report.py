@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -22,26 +22,16 @@ from study.judge.evaluation import evaluate_study
 from study.judge.images import validation_images
 from study.run.results import HAND_SET, SELECTION, Study, TrialRecord
 from study.search.space import SPACE, WIDE, describe, knobs_of
+from tests.conftest import noise
 from tests.small_data import SmallData, use
-from tests.test_figures import INFO, trial
-from trainables.data import LabelledImages, Split
+from tests.small_studies import INFO, TEST, VALIDATION, save_checkpoint, trial, write_study
 from trainables.data.fashion_mnist import CLASSES
 from trainables.data.ledger import LEDGER, entries
 from trainables.metrics import evaluate_retrieval
-from trainables.train import TrainingRun, embed, load_network
+from trainables.train import embed, load_network
 
 ROOT = Path(__file__).resolve().parent.parent
 Maker = Callable[..., Study]
-
-
-def noise(count: int, seed: int) -> LabelledImages:
-    """Images that say nothing about their label, so that no network ranks them perfectly."""
-    rng = np.random.default_rng(seed)
-    images = rng.integers(256, size=(count, 1, 28, 28)).astype(np.uint8)
-    return LabelledImages(images, rng.integers(10, size=count))
-
-
-VALIDATION, TEST = noise(60, seed=7), noise(90, seed=8)
 
 
 @pytest.fixture(autouse=True)
@@ -54,34 +44,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> Maker:
-    """Writes a study of these trials; those with an epoch get a checkpoint of random weights."""
+    """Writes a study of these trials, as `write_study` does."""
 
-    def make(
-        *trials: TrialRecord,
-        status: str = "finished",
-        losses: list[str] | None = None,
-        name: str = "small",
-    ) -> Study:
-        folder = tmp_path / name
-        plan = INFO["plan"] | {"losses": losses or sorted({trial.loss for trial in trials})}
-        study = Study.create(folder, INFO | {"status": status, "plan": plan})
-        for record in trials:
-            if record.epochs:
-                path = folder / "tune" / record.trial_id / "best.pt"
-                path.parent.mkdir(parents=True)
-                save_checkpoint(record, path)
-                record.checkpoint = str(path)
-            study.write_trial(record)
-        return Study.load(folder)
+    def make(*trials: TrialRecord, name: str = "small", **asked: Any) -> Study:
+        return write_study(tmp_path / name, *trials, **asked)
 
     return make
-
-
-def save_checkpoint(record: TrialRecord, path: Path) -> None:
-    """The first weights of a trial's network, as if they were its best epoch's."""
-    run = TrainingRun(record.config, Split(VALIDATION, VALIDATION))
-    run.epoch = record.best["epoch"] if record.best else 0
-    run.save(path)
 
 
 def image_alts(html: str) -> list[str]:

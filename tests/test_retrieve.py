@@ -17,43 +17,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from analysis import report, retrieve
+from analysis import explore, report, retrieve
 from analysis.found.reranked import average_precisions
 from analysis.gallery import index as index_module
-from analysis.gallery import neighbours, rerank, search
+from analysis.gallery import neighbours, neighbours_figure, rerank, search
 from analysis.gallery.index import Index, index_of
 from analysis.gallery.networks import Chosen, choices, chosen
 from analysis.gallery.pictures import INDEXES, Gallery, of_files
 from study.run.progress import INTERRUPTED
-from study.run.results import Study, TrialRecord
+from study.run.results import Study
 from tests.oracles import slow_average_precision
 from tests.small_data import SmallData, use
-from tests.test_figures import INFO, trial
-from tests.test_report import TEST, VALIDATION, save_checkpoint
-from trainables.data import Roles
-from trainables.data.fashion_mnist import as_fashion
+from tests.small_studies import TEST, VALIDATION, trial, write_study
+from trainables.config import TrialConfig
+from trainables.data import Roles, Split
+from trainables.data.fashion_mnist import CLASSES, FashionMnist, as_fashion
 from trainables.data.pixels.decode import shown
 from trainables.retrieval import unit_length
-from trainables.train import embed_pixels
+from trainables.train import TrainingRun, embed, embed_pixels
+
+EXAMPLES = Path(retrieve.__file__).parent / "examples"
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The data set of every study is a small one."""
     use(monkeypatch, SmallData(VALIDATION, VALIDATION, TEST))
-
-
-def write_study(folder: Path, *trials: TrialRecord) -> Study:
-    """Of trials whose checkpoints have random weights."""
-    plan = INFO["plan"] | {"losses": sorted({record.loss for record in trials})}
-    study = Study.create(folder, INFO | {"status": "finished", "plan": plan})
-    for record in trials:
-        path = folder / "tune" / record.trial_id / "best.pt"
-        path.parent.mkdir(parents=True)
-        save_checkpoint(record, path)
-        record.checkpoint = str(path)
-        study.write_trial(record)
-    return Study.load(folder)
 
 
 @pytest.fixture
@@ -96,6 +85,36 @@ def boot(path: Path, turned: bool) -> Path:
         image, exif[0x0112] = image.transpose(Image.Transpose.ROTATE_90), 6
     image.save(path, exif=exif)
     return path
+
+
+def test_the_drawing_of_a_boot_finds_footwear(real_split: Split) -> None:
+    """Coloured, dark on white, on its side by EXIF; the network has seen nothing of the kind."""
+    config = TrialConfig(
+        loss="normalized_softmax", optimizer="adam", lr=3e-3, epochs=3, schedule="cosine"
+    )
+    run = TrainingRun(config, real_split)
+    for _ in run:
+        pass
+    with Image.open(EXAMPLES / "boot.jpg") as asks:
+        assert asks.size == (300, 420) and asks.getexif()[0x0112] == 6 and asks.mode == "RGB"
+    pixels = FashionMnist().picture(EXAMPLES / "boot.jpg")
+    network = run.learner.network
+    query = embed_pixels(network, torch.from_numpy(pixels[None]))
+    found = search.exact(query, embed(network, real_split.validation).numpy(), 20)
+    classes = [CLASSES[label] for label in real_split.validation.labels[found.rows[0]]]
+    assert sum(name in ("Ankle boot", "Sneaker", "Sandal") for name in classes) >= 18
+
+
+def test_the_readmes_figure_shows_what_is_said_of_it() -> None:
+    table = pd.read_csv(EXAMPLES / "neighbours.csv")
+    said = (
+        "The twenty nearest of 6,000 validation images to the drawing of a boot, all of them ankle"
+    )
+    assert said in (EXAMPLES.parents[1] / "README.md").read_text()
+    assert table["rank"].tolist() == list(range(1, 21))
+    assert set(table["class"]) == {"Ankle boot"} and set(table["query"].map(Path).map(str)) == {
+        "analysis/examples/boot.jpg"
+    }
 
 
 def slow_nearest(queries: Sequence[Any], gallery: Sequence[Any], own: Sequence[int]) -> list:
@@ -388,12 +407,34 @@ def test_wrong_inputs_are_one_line(
     assert captured.err.count("\n") == 1 and not captured.out
 
 
+def test_a_record_has_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = str(EXAMPLES.parents[1] / "study" / "records" / "2026-11-25-emoji")
+    for words in ([record, str(noise(tmp_path / "q.png", 1))], [record]):
+        program = retrieve if len(words) > 1 else explore
+        assert program.main(words) == 2
+        assert "a published record has no weights" in capsys.readouterr().err
+
+
 def test_a_study_without_its_weights_says_so(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (study.folder / "tune" / "smooth_ap-000" / "best.pt").unlink()
     assert retrieve.main([str(study.folder), str(noise(tmp_path / "q.png", 1))]) == 2
     assert "the checkpoint of trial smooth_ap-000 is missing" in capsys.readouterr().err
+
+
+def test_of_many_a_figure_shows_the_first_and_the_table_all(
+    study: Study, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours_figure, "QUERIES", 2)
+    monkeypatch.setattr(neighbours_figure, "NEAREST", 3)
+    asks = [str(photos / "a" / f"{number}.png") for number in range(4)]
+    assert retrieve.main([str(study.folder), *asks, "--gallery", str(photos), "-k", "9"]) == 0
+    assert len(pd.read_csv(study.folder / "retrieved" / "neighbours.csv")) == 36
+    drawn = []
+    monkeypatch.setattr(neighbours_figure, "draw_retrieval", lambda *a, **k: drawn.append(a[1]))
+    assert retrieve.main([str(study.folder), *asks, "--gallery", str(photos), "-k", "9"]) == 0
+    assert drawn[0].neighbours.shape == (2, 3)
 
 
 def test_interrupted_by_its_user(

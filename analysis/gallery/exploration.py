@@ -23,7 +23,7 @@ from trainables.data import LabelledImages, Roles
 from trainables.metrics import evaluate_roles
 from trainables.train import embed
 
-MOST = 10_000  # pictures on a page
+MOST = 10_000  # pictures on a page, which are numbered in 16 bits
 SHOWN = 24  # of the nearest
 SIDE = 48  # pixels of a picture at most
 QUALITY = 80  # of WebP, for pictures of many colours
@@ -150,14 +150,13 @@ def atlas(data: LabelledImages) -> tuple[str, tuple[int, int], int]:
 
 def as_json(found: Exploration) -> str:
     """What the page's script reads; arrays are little-endian, in base64."""
-    wide = np.uint16 if len(found.data) <= np.iinfo(np.uint16).max else np.uint32
     views = [
         {
             "loss": loss,
             "title": view.title,
             "share": view.share,
             "map": float(np.nanmean(view.average_precision)),
-            "nearest": _packed(view.nearest.astype(wide)),
+            "nearest": _packed(view.nearest.astype(np.uint16)),
             "distances": _packed(view.distances.astype(np.float32)),
             "precision": _packed(view.average_precision.astype(np.float32)),
             "places": _packed(view.place.astype(np.float32)),
@@ -167,11 +166,10 @@ def as_json(found: Exploration) -> str:
     source, size, columns = atlas(found.data)
     return json.dumps(
         {
-            "labels": _packed(found.data.labels.astype(np.uint16)),
+            "labels": _packed(found.data.labels.astype(np.uint32)),
             "classes": found.classes,
             "relevant": _packed(found.relevant.astype(np.uint32)),
             "names": found.names,
-            "wide": np.dtype(wide).itemsize,
             "views": views,
             "atlas": {"source": source, "height": size[0], "width": size[1], "columns": columns},
         }

@@ -111,8 +111,9 @@ def _folder(gallery: Gallery, fingerprint: str) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError:
-        if (folder / ABOUT).exists():  # it may be read, if not written
-            return folder
+        kept = _Kept.read(folder)
+        if kept is not None and kept.fingerprint == gallery.fingerprint:
+            return folder  # which need not be written
     elsewhere = Path(tempfile.gettempdir()) / f"retrieval-index-{os.getuid()}"
     folder = elsewhere / gallery.fingerprint[:16] / fingerprint
     folder.mkdir(parents=True, exist_ok=True)

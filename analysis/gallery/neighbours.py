@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,17 @@ class Found:
         theirs = np.array(self.gallery.labels, dtype=object)[self.places]
         mine = np.array(self.query_labels, dtype=object)[:, None]
         return np.where(mine == "", -1, theirs == mine).astype(np.int8)
+
+    def first(self, queries: int, k: int) -> Found:
+        """The k nearest of the first queries, or as many as there are."""
+        return replace(
+            self,
+            queries=self.queries[:queries],
+            query_labels=self.query_labels[:queries],
+            pixels=self.pixels[:queries],
+            places=self.places[:queries, :k],
+            distances=self.distances[:queries, :k],
+        )
 
     def table(self) -> pd.DataFrame:
         """A row a neighbour: query, rank from 1, picture, its class if known, squared distance."""

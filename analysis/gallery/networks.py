@@ -13,6 +13,7 @@ from study.judge.evaluation import trained_network
 from study.judge.images import dataset_of
 from study.run.results import Choice, Study, StudyError
 from trainables.data import Dataset
+from trainables.data.pixels.decode import VERSION
 from trainables.networks import Embedder
 from trainables.terminal import nearest
 
@@ -37,8 +38,9 @@ class Chosen:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the weights and of what the network takes, 16 hexadecimal digits."""
-        digest = hashlib.sha256(repr(self.network.input).encode())
+        """Of the weights, of what the network takes and of the rules by which pictures are read, 16
+        hexadecimal digits."""
+        digest = hashlib.sha256(f"{self.network.input} {VERSION}".encode())
         for name, weight in self.network.state_dict().items():
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
             digest.update(weight.contiguous().numpy().tobytes())
@@ -63,7 +65,8 @@ def chosen(study: Study, loss: str | None = None, data_dir: Path | str | None = 
     """The network of a loss; of None, that of the highest validation score.
 
     Raises:
-        StudyError: the study has no such loss, or has not chosen; or as `trained_network`.
+        StudyError: the study has no such loss, has not chosen, or is a record without weights; or
+            as `trained_network`.
     """
     found = choices(study)
     if not found:
@@ -72,5 +75,8 @@ def chosen(study: Study, loss: str | None = None, data_dir: Path | str | None = 
     if loss not in found:
         law = f"the study in {study.folder} has chosen for {', '.join(found)}"
         raise StudyError(f"{law}; got {loss}{nearest(loss, found)}")
-    network = trained_network(found[loss])  # first: a record has none, whatever its data
+    if found[loss].checkpoint is None:
+        law = "a published record has no weights"
+        raise StudyError(f"{law}: give the study that {study.folder} was made from")
+    network = trained_network(found[loss])
     return Chosen(study, loss, found[loss], network, dataset_of(study.info["plan"], data_dir))

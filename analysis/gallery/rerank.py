@@ -42,7 +42,7 @@ def k_reciprocal(
     by the farthest of its row (eq. 12).
 
     Args:
-        embeddings: (N, D) of unit length, those that ask first. Memory is 8 N^2 bytes.
+        embeddings: (N, D) of unit length, those that ask first. Memory is about 11 N^2 bytes.
         asks: Q of them ask. As published, what asks describes the others too.
         gallery: not used: all are each other's neighbours.
 
@@ -63,9 +63,10 @@ def k_reciprocal(
     described = sparse.csr_matrix((weights, (alike.row, alike.col)), (count, count))
     described = sparse.diags(1 / _sums(described).clip(1e-12)) @ described
     described = (_rows(order[:, :k2]) / min(k2, count)) @ described
-    shared = _shared(described.tocsr(), asks)
-    jaccard = 1 - shared / (2 - shared)
-    return np.asarray((1 - weight) * jaccard + weight * distances[:asks], np.float32)
+    found = _shared(described.tocsr(), asks)
+    for row, plain in zip(found, distances, strict=False):  # in place: it is large
+        row[:] = (1 - weight) * (1 - row / (2 - row)) + weight * plain
+    return found
 
 
 def expanded(

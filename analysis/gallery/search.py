@@ -161,6 +161,7 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        law = "approximate search needs faiss: pip install 'retrieval-loss-study[faiss]'"
-        raise StudyError(law) from error
+        law = "approximate search needs faiss"
+        remedy = "of the extra [faiss]: pip install --editable '.[faiss]'"
+        raise StudyError(f"{law}, {remedy}") from error
     return faiss

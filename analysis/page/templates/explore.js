@@ -6,11 +6,10 @@ const HOVER = 14;  // px: as near as that the pointer is at a picture
 const at = (id) => document.getElementById(id);
 
 function bytes(text) { return Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer; }
-const wide = data.wide === 2 ? Uint16Array : Uint32Array;
-const labels = new Uint16Array(bytes(data.labels));
+const labels = new Uint32Array(bytes(data.labels));
 const count = labels.length, relevant = new Uint32Array(bytes(data.relevant));
 for (const view of data.views) {
-  view.nearest = new wide(bytes(view.nearest));
+  view.nearest = new Uint16Array(bytes(view.nearest));
   view.distances = new Float32Array(bytes(view.distances));
   view.precision = new Float32Array(bytes(view.precision));
   view.places = new Float32Array(bytes(view.places));
@@ -152,10 +151,10 @@ let zoom = 1, centre = [0.5, 0.5], extent = [1, 1], pending = false;
 const unit = () => Math.min(canvas.clientWidth / extent[0], canvas.clientHeight / extent[1]) * 0.92 * zoom;
 // Where pictures are on the canvas: what is asked of the page is asked once for all of them.
 function framed() {
-  const { places } = view(), wide = canvas.clientWidth, high = canvas.clientHeight, scale = unit();
+  const { places } = view(), wide = canvas.clientWidth, high = canvas.clientHeight, whole = unit();
   const [x, y] = centre;
-  const at = (place) => [wide / 2 + (places[2 * place] - x) * scale, high / 2 - (places[2 * place + 1] - y) * scale];
-  return { at, wide, high };
+  const spot = (place) => [wide / 2 + (places[2 * place] - x) * whole, high / 2 - (places[2 * place + 1] - y) * whole];
+  return { spot, wide, high };
 }
 function drawMap() { if (!pending) { pending = true; requestAnimationFrame(paint); } }
 function paint() {
@@ -170,7 +169,7 @@ function paint() {
   const wanted = at("class").value, frame = framed();
   pen.globalCompositeOperation = "darken";
   for (let place = 0; place < count; place++) {
-    const [x, y] = frame.at(place);
+    const [x, y] = frame.spot(place);
     if (x < -side || y < -side || x > frame.wide + side || y > frame.high + side) continue;
     pen.globalAlpha = wanted === "" || labels[place] === Number(wanted) ? 1 : 0.08;
     pen.drawImage(sheet, (place % columns) * width, Math.floor(place / columns) * height, width, height, x - across / 2, y - down / 2, across, down);
@@ -182,16 +181,16 @@ function paint() {
     const chosen = view();
     for (let rank = 0; rank < chosen.k; rank++) {
       const place = chosen.nearest[asked * chosen.k + rank];
-      ring(frame.at(place), labels[place] === labels[asked] ? "#009e73" : "#d55e00", side / 2 + 2, 2);
+      ring(frame.spot(place), labels[place] === labels[asked] ? "#009e73" : "#d55e00", side / 2 + 2, 2);
     }
-    ring(frame.at(asked), "#0072b2", side / 2 + 5, 4);
+    ring(frame.spot(asked), "#0072b2", side / 2 + 5, 4);
   }
 }
 function nameClasses(frame) {
   const shown = new Map();
   for (let place = 0; place < count; place++) {
     if (!shown.has(labels[place])) shown.set(labels[place], [[], []]);
-    frame.at(place).forEach((one, axis) => shown.get(labels[place])[axis].push(one));
+    frame.spot(place).forEach((one, axis) => shown.get(labels[place])[axis].push(one));
   }
   if (shown.size > LABELLED) return;
   pen.font = "600 13px system-ui, sans-serif";
@@ -222,7 +221,7 @@ function under(x, y) {
   let best = -1, least = HOVER * HOVER;
   for (let place = 0; place < count; place++) {
     if (wanted !== "" && labels[place] !== Number(wanted)) continue;
-    const [px, py] = frame.at(place), distance = (px - x) ** 2 + (py - y) ** 2;
+    const [px, py] = frame.spot(place), distance = (px - x) ** 2 + (py - y) ** 2;
     if (distance < least) { least = distance; best = place; }
   }
   return best;

@@ -15,10 +15,12 @@ from analysis.gallery.neighbours import Found
 from trainables.data import LabelledImages
 
 SIDE = 0.42  # inches of a picture
+QUERIES, NEAREST = 40, 100  # that a figure shows at most
 
 
 def neighbours_figure(found: Found, loss: str) -> ReportFigure:
-    """Queries and their nearest, as the network saw them."""
+    """Queries and their nearest, as the network saw them; of many the first."""
+    found = found.first(QUERIES, NEAREST)
     count, k = found.places.shape
     columns = min(k, COLUMNS if k <= 2 * COLUMNS else MANY_COLUMNS)
     lines = -(-k // columns)
