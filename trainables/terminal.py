@@ -59,18 +59,20 @@ def bar(count: int, what: str, unit: str = "pictures") -> Any:
     Args:
         count: how many there are in all.
         what: is done with them, such as `embedded`.
+        unit: what they are.
     """
     look: dict[str, Any] = {"dynamic_ncols": True, "leave": False, "file": sys.stderr}
     return tqdm(total=count, desc=what, unit=f" {unit}", delay=PATIENCE, disable=None, **look)
 
 
-def told(what: str, unit: str = "pictures") -> Callable[[int, int], None]:
-    """The same for a pass that says itself how many are done, and how many there are."""
+def told(what: str) -> Callable[[int, int], None]:
+    """The same for a pass over pictures that says itself how many are done, and how many there
+    are."""
     shown: list[Any] = []
 
     def tell(done: int, count: int) -> None:
         if not shown:
-            shown.append(bar(count, what, unit))
+            shown.append(bar(count, what))
         shown[0].update(done - shown[0].n)
         if done == count:
             shown[0].close()

@@ -65,16 +65,11 @@ class Page:
     def html(self) -> str:
         """One file without any reference to another: styles, scripts and figures are inside."""
         moving = any(figure.interactive for figure in self.figures)
-        return (
-            environment()
-            .get_template("report.html")
-            .render(
-                page=self,
-                plotly=packed(plotly.offline.get_plotlyjs()) if moving else "",
-                datatables=_encoded(
-                    "text/javascript", Path(itables.options.dt_bundle).read_bytes()
-                ),
-            )
+        template = environment().get_template("report.html")
+        return template.render(
+            page=self,
+            plotly=packed(plotly.offline.get_plotlyjs()) if moving else "",
+            datatables=_encoded("text/javascript", Path(itables.options.dt_bundle).read_bytes()),
         )
 
     def write(self, folder: Path) -> Path:
