@@ -27,7 +27,12 @@ def logistic(x: float) -> float:
 
 
 def smooth_ap(
-    rows: Rows, labels: Sequence[int], tau: float, anchors: int | None = None, seed: bool = False
+    rows: Rows,
+    labels: Sequence[int],
+    tau: float,
+    anchors: int | None = None,
+    seed: bool = False,
+    mean: bool = True,
 ) -> float:
     """The smooth AP loss, one logistic at a time."""
     losses = []
@@ -41,7 +46,7 @@ def smooth_ap(
             closer = sum(logistic((d[p] - d[j]) / tau) for j in positives if j != p)
             wrong = sum(logistic((d[p] - d[j]) / tau) for j in negatives)
             terms.append(((1 if seed else 0) + wrong) / (1 + closer + wrong))
-        losses.append(sum(terms) / len(terms))
+        losses.append(sum(terms) / (len(terms) if mean else 1))
     return sum(losses) / len(losses) if losses else 0.0
 
 
@@ -79,7 +84,12 @@ def triplet(
 
 
 def dense_smooth_ap(
-    embeddings: Tensor, labels: Tensor, tau: float, anchors: int | None = None, seed: bool = False
+    embeddings: Tensor,
+    labels: Tensor,
+    tau: float,
+    anchors: int | None = None,
+    seed: bool = False,
+    mean: bool = True,
 ) -> Tensor:
     """The smooth AP loss by (A, B, B) tensors, for autograd to differentiate (and for timing)."""
     batch = len(embeddings)
@@ -93,7 +103,7 @@ def dense_smooth_ap(
     wrong = (s * other[:, None]).sum(2)
     terms = ((1 if seed else 0) + wrong) / (1 + closer + wrong) * same
     counts = same.any(1) & other.any(1)
-    each = terms.sum(1) / same.sum(1).clamp(min=1)
+    each = terms.sum(1) / (same.sum(1).clamp(min=1) if mean else 1)
     return torch.where(counts, each, 0).sum() / counts.sum().clamp(min=1)
 
 

@@ -22,6 +22,7 @@ from trainables.retrieval import checked_rows, squared_distances
 
 Kernel = Callable[[Tensor, Tensor], ValueAndSlopes]
 
+REDUCTIONS = ("mean", "sum")
 # Of all ranking losses: the first so many images of a batch rank it, or all of them.
 ANCHORS = Knob("anchors", "all", choice(10, "all"), integer(1, "all"), unit="images of a batch")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trainables import laws
 from trainables.knobs import Knob, choice, log, one_of, positive
 from trainables.losses.entry import Loss
-from trainables.losses.ranking import ANCHORS, kernels, ranking_loss
+from trainables.losses.ranking import ANCHORS, REDUCTIONS, kernels, ranking_loss
 from trainables.retrieval import unit_length
 
 NUMERATORS = ("paper", "seed")
@@ -22,6 +22,7 @@ def smooth_ap_loss(
     tau: float,
     anchors: int | None = None,
     numerator: str = "paper",
+    reduction: str = "mean",
 ) -> Tensor:
     """Smooth AP loss of a batch (Brown et al., ECCV 2020, arXiv 2007.12163, eq. 6): a scalar.
 
@@ -44,12 +45,16 @@ def smooth_ap_loss(
             > 0, and a normal number of float32.
         anchors: how many of the first samples rank the batch, an integer >= 1; None: all.
         numerator: which of the two losses above.
+        reduction: "mean" over an anchor's positives, as above; "sum": without the 1/|P|, which the
+            seed study left out at first.
 
     Raises:
         ValueError: an argument is not as described.
     """
     laws.one_of("numerator", numerator, NUMERATORS)
-    kernel = partial(kernels(embeddings).smooth_ap, tau=tau, seed=numerator == "seed")
+    laws.one_of("reduction", reduction, REDUCTIONS)
+    options = {"tau": tau, "seed": numerator == "seed", "mean": reduction == "mean"}
+    kernel = partial(kernels(embeddings).smooth_ap, **options)
     return ranking_loss(kernel, embeddings, labels, anchors)
 
 
@@ -57,21 +62,20 @@ class SmoothAP(nn.Module):
     """`smooth_ap_loss` of a batch's unit embeddings.
 
     Args:
-        tau, numerator: as there.
+        tau, numerator, reduction: as there.
         anchors: the first so many images of a batch, or `all`.
     """
 
-    def __init__(self, *, tau: float, numerator: str, anchors: int | str, **_: int) -> None:
+    def __init__(
+        self, *, tau: float, numerator: str, reduction: str, anchors: int | str, **_: int
+    ) -> None:
         super().__init__()
-        self.tau, self.numerator = tau, numerator
+        self.options = {"tau": tau, "numerator": numerator, "reduction": reduction}
         self.anchors = anchors if isinstance(anchors, int) else None
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(B, D) and (B,) → a scalar."""
-        embeddings, numerator = unit_length(features), self.numerator
-        return smooth_ap_loss(
-            embeddings, labels, tau=self.tau, anchors=self.anchors, numerator=numerator
-        )
+        return smooth_ap_loss(unit_length(features), labels, anchors=self.anchors, **self.options)
 
 
 LOSS = Loss(
@@ -83,6 +87,8 @@ LOSS = Loss(
         ANCHORS,
         Knob("tau", 2.5e-3, log(5e-4, 0.5), positive, "scientific", "of squared distance"),
         Knob("numerator", "paper", choice("seed", "paper"), one_of(*NUMERATORS), "scientific"),
+        # Of batches in a random order the sum is little but a learning rate |P| times as high.
+        Knob("reduction", "mean", None, one_of(*REDUCTIONS), "scientific"),
     ),
     needs_positives=True,
     reference={

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from trainables import laws
 from trainables.knobs import Knob, choice, log, not_negative, one_of
 from trainables.losses.entry import Loss
-from trainables.losses.ranking import ANCHORS, kernels, ranking_loss
+from trainables.losses.ranking import ANCHORS, REDUCTIONS, kernels, ranking_loss
 from trainables.retrieval import unit_length
-
-REDUCTIONS = ("mean", "sum")
 
 
 def triplet_loss(

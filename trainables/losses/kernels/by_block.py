@@ -74,10 +74,12 @@ class _Classes:
         return self.columns.take(same), self.columns.take(other)
 
 
-def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> ValueAndSlopes:
+def smooth_ap(
+    distances: Tensor, labels: Tensor, tau: float, seed: bool, mean: bool = True
+) -> ValueAndSlopes:
     """As `by_row.smooth_ap`, to rounding."""
     labels, tau = checked_labels(distances, labels), checked_tau(tau)
-    return _ranks(distances, labels, tau, lambda *_: partial(_of_rank, seed=seed))
+    return _ranks(distances, labels, tau, mean, lambda *_: partial(_of_rank, seed=seed))
 
 
 def recall_at_k(
@@ -98,16 +100,18 @@ def recall_at_k(
             )
         return partial(_of_recall, many=many, lists=lists, held=held)
 
-    return _ranks(distances, labels, tau, of_ranks)
+    return _ranks(distances, labels, tau, True, of_ranks)
 
 
 def _ranks(
     distances: Tensor,
     labels: Tensor,
     tau: float,
+    mean: bool,
     of_ranks: Callable[[Tensor, list[Block], Tensor], OfRanks],
 ) -> ValueAndSlopes:
-    """The loss of every positive's rank, as `by_row._ranks`, and its slopes.
+    """The loss of every positive's rank, as `by_row._ranks`, and its slopes; of an anchor the mean
+    over its positives, or their sum.
 
     `of_ranks` is told of a block of anchors: the numbers of their positives (a, 1), parts of these
     (ranked, weight, near) and far, as `_smooth_ranks` takes them.
@@ -118,7 +122,7 @@ def _ranks(
     scaled = pad(scaled, (0, 1), value=math.inf)
     slopes = torch.zeros_like(scaled)
     sizes = (classes.size - 1).clamp_min(1)
-    weights = classes.weights(scaled.dtype) / sizes
+    weights = classes.weights(scaled.dtype) / (sizes if mean else 1)
     for rows, positives, negatives in classes.blocks(bound, classes.batch**2):
         mine, padded = scaled.index_select(0, rows), positives == classes.batch
         near, far = mine.gather(1, positives), mine.gather(1, negatives)

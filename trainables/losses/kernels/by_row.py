@@ -29,9 +29,12 @@ LARGEST_EXPONENT = 700.0
 NO_LISTS = np.empty(0)
 
 
-def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> ValueAndSlopes:
+def smooth_ap(
+    distances: Tensor, labels: Tensor, tau: float, seed: bool, mean: bool = True
+) -> ValueAndSlopes:
     """The smooth AP loss of distances (A, B), and its slopes (A, B) by them.
 
+    An anchor's loss is the mean over its positives, or their sum.
     All are NaN if a distance, or a distance over tau, is NaN or infinite in the distances' dtype.
     """
     labels, tau = checked_labels(distances, labels), checked_tau(tau)
@@ -41,7 +44,7 @@ def smooth_ap(distances: Tensor, labels: Tensor, tau: float, seed: bool) -> Valu
     # eps / tau: what rounding moves them by.
     reach = math.log(max(1, distances.shape[1]) / number.eps)
     arrays, most = (distances.numpy(), labels.numpy(), slopes.numpy()), number.max * min(1, tau)
-    loss = _ranks(*arrays, most, tau, reach, seed, NO_LISTS, NO_LISTS)
+    loss = _ranks(*arrays, most, tau, reach, seed, mean, NO_LISTS, NO_LISTS)
     return distances.new_tensor(loss), slopes
 
 
@@ -59,7 +62,8 @@ def recall_at_k(
     steepest = max(1, 1 / min(widths))
     reach = math.log(max(1, distances.shape[1]) / number.eps) + math.log(steepest)
     arrays, most = (distances.numpy(), labels.numpy(), slopes.numpy()), number.max * min(1, tau)
-    loss = _ranks(*arrays, most, tau, reach, False, np.array(lengths), np.array(widths))
+    lists = np.array(lengths), np.array(widths)
+    loss = _ranks(*arrays, most, tau, reach, False, True, *lists)
     return distances.new_tensor(loss), slopes
 
 
@@ -105,6 +109,7 @@ def _ranks(
     tau: float,
     reach: float,
     seed: bool,
+    mean: bool,
     ks: np.ndarray,
     widths: np.ndarray,
 ) -> float:
@@ -159,7 +164,8 @@ def _ranks(
                     weight, top, slope = _of_recall(rank, many, ks, widths, held, full)
                     by_closer = by_wrong = slope
                 else:
-                    weight, top, by_closer, by_wrong = _of_rank(closer, wrong, rank, many, seed)
+                    among = many if mean else 1
+                    weight, top, by_closer, by_wrong = _of_rank(closer, wrong, rank, among, seed)
                 total += weight * top
                 mine = _slopes(by_closer, logistics[:many], moved[:many])
                 mine += _slopes(by_wrong, logistics[many:end], moved[many:end])
@@ -178,7 +184,7 @@ def _ranks(
 
 @compiled
 def _of_rank(
-    closer: float, wrong: float, rank: float, many: int, seed: bool
+    closer: float, wrong: float, rank: float, among: int, seed: bool
 ) -> tuple[float, float, float, float]:
     """A positive's part of its anchor's Smooth-AP loss, in two factors, and its slopes by Sp, Sn.
 
@@ -186,9 +192,11 @@ def _of_rank(
 
         "paper", Sn / R:        d/dSn = (1 + Sp) / R^2,  d/dSp = -Sn / R^2
         "seed",  (1 + Sn) / R:  d/dSn = Sp / R^2,        d/dSp = -(1 + Sn) / R^2
+
+    all over how many positives it is one `among`: 1 for a sum of them.
     """
     top, by_wrong = (1 + wrong, closer) if seed else (wrong, 1 + closer)
-    weight = 1 / (rank * many)
+    weight = 1 / (rank * among)
     steep = weight / rank
     return weight, top, -steep * top, steep * by_wrong
 
