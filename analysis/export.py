@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from analysis.exported.folder import export
 from analysis.exported.formats import FORMATS, check_installed
 from analysis.gallery.networks import chosen
-from study.run.results import Study
+from study.run.results import Study, file_name
 from trainables.terminal import Parser, patient_streams
 
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_installed(given.format)
         study = Study.load(given.study)
         found = chosen(study, given.loss, given.data_dir)
-        name = f"{found.loss.replace(':', '.')}-{given.format}"
+        name = f"{file_name(found.loss)}-{given.format}"
         folder = given.output or study.folder / "export" / name
         said = export(found, given.format, folder, given.data_dir)
     except (ValueError, OSError) as error:

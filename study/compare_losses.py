@@ -46,7 +46,8 @@ def parser() -> Parser:
         "--loss",
         action="append",
         dest="losses",
-        help=f"a loss to compare: {', '.join(names())}, or pml:NAME; repeat it for several "
+        help=f"a loss to compare: {', '.join(names())}, or pml:NAME; "
+        "NAME:knob=value is one with a knob settled; repeat it for several "
         f"(default: {', '.join(COMPARED)})",
     )
     add("--num-samples", type=int, help=f"configurations for each loss (default: {NUM_SAMPLES})")

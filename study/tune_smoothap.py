@@ -33,7 +33,8 @@ def parser() -> Parser:
         "--loss",
         action="append",
         dest="losses",
-        help=f"a loss to tune: {', '.join(names())}, or pml:NAME; repeat it for several "
+        help=f"a loss to tune: {', '.join(names())}, or pml:NAME; "
+        "NAME:knob=value is one with a knob settled; repeat it for several "
         "(default: smooth_ap)",
     )
     text.add_argument(

@@ -59,7 +59,7 @@ class TrialConfig:
     """Everything that decides the numbers of a training run; the data's content by a fingerprint.
 
     Attributes:
-        loss: an entry of `trainables.losses`, by name.
+        loss: an entry of `trainables.losses`, by name; what the name settles has that value.
         loss_args: its own arguments by name; those that are not given have its defaults.
         optimizer: `sgd`, `adam` or `adamw`.
         lr: the learning rate at the first step, > 0.
@@ -144,6 +144,7 @@ class TrialConfig:
             law(name, getattr(self, name))
         self._check_momentum()
         self._check_batches()
+        self._check_settings()
 
     @property
     def entry(self) -> Loss:
@@ -169,6 +170,15 @@ class TrialConfig:
         if ranks and self.batch_size == self.per_class:
             law = f"batch_size / per_class must be at least 2 for {self.loss}"
             raise ValueError(f"{law}; got {self.batch_size} / {self.per_class}")
+
+    def _check_settings(self) -> None:
+        fields = self.flat()
+        for name, value in self.entry.settings.items():
+            if name not in fields:
+                raise ValueError(f"{self.loss} settles {name}, which no configuration has")
+            if fields[name] != value:
+                law = f"{name} must be {value!r} for {self.loss}"
+                raise ValueError(f"{law}; got {fields[name]!r}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialConfig:

@@ -6,6 +6,7 @@ knob must be tuned for a comparison to be fair, a *fixed* one is the same for al
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -111,6 +112,15 @@ Range = Choice | Span
 def shortened(value: float) -> float:
     """To four digits: what a search draws is to be read, and typed again."""
     return float(f"{value:.4g}")
+
+
+def typed(text: str) -> Any:
+    """A knob's value as it is typed: a number or truth value as JSON has it, `none`, else the word
+    itself."""
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
+    except ValueError:
+        return None if text.lower() == "none" else text
 
 
 def choice(*values: Any) -> Choice:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from study.run.results import file_name
 from trainables.losses import names, resolve
 
 # From Okabe and Ito's palette, which readers of every colour vision tell apart.
@@ -163,7 +164,7 @@ def render(
             figure.savefig(webp, format="webp", dpi=DPI, pil_kwargs={"quality": 90})
     return ReportFigure(
         figure,
-        name.replace(":", "."),  # of `pml:`, which not every file system takes
+        file_name(name),
         caption,
         alt,
         data,

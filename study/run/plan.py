@@ -11,7 +11,7 @@ from typing import Any
 
 from study.run.results import StudyError
 from study.search import ladder
-from study.search.changes import Changes, check_names
+from study.search.changes import Changes, check_names, only
 from study.search.ladder import FINALISTS, FRESH, Cost
 from study.search.searches import SEARCHES
 from study.search.space import SPACE, WIDE, Space, all_knobs, knobs_of
@@ -55,7 +55,8 @@ class Plan:
     """What a study is asked for.
 
     Attributes:
-        losses: each has a search of its own of `num_samples` trials.
+        losses: each has a search of its own of `num_samples` trials; one with some of its knobs
+            settled (`smooth_ap:numerator=seed`) is a loss of its own.
         num_samples: configurations for each loss.
         max_epochs: of a trial at most; with `early_stopping` all begin with a part of them, and the
             best third of those that had so many goes on to three times as many.
@@ -177,6 +178,7 @@ class Plan:
             raise StudyError(str(error)) from error
         check_names(self.changes, [knob for loss in self.losses for knob in all_knobs(loss)])
         for loss in self.losses:
+            self._check_settings(loss)
             knobs_of(loss, self.space())
         for name, value in (
             ("data", placed(self.data)),
@@ -189,6 +191,18 @@ class Plan:
             asked = data.Asked(held_out=tuple(self.holdout_classes))
             held_out = list(data.resolve(self.data, asked).held_out)
         object.__setattr__(self, "holdout_classes", held_out)
+
+    def _check_settings(self, loss: str) -> None:
+        """What the name of a loss settles is a knob, and nothing else sets it."""
+        settled = resolve(loss).settings
+        knobs = all_knobs(loss.rpartition(":")[0] if settled else loss)
+        check_names({name: only(value) for name, value in settled.items()}, knobs)
+        fields = {knob.name: knob.sets for knob in knobs}
+        taken = {fields.get(name, name) for name in self.changes}
+        taken |= set() if self.embedding_dim is None else {"embedding_dim"}
+        for name in settled:
+            if fields.get(name, name) in taken:
+                raise StudyError(f"{loss} settles {name}, which the study sets for all losses too")
 
     @property
     def metric(self) -> str:

@@ -190,12 +190,17 @@ def title(metric: str) -> str:
 
 def trial_name(loss: str, number: int) -> str:
     """A trial's name, which is a file's too: not every file system takes the colon of `pml:`."""
-    return f"{loss.replace(':', '.')}-{number:03d}"
+    return f"{file_name(loss)}-{number:03d}"
+
+
+def file_name(loss: str) -> str:
+    """A loss's name in those of files: a point for a colon, and two for a point."""
+    return loss.replace(".", "..").replace(":", ".")
 
 
 def search_of(trial_id: str) -> str:
     """The loss whose search a trial belongs to: the inverse of `trial_name`."""
-    return trial_id.rsplit("-", 1)[0].replace(".", ":")
+    return ".".join(part.replace(".", ":") for part in trial_id.rsplit("-", 1)[0].split(".."))
 
 
 class Choice(NamedTuple):

@@ -15,7 +15,6 @@ choices = [64, 128]
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from study.run.results import StudyError
-from trainables.knobs import Choice, Knob, Range, Span
+from trainables.knobs import Choice, Knob, Range, Span, typed
 
 Changes = Mapping[str, Mapping[str, Any]]  # by knob: `range` and `log`, or `choices`; `default`
 KEYS = ("range", "log", "choices", "default")
@@ -47,12 +46,17 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def only(value: Any) -> dict[str, Any]:
+    """The change that leaves a knob one choice."""
+    return {"choices": [value]}
+
+
 def read_setting(text: str) -> tuple[str, dict[str, Any]]:
     """`knob=value`: the knob, and the change that leaves it one choice."""
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise StudyError(f"--set must be knob=value; got {text!r}")
-    return name.strip(), {"choices": [_value(value.strip())]}
+    return name.strip(), only(typed(value.strip()))
 
 
 def changed(knobs: Sequence[Knob], changes: Changes) -> list[Knob]:
@@ -133,11 +137,3 @@ def _middle(span: Span) -> float:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _value(text: str) -> Any:
-    """A number or truth value as JSON has it, `none`, else the word itself."""
-    try:
-        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except ValueError:
-        return None if text.lower() == "none" else text

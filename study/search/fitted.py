@@ -58,7 +58,7 @@ def _fitted(
     assert isinstance(knob.range, Choice)
     laws = {
         choice: broken_law(
-            (config.replace(**each, **{knob.sets: choice}) for config in usual for each in held),
+            (_with(config, {**each, knob.sets: choice}) for config in usual for each in held),
             split,
         )
         for choice in knob.range.values
@@ -74,6 +74,12 @@ def _fitted(
     held = [{**combination, knob.sets: choice} for combination in held for choice in stay]
     default = knob.default if knob.default in stay else stay[-1]
     return knob._replace(default=default, range=Choice(tuple(stay))), held, lines
+
+
+def _with(config: TrialConfig, choices: dict[str, Any]) -> TrialConfig:
+    """The configuration with these choices, but for what its loss's name settles."""
+    settled = config.entry.settings
+    return config.replace(**{name: one for name, one in choices.items() if name not in settled})
 
 
 def rare_positives(split: Split, losses: Sequence[str], space: Space) -> list[str]:

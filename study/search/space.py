@@ -15,7 +15,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from study.search.changes import Changes, changed
+from study.search.changes import Changes, changed, only
 from trainables import config as configuration
 from trainables import losses
 from trainables.config import FIELDS, LAWS, LEAST_LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
@@ -111,7 +111,8 @@ def all_knobs(loss: str, space: Space = SPACE) -> list[Knob]:
     """The shared knobs, then the loss's own; also those that stay unless they are set."""
     entry = losses.resolve(loss)
     shared = [knob for knob in space.shared if entry.knows_classes or knob.sets != "loss_lr"]
-    return [*shared, *changed(entry.knobs, space.changes)]
+    settled = {name: only(value) for name, value in entry.settings.items()}
+    return [*changed(shared, settled), *changed(entry.knobs, space.changes)]
 
 
 def configured(

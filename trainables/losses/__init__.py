@@ -1,5 +1,5 @@
 """Losses by name: each is an entry in a file of its own; `pml:NAME` is one of
-pytorch-metric-learning."""
+pytorch-metric-learning; `NAME:knob=value,...` is one of these with some knobs settled."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import functools
 import importlib
 import pkgutil
 
+from trainables.knobs import typed
 from trainables.losses.entry import Arguments, Loss
 from trainables.losses.smooth_ap import smooth_ap_loss
 from trainables.losses.triplet import triplet_loss
@@ -38,8 +39,12 @@ def resolve(name: str) -> Loss:
     """The entry of this name.
 
     Raises:
-        ValueError: there is none, or pytorch-metric-learning is not installed or has none.
+        ValueError: there is none, or pytorch-metric-learning is not installed or has none; or a
+            setting after the name is no `knob=value`, is there twice, or breaks the knob's law.
     """
+    base, _, settings = name.rpartition(":")
+    if "=" in settings:
+        return resolve(base).with_settings(name, _read(settings, name))
     if name in _entries():
         return _entries()[name]
     if name.startswith(PML):
@@ -48,4 +53,19 @@ def resolve(name: str) -> Loss:
         return entry(name.removeprefix(PML))
     near = difflib.get_close_matches(name, names(), 1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"loss must be one of {', '.join(names())}, or pml:NAME; got {name!r}{hint}")
+    law = (
+        f"loss must be one of {', '.join(names())}, or pml:NAME, and may have :knob=value after it"
+    )
+    raise ValueError(f"{law}; got {name!r}{hint}")
+
+
+def _read(settings: str, name: str) -> dict[str, object]:
+    """The settings of a name, by knob."""
+    found: dict[str, object] = {}
+    for one in settings.split(","):
+        knob, equals, value = (part.strip() for part in one.partition("="))
+        if not (knob and equals and value) or knob in found:
+            law = "a loss's settings must be knob=value, each knob once"
+            raise ValueError(f"{law}; got {one!r} in {name!r}")
+        found[knob] = typed(value)
+    return found

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
-from trainables.knobs import Knob
+from trainables.knobs import Knob, choice
 
 
 class Arguments(Mapping[str, Any]):
@@ -34,6 +34,9 @@ class Arguments(Mapping[str, Any]):
         return repr(self._values)
 
 
+NONE = Arguments({})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loss:
     """An entry: to add a loss is to write a file with one as `LOSS`.
@@ -51,6 +54,8 @@ class Loss:
             on images of others.
         reference: of the seed study: the fields of its `TrialConfig`; None if it had none.
         colour: in figures; empty for the next of the palette.
+        settings: the knobs, its own and others of a configuration, that have these values in every
+            configuration of it: of a name as `smooth_ap:numerator=seed`.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Loss:
     knows_classes: bool = False
     reference: Mapping[str, Any] | None = field(default=None, hash=False)
     colour: str = ""
+    settings: Mapping[str, Any] = NONE
 
     def arguments(self, given: Mapping[str, Any]) -> Arguments:
         """All its arguments in the order of its knobs: those given, else the defaults.
@@ -80,6 +86,30 @@ class Loss:
         for name, value in values.items():
             known[name].law(name, value)
         return Arguments(values)
+
+    def with_settings(self, name: str, settings: Mapping[str, Any]) -> Loss:
+        """The same with these knobs settled, as an entry of its own.
+
+        Raises:
+            ValueError: a value breaks the law of its knob.
+        """
+        knobs = []
+        for knob in self.knobs:
+            if knob.name in settings:
+                value = settings[knob.name]
+                knob.law(knob.name, value)
+                knob = knob._replace(default=value, range=choice(value))
+            knobs.append(knob)
+        said = ", ".join(f"{knob} {value}" for knob, value in settings.items())
+        return replace(
+            self,
+            name=name,
+            title=f"{self.title} ({said})",
+            knobs=tuple(knobs),
+            reference=None,
+            colour="",
+            settings=Arguments(settings),
+        )
 
     def build(self, arguments: Mapping[str, Any], *, classes: int, width: int) -> nn.Module:
         """Its module, with fresh weights if it has any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ class SmoothAP(nn.Module):
         self, *, tau: float, numerator: str, reduction: str, anchors: int | str, **_: int
     ) -> None:
         super().__init__()
-        self.options = {"tau": tau, "numerator": numerator, "reduction": reduction}
+        self.options: dict[str, Any] = {"tau": tau, "numerator": numerator, "reduction": reduction}
         self.anchors = anchors if isinstance(anchors, int) else None
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:

@@ -1,0 +1,129 @@
+"""Losses with some of their knobs settled: `smooth_ap:numerator=seed` is a loss of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from study.run.plan import Plan
+from study.run.results import StudyError, TrialRecord, search_of, trial_name
+from study.search.fitted import fitted
+from study.search.searches import Searches
+from study.search.space import SPACE, WIDE, describe, reference
+from tests.test_fitted_space import many
+from trainables.config import TrialConfig
+from trainables.losses import resolve
+from trainables.losses.triplet import triplet_loss
+
+ARMS = ("smooth_ap:numerator=paper", "smooth_ap:numerator=seed", "smooth_ap")
+
+
+def asked(losses: Any, count: int = 12, **options: Any) -> list[TrialRecord]:
+    searches = Searches(losses, configurations=count, rungs=(1,), seed=0, **options)
+    return [record for record in iter(searches.ask, None) if record]
+
+
+def test_it_is_the_loss_with_these_arguments() -> None:
+    entry = resolve("triplet:reduction=sum,margin=0.3")
+    assert entry.title == "triplet (reduction sum, margin 0.3)"
+    assert entry.reference is None and entry.needs_positives
+    assert entry.arguments({}) == {"anchors": "all", "margin": 0.3, "reduction": "sum"}
+    rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    rows, labels = rows / rows.norm(dim=1, keepdim=True), torch.arange(9) % 3
+    found = entry.build(entry.arguments({}), classes=3, width=4)(rows, labels)
+    expected = triplet_loss(rows, labels, margin=0.3, reduction="sum")
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert resolve("pml:SupConLoss:temperature=0.07").settings == {"temperature": 0.07}
+
+
+def test_each_has_a_search_of_its_own_in_which_it_never_moves() -> None:
+    records = asked(ARMS)
+    by_loss = {loss: [r.config for r in records if r.loss == loss] for loss in ARMS}
+    assert [len(configs) for configs in by_loss.values()] == [12, 12, 12]
+    for numerator in ("paper", "seed"):
+        mine = by_loss[f"smooth_ap:numerator={numerator}"]
+        assert {config.loss_args["numerator"] for config in mine} == {numerator}
+        assert len({config.loss_args["tau"] for config in mine}) > 6
+    assert len({config.loss_args["numerator"] for config in by_loss["smooth_ap"]}) == 2
+
+
+def test_a_knob_that_all_trials_share_is_settled_for_one_loss_alone() -> None:
+    records = asked(["triplet:optimizer=sgd,lr=0.02", "triplet"])
+    settled = [r.config for r in records if "sgd" in r.loss]
+    assert {(c.optimizer, c.lr) for c in settled} == {("sgd", 0.02)}
+    assert {c.momentum for c in settled} == {0.9}
+    others = [r.config for r in records if r.loss == "triplet"]
+    assert {c.optimizer for c in others} == {"adam"} and len({c.lr for c in others}) > 6
+
+
+def test_the_data_leaves_out_what_the_others_cannot_hold() -> None:
+    space, lines = fitted(many(128), ["triplet:batch_size=64", "triplet"], WIDE)
+    plain, expected = fitted(many(128), ["triplet"], WIDE)
+    assert (space, lines) == (plain, expected) and lines
+    with pytest.raises(StudyError, match="1024"):
+        fitted(many(128), ["triplet:batch_size=1024"])
+
+
+def test_the_description_says_what_is_settled() -> None:
+    rows = describe(["triplet:margin=0.3", "triplet"])
+    found = {(row["range"], row["used by"]) for row in rows if row["knob"] == "margin"}
+    assert found == {("0.3", "triplet:margin=0.3"), ("0.05 to 1 (log)", "triplet")}
+
+
+def test_it_has_no_reference() -> None:
+    assert reference("smooth_ap:tau=0.01", epochs=1, seed=0) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "law"),
+    [
+        ("smooth_ap:numerator=half", "numerator must be one of paper, seed; got 'half'"),
+        ("smooth_ap:numerater=seed", "numerater is no knob of this search; did you mean numerator"),
+        ("smooth_ap:numerator", r"may have :knob=value after it; got 'smooth_ap:numerator'"),
+        ("smooth_ap:tau=", "must be knob=value, each knob once; got 'tau='"),
+        ("smooth_ap:tau=1,tau=2", "each knob once; got 'tau=2'"),
+        ("smoth_ap:tau=1", "did you mean smooth_ap"),
+        ("smooth_ap:epochs=3", "epochs is no knob"),
+    ],
+)
+def test_wrong_settings_are_refused_at_the_door(loss: str, law: str) -> None:
+    with pytest.raises(StudyError, match=law):
+        Plan(losses=[loss], num_samples=1, max_epochs=1)
+
+
+def test_what_the_study_sets_for_all_a_loss_does_not_settle() -> None:
+    for changes, more, loss in (
+        ({"tau": {"choices": [0.1]}}, {}, "smooth_ap:tau=0.01"),
+        ({"lr": {"choices": [0.1]}}, {}, "smooth_ap:lr_factor=1.0"),
+        ({}, {"embedding_dim": 64}, "smooth_ap:embedding_dim=32"),
+    ):
+        with pytest.raises(StudyError, match="which the study sets for all losses too"):
+            Plan(losses=[loss], num_samples=1, max_epochs=1, changes=changes, **more)
+
+
+def test_a_configuration_is_what_its_loss_says() -> None:
+    config = TrialConfig(loss="triplet:optimizer=adam,margin=0.3", optimizer="adam", lr=0.01)
+    assert TrialConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ValueError, match="optimizer must be 'adam' for triplet:optim"):
+        dataclasses.replace(config, optimizer="sgd", momentum=0.9)
+    with pytest.raises(ValueError, match=r"margin must be 0.3 for .*; got 0.4"):
+        config.replace(margin=0.4)
+    with pytest.raises(ValueError, match="settles foo, which no configuration has"):
+        TrialConfig(loss="triplet:foo=1", optimizer="adam", lr=0.01)
+
+
+def test_an_unused_knob_cannot_be_settled() -> None:
+    with pytest.raises(StudyError, match=r"momentum must be 0.5 for .*; got None"):
+        fitted(many(512), ["triplet:momentum=0.5"], SPACE)
+
+
+@given(loss=st.text("ab:._=,-1", min_size=1).filter(lambda t: not t.startswith("-")))
+def test_a_trials_name_says_its_loss(loss: str) -> None:
+    if ":." not in loss and ".:" not in loss and "::" not in loss:
+        name = trial_name(loss, 7)
+        assert search_of(name) == loss and ":" not in name
