@@ -65,6 +65,12 @@ def parser() -> Parser:
         metavar="CLASS,CLASS,...",
         help="train on the other classes, and retrieve among the test images of these alone",
     )
+    add(
+        "--validation-classes",
+        type=lambda text: text.split(","),
+        metavar="CLASS,CLASS,...",
+        help="of the others, those that are not trained on either and alone judge the search",
+    )
     add("--reread-test", metavar="WHY", help="read the test images again; the reason is logged")
     add_run_options(text)
     return text

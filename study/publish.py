@@ -194,8 +194,9 @@ def results(record: Path) -> str:
     differences = pd.read_csv(record / FINALS / "differences.csv")
     plan, runs = Plan(**study.info["plan"]), confirmation.trials
     classes = classes_of(study)
-    held_out = [classes[number] for number in plan.holdout_classes]
-    images = f" Held out: {', '.join(held_out)}." if held_out else ""
+    parts = {"Held out": plan.holdout_classes, "Validation": plan.validation_classes}
+    named = {part: ", ".join(classes[n] for n in numbers) for part, numbers in parts.items()}
+    images = "".join(f" {part}: {of}." for part, of in named.items() if of)
     note = (
         f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, its "
         f"best by validation {METRICS[plan.select_by].title} trained again on {plan.confirm_seeds} "

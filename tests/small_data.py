@@ -24,6 +24,7 @@ class SmallData(Dataset):
         train, judged, tested: the images to train on, to validate on and to test on.
         classes: the name of label 0, 1, ...
         held_out: classes that are not trained on and are all that is tested.
+        judging: classes that are not trained on and alone judge meanwhile.
         read: what was read, in order: `split`, `validation`, `test` or `shown`.
         readings: for which the test images were.
     """
@@ -33,6 +34,7 @@ class SmallData(Dataset):
     tested: LabelledImages
     classes: tuple[str, ...] = CLASSES
     held_out: tuple[int, ...] = ()
+    judging: tuple[int, ...] = ()
     read: list[str] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
 
@@ -46,7 +48,7 @@ class SmallData(Dataset):
 
     def split(self) -> Split:
         self.read.append("split")
-        return hold_out(Split(self.train, self.judged), self.held_out)
+        return hold_out(Split(self.train, self.judged), self.held_out, self.judging)
 
     def validation(self) -> JudgedImages:
         self.read.append("validation")
@@ -80,7 +82,10 @@ def use(monkeypatch: pytest.MonkeyPatch, dataset: SmallData) -> None:
     """Puts it in the place of Fashion-MNIST; what holds classes out shares its lists."""
 
     def open_data(asked: Asked) -> SmallData:
-        held_out = tuple(class_numbers(asked.held_out, dataset.classes))
-        return dataclasses.replace(dataset, held_out=held_out)
+        held_out, judging = (
+            tuple(class_numbers(given, dataset.classes))
+            for given in (asked.held_out, asked.judging)
+        )
+        return dataclasses.replace(dataset, held_out=held_out, judging=judging)
 
     monkeypatch.setattr(fashion_mnist, "open_data", open_data)

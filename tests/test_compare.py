@@ -340,11 +340,12 @@ def test_a_search_that_is_repeated_is_what_the_intervals_speak_of(tmp_path: Path
 def test_a_search_among_fewer_classes_asks_for_nothing_that_they_cannot_give(
     tmp_path: Path,
 ) -> None:
-    """Of all knobs; seven classes are left to train on."""
+    """Of all knobs; five classes are left to train on, and two others judge meanwhile."""
     options = ("--smoke-test", "--num-samples", "7", "--max-epochs", "1", "--confirm-seeds", "2")
     options += ("--final-seeds", "0", "--space", "wide")
     two = ("--loss", "normalized_softmax", "--loss", "smooth_ap")
-    process = start(tmp_path, *options, *two, "--holdout-classes", "5,7,9")
+    apart = ("--holdout-classes", "5,7,9", "--validation-classes", "2,8")
+    process = start(tmp_path, *options, *two, *apart)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     sweep, confirmation = Study.load(tmp_path / "c"), Study.load(tmp_path / "c" / "confirmation")
@@ -352,9 +353,10 @@ def test_a_search_among_fewer_classes_asks_for_nothing_that_they_cannot_give(
     assert {trial.status for trial in [*sweep.trials, *confirmation.trials]} == {"finished"}
     sizes = {trial.config.batch_size for trial in sweep.trials}
     assert {trial.config.per_class for trial in sweep.trials} == {None} and len(sizes) > 2
+    assert sweep.info["plan"]["validation_classes"] == [2, 8]
     assert output.count("left out of the search: per_class 2, 4, 8 (") == 1
     ranges = {row["knob"]: row["range"] for row in sweep.info["space"]}
     assert ranges["per_class"] == "None"
     for choice in sweep.best().values():
         assert choice.checkpoint is not None
-        assert read_checkpoint(choice.checkpoint)["classes"] == 7
+        assert read_checkpoint(choice.checkpoint)["classes"] == 5

@@ -130,6 +130,35 @@ def test_held_out_classes_are_in_neither_part() -> None:
     assert left.roles.queries.tolist() == left.roles.gallery.tolist() == list(range(4_800))
 
 
+def test_classes_that_judge_are_in_validation_alone() -> None:
+    split = load_split()
+    left = hold_out(split, [5, 7], [0, 9])
+    assert np.bincount(left.train.labels, minlength=10).tolist() == [
+        0 if label in (0, 5, 7, 9) else 5_400 for label in range(10)
+    ]
+    assert np.bincount(left.validation.labels).tolist() == [600, *[0] * 8, 600]
+    whole = resolve("fashion_mnist", Asked(held_out=("5", "sneaker"), judging=("9", 0)))
+    assert (whole.held_out, whole.judging) == ((5, 7), (0, 9))
+    assert whole.split().validation.rows.tolist() == left.validation.rows.tolist()
+    assert not left.same_classes
+
+
+@pytest.mark.parametrize(
+    ("held_out", "judging", "law"),
+    [
+        ((), (1, 2), r"2 to 8 beside at least 2 held-out ones; got 2: \[1, 2\], held out \[\]"),
+        ((5, 7), (1,), r"2 to 6 beside at least 2 held-out ones; got 1: \[1\], held out \[5, 7\]"),
+        ((5, 7), (0, 1, 2, 3, 4, 6, 8), r"2 to 6 beside at least 2 held-out ones; got 7"),
+        ((5, 7), (7, 8), r"must not be held out for the test; got \[7\] in both"),
+    ],
+)
+def test_classes_that_judge_are_others(
+    held_out: tuple[int, ...], judging: tuple[int, ...], law: str
+) -> None:
+    with pytest.raises(DataError, match=law):
+        resolve("fashion_mnist", Asked(held_out=held_out, judging=judging))
+
+
 def test_classes_are_given_by_number_or_name() -> None:
     assert class_numbers(["ankle BOOT ", 5, "7"]) == [5, 7, 9]
     with pytest.raises(DataError, match=r"a class must be one of 0 T-shirt/top, .*; got 'boot'"):

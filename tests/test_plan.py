@@ -95,6 +95,8 @@ def test_a_path_is_kept_from_the_root_and_a_name_as_it_is(
 
 def test_held_out_classes_are_kept_as_ascending_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(holdout_classes=["Sneaker", "1", 0]).holdout_classes == [0, 1, 7]
+    both = plan(holdout_classes=["Sneaker", 0], validation_classes=["shirt", 2])
+    assert (both.holdout_classes, both.validation_classes) == ([0, 7], [2, 6])
     with pytest.raises(DataError, match="held-out classes must be 2 to 8 of the 10 classes; got 1"):
         plan(holdout_classes=[5])
     part = synthetic(90, seed=0, classes=3)

@@ -59,6 +59,7 @@ def dataset_of(plan: Mapping[str, Any], data_dir: Path | str | None = None) -> D
         folds=plan.get("folds"),
         fold=plan.get("fold", 0),
         held_out=tuple(plan.get("holdout_classes") or ()),
+        judging=tuple(plan.get("validation_classes") or ()),
         small=bool(plan.get("smoke_test")),
         grey=bool(plan.get("grey")),
         input=wants,

@@ -90,6 +90,9 @@ class Plan:
             ascending numbers. No image of these is trained or validated on, and of the test images
             only theirs are retrieved. Empty: the same classes for all; else at least 2, with at
             least 2 left.
+        validation_classes: others, given and kept alike, that are not trained on either and of
+            which all validation images are, so that a search is judged on classes that it has not
+            seen, as its choice will be. Empty: validation is of the classes that are trained on.
 
     Raises:
         StudyError, DataError: a field breaks its law; the message states the law and the value.
@@ -114,6 +117,7 @@ class Plan:
     confirm_seeds: int = 0
     confirm_epochs: int | None = None
     holdout_classes: Sequence[int] = ()
+    validation_classes: Sequence[int] = ()
     network: str = "seed_cnn"
     weights: str = "default"
     freeze: str | None = None
@@ -186,11 +190,12 @@ class Plan:
             ("weights", _from_root(self.weights, "")),
         ):
             object.__setattr__(self, name, value)
-        held_out: list[int] = []
-        if self.holdout_classes:
-            asked = data.Asked(held_out=tuple(self.holdout_classes))
-            held_out = list(data.resolve(self.data, asked).held_out)
-        object.__setattr__(self, "holdout_classes", held_out)
+        held_out, judging = tuple(self.holdout_classes), tuple(self.validation_classes)
+        if held_out or judging:
+            found = data.resolve(self.data, data.Asked(held_out=held_out, judging=judging))
+            held_out, judging = found.held_out, found.judging
+        object.__setattr__(self, "holdout_classes", list(held_out))
+        object.__setattr__(self, "validation_classes", list(judging))
 
     def _check_settings(self, loss: str) -> None:
         """What the name of a loss settles is a knob, and nothing else sets it."""

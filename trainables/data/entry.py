@@ -25,6 +25,8 @@ class Asked(NamedTuple):
         protocol: which classes train and which judge, by name; None for its own default.
         folds, fold: of the classes that judge meanwhile, which of how many is.
         held_out: classes, by number or name, that are not trained on and are all that is tested.
+        judging: others of them that are not trained on either, and alone judge meanwhile; empty:
+            those that are trained on do.
         small: a slice of it, for smoke tests.
         grey: pictures without colour.
         input: what the network takes, where pictures are made for it.
@@ -35,6 +37,7 @@ class Asked(NamedTuple):
     folds: int | None = None
     fold: int = 0
     held_out: tuple[int | str, ...] = ()
+    judging: tuple[int | str, ...] = ()
     small: bool = False
     grey: bool = False
     input: Input | None = None
@@ -48,6 +51,8 @@ class Dataset(ABC):
         classes: the name of label 0, 1, ...
         held_out: ascending numbers of the classes that are not trained on and are all that is
             tested; empty where that is not by the study's choice.
+        judging: ascending numbers of the classes that alone judge meanwhile and are not trained on;
+            empty as above.
         described: which classes are judged if not all: ` of Bag and Coat`; else empty.
         changes: of the search space's ranges, as `--space` has them, that its pictures ask for.
         licence: of its pictures, as its makers say; of one's own nobody here knows.
@@ -60,6 +65,7 @@ class Dataset(ABC):
     name: str
     described: str = ""
     held_out: tuple[int, ...] = ()
+    judging: tuple[int, ...] = ()
     changes: Mapping[str, Mapping[str, Any]] = {}
     licence: str = "yours to say"
     own_size: bool = False

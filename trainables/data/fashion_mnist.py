@@ -52,11 +52,13 @@ class FashionMnist(Dataset):
     Attributes:
         folder: holds them; None: `find_fashion_mnist` looks for them.
         held_out: numbers of the classes that are not trained on, and are all that is tested.
+        judging: numbers of those that are not trained on either, and alone judge meanwhile.
         small: a slice of each part, for smoke tests.
     """
 
     folder: Path | None = None
     held_out: tuple[int, ...] = ()
+    judging: tuple[int, ...] = ()
     small: bool = False
 
     name = NAME
@@ -73,7 +75,7 @@ class FashionMnist(Dataset):
         return f" of {', '.join(names[:-1])} and {names[-1]}" if names else ""
 
     def split(self) -> Split:
-        split = hold_out(stratified_split(self._read("train")), self.held_out)
+        split = hold_out(stratified_split(self._read("train")), self.held_out, self.judging)
         return split.sliced(SMOKE_TRAIN, SMOKE_VALIDATION) if self.small else split
 
     def validation(self) -> JudgedImages:
@@ -114,11 +116,17 @@ def open_data(asked: Asked) -> FashionMnist:
         if getattr(asked, what):
             law = f"{what} is of one's own data: Fashion-MNIST has its own protocols"
             raise DataError(f"{law}; got {getattr(asked, what)!r}")
-    held_out = class_numbers(asked.held_out)
+    held_out, judging = class_numbers(asked.held_out), class_numbers(asked.judging)
     if held_out and not 2 <= len(held_out) <= len(CLASSES) - 2:
         law = f"held-out classes must be 2 to {len(CLASSES) - 2} of the {len(CLASSES)} classes"
         raise DataError(f"{law}; got {len(held_out)}: {held_out}")
-    return FashionMnist(asked.place, tuple(held_out), asked.small)
+    most = len(CLASSES) - len(held_out) - 2
+    if judging and not (held_out and 2 <= len(judging) <= most):
+        law = f"validation classes must be 2 to {most} beside at least 2 held-out ones"
+        raise DataError(f"{law}; got {len(judging)}: {judging}, held out {held_out}")
+    if both := sorted(set(held_out) & set(judging)):
+        raise DataError(f"validation classes must not be held out for the test; got {both} in both")
+    return FashionMnist(asked.place, tuple(held_out), tuple(judging), asked.small)
 
 
 def as_fashion(picture: Image.Image) -> NDArray[np.uint8]:
@@ -179,9 +187,15 @@ def class_numbers(given: Iterable[int | str], names: Sequence[str] = CLASSES) ->
     return numbers
 
 
-def hold_out(split: Split, classes: Sequence[int]) -> Split:
-    """The split without the images of these classes; each that is left asks for all others."""
+def hold_out(split: Split, classes: Sequence[int], judging: Sequence[int] = ()) -> Split:
+    """The split without the images of these classes; each that is left asks for all others.
+
+    Args:
+        judging: classes that are not trained on either, and of which the validation images are;
+            none: these are of the classes that are trained on.
+    """
+    train, validation = split.train.labels, split.validation.labels
+    judged = np.isin(validation, judging) if judging else ~np.isin(validation, classes)
     return Split(
-        split.train.take(~np.isin(split.train.labels, classes)),
-        split.validation.take(~np.isin(split.validation.labels, classes)),
+        split.train.take(~np.isin(train, [*classes, *judging])), split.validation.take(judged)
     )

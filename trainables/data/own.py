@@ -216,9 +216,9 @@ class OwnData(Dataset):
 
 def open_data(data: str, asked: Asked) -> OwnData:
     """At a path, as a study asks for it; DataError if it asks for what there is not."""
-    if asked.held_out:
+    if given := [*asked.held_out, *asked.judging]:
         law = "held-out classes of one's own data are drawn, or named by its test split"
-        raise DataError(f"{law}; got {', '.join(map(str, asked.held_out))}")
+        raise DataError(f"{law}; got {', '.join(map(str, given))}")
     return OwnData(
         place=absolute(os.path.expanduser(asked.place or data)),
         protocol=asked.protocol or PROTOCOL,
