@@ -60,6 +60,13 @@ def parser() -> Parser:
     )
     add("--confirm-epochs", type=int, help="epochs of a confirming run (default: --max-epochs)")
     add(
+        "--reference-seeds",
+        type=int,
+        help="of these seeds, those of each search on which the seed study's settings are trained "
+        "(default: all; 0: without them)",
+    )
+    add("--reference-epochs", type=int, help="of such a run (default: as a confirming run)")
+    add(
         "--holdout-classes",
         type=lambda text: text.split(","),
         metavar="CLASS,CLASS,...",

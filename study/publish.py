@@ -200,7 +200,7 @@ def results(record: Path) -> str:
     note = (
         f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, its "
         f"best by validation {METRICS[plan.select_by].title} trained again on {plan.confirm_seeds} "
-        f"fresh seeds for {runs[0].config.epochs} epochs. {sampled_sentence(study)}{images} "
+        f"fresh seeds for {runs[0].config.epochs:g} epochs. {sampled_sentence(study)}{images} "
         f"{_statistics(differences)} `{study.info['command']}`."
     )
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
@@ -251,7 +251,7 @@ def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool])
     full = mine.loc["full"]
     tuned = role == "chosen"
     origin = ("found by the search" if found[loss] else "hand-set start") if tuned else "reference"
-    asked = "" if tuned else f" of its {_asked(loss)}"
+    asked = "" if tuned or full["confirm_epochs"] >= _asked(loss) else f" of its {_asked(loss)}"
     search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
     return {
         "name": f"{_name(loss)}, {origin}",

@@ -301,7 +301,8 @@ def test_killed_in_each_step_it_ends_with_the_same_choices_and_results(
 def test_a_search_that_is_repeated_is_what_the_intervals_speak_of(tmp_path: Path) -> None:
     two = ("--loss", "triplet", "--loss", "smooth_ap", "--search-seeds", "2")
     size = ("--num-samples", "2", "--max-epochs", "1", "--final-seeds", "0", "--confirm-seeds", "2")
-    process = start(tmp_path, "--smoke-test", *size, *two)
+    longer = ("--reference-seeds", "1", "--reference-epochs", "2")
+    process = start(tmp_path, "--smoke-test", *size, *two, *longer)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     folder = tmp_path / "c"
@@ -318,8 +319,9 @@ def test_a_search_that_is_repeated_is_what_the_intervals_speak_of(tmp_path: Path
         for number, seed in enumerate(frozen["seeds"]):
             config = confirmation[f"{loss}-{number:03d}"].config
             assert config == chosen[number // 2].replace(seed=seed)
-            reference = confirmation[f"{loss}-{number + 4:03d}"].config
-            assert reference == REFERENCES[loss].replace(seed=seed, epochs=1)
+        references = [confirmation[f"{loss}-{number:03d}"].config for number in (4, 5)]
+        assert references == [REFERENCES[loss].replace(seed=s, epochs=2) for s in (1, 10_001)]
+    assert len(confirmation) == 2 * (4 + 2)
     runs, summary = finals(folder, "runs"), finals(folder, "summary")
     assert runs.groupby("search")["seed"].unique().map(sorted).tolist() == [
         *([1, 2], [10_001, 10_002])
@@ -329,6 +331,11 @@ def test_a_search_that_is_repeated_is_what_the_intervals_speak_of(tmp_path: Path
         runs.query("role == 'chosen' and loss == 'triplet'").groupby("search")["map_full"].mean()
     )
     assert row["map"] == pytest.approx(means.mean())
+    beside = runs.query("role == 'reference' and loss == 'triplet'")
+    assert beside["search"].tolist() == [0, 1] and set(beside["epochs"]) == {2}
+    differences = finals(folder, "differences").query("role == 'tuning' and protocol == 'full'")
+    expected = means.mean() - beside["map_full"].mean()
+    assert differences.set_index("first").loc["triplet", "difference"] == pytest.approx(expected)
     half = stats.t.ppf(0.975, 1) * means.std(ddof=1) / np.sqrt(2)
     assert row["high"] == pytest.approx(min(1.0, means.mean() + half))
     assert (row["runs"], row["searches"], row["trials"]) == (4, 2, 4)

@@ -155,6 +155,20 @@ def test_the_choice_and_the_runs_that_confirm_it(made: Made) -> None:
         assert [run.config.lr for run in runs] == [0.01] * 3 + beside
 
 
+@pytest.mark.parametrize("references", [0, 2])
+def test_fewer_seeds_of_the_references(tmp_path: Path, references: int) -> None:
+    sweep, confirmation = make(tmp_path / "c", reference_seeds=references, reference_epochs=4)
+    frozen = Frozen.load(sweep.folder)
+    for loss in REFERENCES:
+        runs = [run for run in confirmation.trials if run.loss == loss]
+        assert [frozen.role(run) for run in runs] == ["chosen"] * 3 + ["reference"] * references
+        assert [run.config.seed for run in runs[3:]] == list(SEEDS[:references])
+        assert {run.config.epochs for run in runs[3:]} == ({4} if references else set())
+        assert {frozen.search(run) for run in runs} == {0}
+    with pytest.raises(StudyError, match=r"is frozen and must agree .* seeds of a reference"):
+        freeze(sweep, Plan(**sweep.info["plan"] | {"reference_seeds": 1}))
+
+
 def test_what_a_reading_writes(made: Made, reads: list[Reading]) -> None:
     sweep, confirmation = made
     read_test(sweep, confirmation)

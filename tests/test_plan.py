@@ -93,6 +93,23 @@ def test_a_path_is_kept_from_the_root_and_a_name_as_it_is(
     assert plan(data="fashion_mnist").data == plan().data == "fashion_mnist"
 
 
+@pytest.mark.parametrize(
+    ("fields", "law"),
+    [
+        ({"reference_seeds": -1}, "reference_seeds must be 0 to confirm_seeds, 3; got -1"),
+        ({"reference_seeds": 4}, "reference_seeds must be 0 to confirm_seeds, 3; got 4"),
+        ({"reference_epochs": 0}, "reference_epochs must be >= 1; got 0"),
+        ({"confirm_epochs": 0}, "confirm_epochs must be >= 1; got 0"),
+    ],
+)
+def test_references_are_confirmed_beside_the_choices(fields: dict[str, int], law: str) -> None:
+    assert plan(confirm_seeds=3).references == 3
+    assert plan(confirm_seeds=3, reference_seeds=1).references == 1
+    assert plan(confirm_seeds=3, reference_seeds=0).references == 0
+    with pytest.raises(StudyError, match=law):
+        plan(confirm_seeds=3, **fields)
+
+
 def test_held_out_classes_are_kept_as_ascending_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan(holdout_classes=["Sneaker", "1", 0]).holdout_classes == [0, 1, 7]
     both = plan(holdout_classes=["Sneaker", 0], validation_classes=["shirt", 2])

@@ -132,8 +132,10 @@ def rules(source: Source, results: Results) -> list[str]:
             "that.",
         ]
     seeds = listed([str(seed) for seed in source.finals.seeds])
-    references = source.finals.runs["role"].eq("reference").any()
-    beside = ", and each loss's reference configuration," if references else ""
+    runs = source.finals.runs.groupby(["role", "loss"])["seed"].nunique()
+    fewer = "reference" in runs and runs["reference"].max() < runs["chosen"].max()
+    beside = f", and each loss's reference configuration{' on some of them' * fewer},"
+    beside = beside if "reference" in runs else ""
     return [
         f"{source.finals.rule} Each choice{beside} was then "
         f"trained anew with {plural(len(source.finals.seeds), 'fresh seed')} ({seeds}), and these "

@@ -61,6 +61,7 @@ class Frozen:
         seeds: of the runs that confirm, those of the first search's choices first; those of the
             sweeps are not among them.
         further: by loss, what the other searches chose, if the whole search was repeated.
+        references: on how many seeds of each search a loss's reference is trained; None: on all.
     """
 
     rule: str
@@ -68,6 +69,7 @@ class Frozen:
     choices: dict[str, Choice]
     seeds: list[int]
     further: list[dict[str, Choice]] = field(default_factory=list)
+    references: int | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Frozen:
@@ -81,7 +83,8 @@ class Frozen:
                 {loss: _read(row) for loss, row in each.items()}
                 for each in (content["choices"], *content.get("further", ()))
             )
-            return cls(content["rule"], content["frozen"], choices, content["seeds"], further)
+            said = content["rule"], content["frozen"], choices, content["seeds"], further
+            return cls(*said, content.get("references"))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StudyError(f"{path} does not hold choices: {error!r}") from error
 
@@ -93,6 +96,7 @@ class Frozen:
             "choices": _written(self.choices),
             "further": [_written(each) for each in self.further],
             "seeds": self.seeds,
+            "references": self.references,
         }
         write_atomically(folder / CHOICES, json.dumps(content, indent=2))
 
@@ -102,7 +106,10 @@ class Frozen:
 
     def search(self, run: TrialRecord) -> int:
         """Of the choice of which search a confirming run is, from 0; its reference goes with it."""
-        return run.number % len(self.seeds) * (1 + len(self.further)) // len(self.seeds)
+        each = len(self.seeds) // (1 + len(self.further))
+        if self.role(run) == "reference":
+            each = each if self.references is None else self.references
+        return run.number % len(self.seeds) // each
 
 
 def _written(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
@@ -136,12 +143,14 @@ def freeze(
     choices, *further = (_chosen(each, rule) for each in (sweep, *others))
     seeds = [seed + n for seed in plan.seeds() for n in range(1, plan.confirm_seeds + 1)]
     if not (sweep.folder / CHOICES).exists():
-        Frozen(rule.sentence, time.time(), choices, seeds, further).write(sweep.folder)
+        said = rule.sentence, time.time(), choices, seeds, further
+        Frozen(*said, plan.reference_seeds).write(sweep.folder)
     frozen = Frozen.load(sweep.folder)
     for name, written, found in (
         *((loss, frozen.choices.get(loss), choice) for loss, choice in choices.items()),
         ("those of the other searches", frozen.further, further),
         ("seeds", frozen.seeds, seeds),
+        ("seeds of a reference", frozen.references, plan.reference_seeds),
         ("rule", frozen.rule, rule.sentence),
     ):
         if written != found:
@@ -160,9 +169,10 @@ def _chosen(sweep: Study, rule: Rule) -> dict[str, Choice]:
 
 
 def confirming_trials(plan: Plan, frozen: Frozen) -> list[TrialRecord]:
-    """Each search's choice on its own seeds, then each loss's reference if it has one, on all of
-    them; `<loss>-<number>` counts them."""
+    """Each search's choice on its own seeds, then each loss's reference if it has one, on the first
+    of them; `<loss>-<number>` counts them."""
     epochs = plan.confirm_epochs or plan.max_epochs
+    longer = plan.reference_epochs or epochs
     trials = []
     for loss, choice in frozen.choices.items():
         chosen = [choice.config, *(each[loss].config for each in frozen.further)]
@@ -171,7 +181,8 @@ def confirming_trials(plan: Plan, frozen: Frozen) -> list[TrialRecord]:
             chosen[n // each].replace(epochs=epochs, seed=seed)
             for n, seed in enumerate(frozen.seeds)
         ]
-        beside = [_reference(choice.config, epochs, seed) for seed in frozen.seeds]
+        first = [seed for n, seed in enumerate(frozen.seeds) if n % each < plan.references]
+        beside = [_reference(choice.config, longer, seed) for seed in first]
         configs += [config for config in beside if config is not None]
         trials += [
             TrialRecord(trial_name(loss, n), config, metric=plan.metric)

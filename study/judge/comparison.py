@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TypedDict
 
@@ -111,7 +112,7 @@ def _confirm(plan: Plan, frozen: Frozen, folder: Path, where: _Where) -> Study:
     plan = dataclasses.replace(
         plan,
         early_stopping=False,
-        max_epochs=plan.confirm_epochs or plan.max_epochs,
+        max_epochs=max(math.ceil(trial.config.epochs) for trial in trials),
         num_samples=max(trial.number for trial in trials) + 1,
     )
     resume = (folder / "study.json").exists()

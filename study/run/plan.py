@@ -78,6 +78,9 @@ class Plan:
         confirm_seeds: of a comparison, on how many fresh seeds each choice is confirmed; 0 for a
             study that is none.
         confirm_epochs: of a confirming run; None for `max_epochs`.
+        reference_seeds: on how many of the seeds that confirm each search's choice its loss's
+            reference is trained; None: on all, 0: on none.
+        reference_epochs: of such a run; None for those of a confirming one.
         network, weights, freeze, embedding_dim: of every trial, as in `TrialConfig`.
         data: a name of `trainables.data`, or the path of one's own pictures.
         protocol, folds, fold, grey: of these, as `trainables.data.Asked` has them.
@@ -116,6 +119,8 @@ class Plan:
     search_seeds: int = 1
     confirm_seeds: int = 0
     confirm_epochs: int | None = None
+    reference_seeds: int | None = None
+    reference_epochs: int | None = None
     holdout_classes: Sequence[int] = ()
     validation_classes: Sequence[int] = ()
     network: str = "seed_cnn"
@@ -160,8 +165,13 @@ class Plan:
             raise StudyError(f"{law}; got {self.seed}")
         if self.confirm_seeds == 1:
             raise StudyError(f"confirm_seeds must be >= 2, or 0; got {self.confirm_seeds}")
-        if self.confirm_epochs is not None and self.confirm_epochs < 1:
-            raise StudyError(f"confirm_epochs must be >= 1; got {self.confirm_epochs}")
+        for name in ("confirm_epochs", "reference_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise StudyError(f"{name} must be >= 1; got {value}")
+        if not 0 <= self.references <= self.confirm_seeds:
+            law = f"reference_seeds must be 0 to confirm_seeds, {self.confirm_seeds}"
+            raise StudyError(f"{law}; got {self.reference_seeds}")
         if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial >= LEAST_SHARE):
             law = f"cpus_per_trial must be >= {LEAST_SHARE}, the least that Ray counts"
             raise StudyError(f"{law}; got {self.cpus_per_trial}")
@@ -208,6 +218,11 @@ class Plan:
         for name in settled:
             if fields.get(name, name) in taken:
                 raise StudyError(f"{loss} settles {name}, which the study sets for all losses too")
+
+    @property
+    def references(self) -> int:
+        """On how many seeds a loss's reference is trained, for each search."""
+        return self.confirm_seeds if self.reference_seeds is None else self.reference_seeds
 
     @property
     def metric(self) -> str:
