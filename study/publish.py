@@ -2,6 +2,7 @@
 
     python study/publish.py results/NAME study/records/2026-12-24-fashion-mnist
     python study/publish.py --readme study/records/2026-12-24-fashion-mnist
+    python study/publish.py --readme study/records/2026-12-24-fold-*    # what they show together
 
 A record has all that a reader needs to check the numbers and to repeat the study, and no weights,
 no logs, and nothing of the machine's names and paths. It is a study's folder like any other.
@@ -15,7 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_test import FILES, FINALS, is_complete, readings
 from study.judge.images import DATA, about, classes_of
+from study.judge.pooled import markdown, pooled
 from study.judge.significance import MARGIN, POWER
 from study.run.cluster import ROOT
 from study.run.plan import Plan
@@ -38,7 +40,7 @@ from trainables.metrics import METRICS
 from trainables.terminal import Parser, patient_streams
 
 PAGES = (ROOT / "README.md", ROOT / "study" / "records" / "README.md")
-BEGIN, END = "<!-- results: {record} -->", "<!-- end of results -->"
+BEGIN, END = "<!-- results: {records} -->", "<!-- end of results -->"
 RESULTS = re.compile(r"<!-- results: (.*?) -->.*?<!-- end of results -->", re.DOTALL)
 QUOTED = re.compile(r"(['\"])/(?:[^'\"/]+/)+")  # the same within quotes, blanks and all
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\"=,;:]+/)+")  # of an absolute path
@@ -67,7 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
     text = Parser(description="Publish a finished comparison.")
     text.add_argument("study", type=Path, nargs="?", help="the comparison's folder")
     text.add_argument("record", type=Path, nargs="?", help="the folder to make")
-    text.add_argument("--readme", type=Path, metavar="RECORD", help="write its table into README")
+    text.add_argument(
+        "--readme",
+        type=Path,
+        nargs="+",
+        metavar="RECORD",
+        help="write its table into README; of several, that of all together",
+    )
     options = text.parse_args(arguments)
     if (options.readme is None) == (options.record is None):
         text.error("give a STUDY and a RECORD, or --readme RECORD")
@@ -156,33 +164,34 @@ def scrubbed_trial(trial: TrialRecord, hosts: dict[str, str]) -> TrialRecord:
     )
 
 
-def pages_of(record: Path) -> dict[Path, str]:
-    """The pages that show a record, and their text: those that name it; if none does, all."""
+def pages_of(records: Sequence[Path]) -> dict[Path, str]:
+    """The pages that show records, and their text: those that name them; if none does, all."""
     texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
-    name = _shown_as(record)
+    name = _shown_as(records)
     naming = {page: text for page, text in texts.items() if name in RESULTS.findall(text)}
     return naming or texts
 
 
-def _shown_as(record: Path) -> str:
-    """A record's name between the markers of a page."""
-    absolute = record.resolve()
-    return str(absolute.relative_to(ROOT) if absolute.is_relative_to(ROOT) else absolute.name)
+def _shown_as(records: Sequence[Path]) -> str:
+    """The names of records between the markers of a page."""
+    places = [record.resolve() for record in records]
+    return " ".join(str(p.relative_to(ROOT) if p.is_relative_to(ROOT) else p.name) for p in places)
 
 
-def with_results(readme: str, record: Path) -> str:
-    """A page's text with the record's table between its two markers: those that name this record,
-    else the only ones.
+def with_results(readme: str, records: Sequence[Path]) -> str:
+    """A page's text with the table of a record, or of several together, between its two markers:
+    those that name these, else the only ones.
 
     Raises:
         StudyError: it has no such markers, or several of other records.
     """
-    name = _shown_as(record)
+    name = _shown_as(records)
     there = RESULTS.findall(readme)
     if len(there) != 1 and there.count(name) != 1:
-        law = f"a page must have one {BEGIN.format(record=name)} and, after it, one {END}"
+        law = f"a page must have one {BEGIN.format(records=name)} and, after it, one {END}"
         raise StudyError(f"{law}; it has those of {', '.join(there) or 'no record'}")
-    block = f"{BEGIN.format(record=name)}\n{results(record)}{END}"
+    found = results(records[0]) if len(records) == 1 else markdown(pooled(records))
+    block = f"{BEGIN.format(records=name)}\n{found}{END}"
     only = len(there) == 1
     return RESULTS.sub(lambda found: block if only or found[1] == name else found[0], readme)
 

@@ -121,12 +121,21 @@ def test_a_records_tables_follow_from_its_raw_files(name: str) -> None:
             assert stored == pytest.approx(getattr(run, f"map_{protocol}"), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", [SHORT, LONG, EMOJI])
-def test_the_pages_have_the_records_tables(name: str) -> None:
-    pages = [RECORDS / "README.md", *([ROOT / "README.md"] if name == LONG else [])]
-    for page in pages:
-        text = page.read_text(encoding="utf-8")
-        assert publish.with_results(text, RECORDS / name) == text
+@pytest.mark.parametrize("page", [RECORDS / "README.md", ROOT / "README.md"])
+def test_the_pages_have_the_records_tables(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"<!-- results: (.*?) -->", text)
+    assert named
+    for records in named:
+        places = [ROOT / record for record in records.split()]
+        assert publish.with_results(text, places) == text
+
+
+def test_every_record_stands_on_the_records_page() -> None:
+    text = (RECORDS / "README.md").read_text(encoding="utf-8")
+    named = " ".join(re.findall(r"<!-- results: (.*?) -->", text)).split()
+    there = {f"study/records/{path.parent.name}" for path in RECORDS.glob("*/choices.json")}
+    assert there and set(named) == there
 
 
 def test_which_loss_is_not_resolved(long: Record) -> None:

@@ -163,8 +163,7 @@ def difference_of_runs(
 
 def paired_test(first: np.ndarray, second: np.ndarray) -> TTest:
     """Student's paired t-test of values (V,) and (V,), V >= 2."""
-    differences = first - second
-    return _test(float(differences.mean()), float(stats.sem(differences)), len(differences) - 1)
+    return _test(float((first - second).mean()), *_paired(first, second))
 
 
 def welch_test(first: np.ndarray, second: np.ndarray) -> TTest:
@@ -172,13 +171,16 @@ def welch_test(first: np.ndarray, second: np.ndarray) -> TTest:
     return _test(float(first.mean() - second.mean()), *_welch(first, second))
 
 
-def equivalence(first: np.ndarray, second: np.ndarray, margin: float = MARGIN) -> float:
+def equivalence(
+    first: np.ndarray, second: np.ndarray, margin: float = MARGIN, *, paired: bool = False
+) -> float:
     """p of the hypothesis that the means of (V,) and (W,) differ by `margin` or more (TOST).
 
-    The larger of two one-sided Welch tests (Schuirmann 1987): below alpha, the 1 - 2 alpha
-    interval of the difference lies within ±margin.
+    The larger of two one-sided Welch tests, or paired ones (Schuirmann 1987): below alpha, the
+    1 - 2 alpha interval of the difference lies within ±margin.
     """
-    gap, (error, degrees) = abs(float(first.mean() - second.mean())), _welch(first, second)
+    gap = abs(float(first.mean() - second.mean()))
+    error, degrees = _paired(first, second) if paired else _welch(first, second)
     if error == 0:
         return 0.0 if gap < margin else 1.0
     return float(stats.t.sf((margin - gap) / error, degrees))
@@ -196,13 +198,15 @@ def superior(first: np.ndarray, second: np.ndarray) -> tuple[float, Interval]:
     return float(above.mean()), Interval(float(low), float(high))
 
 
-def smallest_difference(first: np.ndarray, second: np.ndarray, *, family: int = 1) -> float:
+def smallest_difference(
+    first: np.ndarray, second: np.ndarray, *, family: int = 1, paired: bool = False
+) -> float:
     """The true difference of the means of (V,) and (W,) that is shown with probability `POWER`.
 
-    By a two-sided Welch test at `ALPHA` / `family` (what Holm's first step asks), whose statistic
-    is noncentral t: Cohen, Statistical Power Analysis (1988), ch. 2.
+    By a two-sided Welch test, or a paired one, at `ALPHA` / `family` (what Holm's first step asks),
+    whose statistic is noncentral t: Cohen, Statistical Power Analysis (1988), ch. 2.
     """
-    error, degrees = _welch(first, second)
+    error, degrees = _paired(first, second) if paired else _welch(first, second)
     bound = stats.t.isf(ALPHA / family / 2, degrees)
 
     def lack(shift: float) -> float:  # being shown with the wrong sign is too rare to count
@@ -283,6 +287,11 @@ def verdicts(differences: Sequence[Difference]) -> list[str]:
         "shown" if p < ALPHA else "equivalent" if equal < ALPHA else "not resolved"
         for p, equal in zip(corrected(differences), same, strict=True)
     ]
+
+
+def _paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """The standard error of the mean of differences, and its degrees of freedom."""
+    return float(stats.sem(first - second)), len(first) - 1
 
 
 def _welch(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,132 @@
+"""Comparisons that are pooled, against differences by hand and scipy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from study import pool_comparisons, publish
+from study.judge.pooled import markdown, pooled
+from study.judge.significance import ALPHA, POWER, equivalence, smallest_difference
+from study.run.results import StudyError
+
+# By comparison and loss, the mAPs of two runs.
+MAPS: Sequence[Mapping[str, tuple[float, float]]] = (
+    {"triplet": (0.50, 0.52), "smooth_ap": (0.60, 0.62)},
+    {"triplet": (0.70, 0.72), "smooth_ap": (0.82, 0.82)},
+    {"triplet": (0.30, 0.32), "smooth_ap": (0.40, 0.40)},
+)
+
+
+def write(folder: Path, maps: Mapping[str, Sequence[float]]) -> Path:
+    """What a finished comparison has of its runs; a reference is not among what is pooled."""
+    rows = [
+        {"trial_id": f"{loss}-{n:03d}", "loss": loss, "role": "chosen", "map_full": value}
+        for loss, values in maps.items()
+        for n, value in enumerate(values)
+    ]
+    rows.append({"trial_id": "triplet-009", "loss": "triplet", "role": "reference", "map_full": 0})
+    (folder / "finals").mkdir(parents=True)
+    pd.DataFrame(rows).assign(map_seed=0.1).to_csv(folder / "finals" / "runs.csv", index=False)
+    (folder / "finals" / "summary.csv").touch()
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    return [write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)]
+
+
+def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
+    """Means 0.51, 0.71, 0.31 and 0.61, 0.82, 0.40: differences 0.10, 0.11, 0.09."""
+    found = pooled(folders)
+    assert list(found.maps) == ["smooth_ap", "triplet"]  # the best first
+    losses = found.losses.set_index("loss")
+    row = losses.loc["triplet"]
+    found_of = [row["map"], row["lowest"], row["highest"], row["runs"]]
+    assert found_of == pytest.approx([0.51, 0.31, 0.71, 6])
+    half = 4.302652730 * 0.2 / math.sqrt(3)  # t of two degrees of freedom, from a table
+    assert losses.loc["triplet", "low"] == pytest.approx(0.51 - half)
+    (row,) = found.differences.itertuples()
+    assert (row.first, row.second, row.ahead) == ("smooth_ap", "triplet", 3)
+    assert row.difference == pytest.approx(0.1)
+    test = stats.ttest_rel([0.61, 0.82, 0.40], [0.51, 0.71, 0.31])
+    interval = test.confidence_interval(0.95)
+    assert (row.p, row.low, row.high) == pytest.approx((test.pvalue, *interval))
+    assert row.p_corrected == pytest.approx(test.pvalue) and row.verdict == "shown"
+
+
+def test_pairs_are_corrected_for_each_other_and_equality_takes_a_test(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    splits = rng.normal(0.5, 0.2, 6)
+    made = [
+        write(
+            tmp_path / str(n),
+            {"triplet": [s], "smooth_ap": [s + rng.normal(0, 1e-3)], "cross_entropy": [s - 0.1]},
+        )
+        for n, s in enumerate(splits)
+    ]
+    table = pooled(made).differences.set_index(["first", "second"])
+    verdicts = dict(table["verdict"])
+    assert sorted(verdicts.values()) == ["equivalent", "shown", "shown"]
+    (equal,) = (pair for pair, verdict in verdicts.items() if verdict == "equivalent")
+    assert set(equal) == {"triplet", "smooth_ap"}
+    p = sorted(table["p"])
+    assert sorted(table["p_corrected"])[0] == pytest.approx(3 * p[0])
+
+
+def test_a_paired_equivalence_is_two_one_sided_tests() -> None:
+    first, second = np.array([0.5, 0.7, 0.3, 0.6]), np.array([0.501, 0.699, 0.302, 0.6])
+    gap, margin = first - second, 0.005
+    sides = [
+        stats.ttest_1samp(gap, -margin, alternative="greater").pvalue,
+        stats.ttest_1samp(gap, margin, alternative="less").pvalue,
+    ]
+    assert equivalence(first, second, margin, paired=True) == pytest.approx(max(sides))
+
+
+def test_the_smallest_paired_difference_is_shown_as_often_as_it_says() -> None:
+    gaps = np.array([-1.0, -0.5, 0.0, 0.5, 1.0]) * 0.01
+    step = smallest_difference(gaps, np.zeros(5), paired=True)
+    draws = np.random.default_rng(5).normal(step, gaps.std(ddof=1), (20_000, 5))
+    p = stats.ttest_1samp(draws, 0, axis=1).pvalue
+    assert np.mean(p < ALPHA) == pytest.approx(POWER, abs=0.01)
+
+
+def test_what_cannot_be_pooled_is_said(folders: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"two comparisons or more .*once each; got 1"):
+        pooled(folders[:1])
+    with pytest.raises(StudyError, match="once each; got 2"):
+        pooled([folders[0], folders[0]])
+    other = write(tmp_path / "other", {"triplet": (0.1, 0.2)})
+    with pytest.raises(StudyError, match=r"must be of the same losses; .*other lacks smooth_ap"):
+        pooled([*folders, other])
+    (other / "finals" / "summary.csv").unlink()
+    with pytest.raises(StudyError, match=r"when their tests are done; .*other is not"):
+        pooled([*folders, other])
+
+
+def test_the_program_prints_the_tables(
+    folders: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pool_comparisons.main([str(folder) for folder in folders]) == 0
+    said = capsys.readouterr().out
+    assert said == markdown(pooled(folders))
+    assert "| Smooth-AP − triplet" not in said and "| Smooth-AP − Triplet | +0.1000 |" in said
+    assert "3 of 3" in said and "corrected for one pair" in said
+    assert pool_comparisons.main([str(folders[0])]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_page_has_the_table_of_several_records(folders: list[Path]) -> None:
+    name = " ".join(folder.name for folder in folders)
+    page = f"before\n<!-- results: {name} -->\nold\n<!-- end of results -->\nafter\n"
+    found = publish.with_results(page, folders)
+    assert markdown(pooled(folders)) in found and "old" not in found
+    assert publish.with_results(found, folders) == found
