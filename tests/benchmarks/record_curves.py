@@ -7,8 +7,9 @@ and what it cost since the line before. What is recorded is not trained again, s
 ended at any time and goes on where it was. Processes with the parts 0/2 and 1/2 share the work.
 
 Each rung is a run of its own with a whole schedule (`complete`), which is what a study does; the
-promising configurations are taken to the longest rungs first. Of the first COMPARED configurations
-there are other schedules too, of each of ENDS epochs:
+first COMPARED configurations, whatever they promise, and the promising ones of the others are taken
+to the longest rungs first. Of the first COMPARED there are other schedules too, of each of ENDS
+epochs:
 
     whole      one run with one schedule, judged at the rungs
     averaged   the same run's averaged weights (a decay of 0.995 a step)
@@ -188,6 +189,13 @@ class Recording:
             self.compare(number, end)
             yield f"{number} compared, {end} epochs"
 
+    def ended(self) -> Iterator[str]:
+        """The configurations that are compared, whatever they promise, to each rung."""
+        for number in [n for n in self.mine if n < COMPARED]:
+            for rung in RUNGS:
+                self.complete(number, rung)
+            yield f"{number} to its end"
+
     def climbed(self, shares: tuple[float, ...]) -> Iterator[str]:
         """So large a share of the configurations to each rung, the best of the rung below."""
         below = None
@@ -207,8 +215,9 @@ class Recording:
         first, *others = ENDS
         return [
             self.climbed((*TAKEN[:3], 0.0, 0.0)),
-            self.compared(first),
+            self.ended(),
             self.climbed(TAKEN),
+            self.compared(first),
             *(self.compared(end) for end in others),
             self.climbed(every),
         ]
