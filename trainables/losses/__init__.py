@@ -1,5 +1,6 @@
 """Losses by name: each is an entry in a file of its own; `pml:NAME` is one of
-pytorch-metric-learning; `NAME:knob=value,...` is one of these with some knobs settled."""
+pytorch-metric-learning; `NAME+NAME` is a sum; and `NAME:knob=value,...` one of all these with some
+of its knobs settled."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import importlib
 import pkgutil
 
 from trainables.knobs import typed
+from trainables.losses import combined
 from trainables.losses.entry import Arguments, Loss
 from trainables.losses.smooth_ap import smooth_ap_loss
 from trainables.losses.triplet import triplet_loss
@@ -39,12 +41,15 @@ def resolve(name: str) -> Loss:
     """The entry of this name.
 
     Raises:
-        ValueError: there is none, or pytorch-metric-learning is not installed or has none; or a
-            setting after the name is no `knob=value`, is there twice, or breaks the knob's law.
+        ValueError: there is none, or pytorch-metric-learning is not installed or has none; a sum
+            has a loss twice; a setting after the name is no `knob=value`, is there twice, or breaks
+            the knob's law.
     """
     base, _, settings = name.rpartition(":")
     if "=" in settings:
         return resolve(base).with_settings(name, _read(settings, name))
+    if "+" in name:
+        return combined.entry([resolve(part.strip()) for part in name.split("+")])
     if name in _entries():
         return _entries()[name]
     if name.startswith(PML):
@@ -53,9 +58,8 @@ def resolve(name: str) -> Loss:
         return entry(name.removeprefix(PML))
     near = difflib.get_close_matches(name, names(), 1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    law = (
-        f"loss must be one of {', '.join(names())}, or pml:NAME, and may have :knob=value after it"
-    )
+    law = f"loss must be one of {', '.join(names())}, or pml:NAME, or a sum of these, A+B, "
+    law += "and may have :knob=value after it"
     raise ValueError(f"{law}; got {name!r}{hint}")
 
 
