@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from analysis import explore, report, retrieve
-from analysis.found.reranked import average_precisions
+from analysis.found.reranked import average_precisions, mirrored, reranked
 from analysis.gallery import index as index_module
 from analysis.gallery import neighbours, neighbours_figure, rerank, search
 from analysis.gallery.index import Index, index_of
 from analysis.gallery.networks import Chosen, choices, chosen
 from analysis.gallery.pictures import INDEXES, Gallery, of_files
+from study.judge.evaluation import evaluate, trained_network
+from study.judge.images import Images
 from study.run.progress import INTERRUPTED
 from study.run.results import Study
 from tests.oracles import slow_average_precision
@@ -528,6 +530,26 @@ def test_what_re_ranking_is_worth_is_the_slow_average_precision(name: str) -> No
         assert found[place] == pytest.approx(np.nan if wanted is None else wanted, nan_ok=True)
 
 
+def test_with_the_mirror_an_embedding_is_the_mean_of_two(study: Study) -> None:
+    choice = study.best()["smooth_ap"]
+    images = Images(TEST, {"full": Roles.first(40, len(TEST))}, CLASSES, "", "")
+    evaluation = evaluate(choice, images)
+    pixels = torch.from_numpy(TEST.pixels[TEST.rows])
+    network = trained_network(choice)
+    both = embed_pixels(network, pixels) + embed_pixels(network, pixels.flip(3))
+    expected = both / both.norm(dim=1, keepdim=True)
+    found = mirrored(evaluation, TEST)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert (found - evaluation.embeddings).abs().max() > 0.01
+    table = reranked({"smooth_ap": evaluation}, TEST).set_index("order")
+    labels, gap = TEST.labels.tolist(), []
+    for query in range(40):
+        distances = 2 - 2 * (expected @ expected[query])
+        order = [g for g in distances.argsort(stable=True).tolist() if g != query]
+        gap.append(slow_average_precision([labels[g] == labels[query] for g in order]))
+    assert table.loc["with the mirror", "map"] == pytest.approx(np.mean(gap), abs=1e-3)
+
+
 def test_equal_vectors_can_be_re_ranked() -> None:
     x = torch.ones(50, 4) / 2
     for name, method in rerank.RERANKINGS.items():
@@ -683,7 +705,9 @@ def test_a_report_says_what_re_ranking_gains(
     folder = study.folder / "report"
     table = pd.read_csv(folder / "table_what_re_ranking_gains_and_costs.csv")
     scores = pd.read_csv(folder / "scores.csv").query("protocol == 'full'").set_index("loss")["map"]
-    assert table["order"].tolist() == list(rerank.RERANKINGS) * 2
+    names = list(rerank.RERANKINGS)
+    mirrored = ["with the mirror", *(f"with the mirror, {name}" for name in names)]
+    assert table["order"].tolist() == [*names, *mirrored] * 2
     plain = table["loss"].map({"Smooth-AP": scores["smooth_ap"], "triplet": scores["triplet"]})
     np.testing.assert_allclose(table["above the plain order"], table["mAP"] - plain, atol=1e-4)
     ends = table["95 % over queries"].str.split(" to ", expand=True).astype(float)

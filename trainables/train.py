@@ -382,13 +382,18 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 @torch.no_grad()
-def embed(network: Embedder, images: LabelledImages) -> Tensor:
+def embed(network: Embedder, images: LabelledImages, *, mirror: bool = False) -> Tensor:
     """The unit embeddings (N, D) of images, in float32; made on a card if there is one, given on
-    the CPU."""
+    the CPU.
+
+    Args:
+        mirror: of each picture mirrored left to right.
+    """
     pixels, found = images.tensor(), []
     with bar(len(images), "embedded") as shown:
         for rows in torch.from_numpy(images.rows).split(embedding_batch(images.shape)):
-            found.append(_features(network, pixels.index_select(0, rows)))
+            batch = pixels.index_select(0, rows)
+            found.append(_features(network, batch.flip(3) if mirror else batch))
             shown.update(len(rows))
     return unit_length(torch.cat(found))
 

@@ -1,9 +1,9 @@
-"""What re-ranking gains and costs, beside the order that judges; nothing is chosen by it."""
+"""What re-ranking and mirrored pictures gain and cost; nothing is chosen by them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,43 +13,43 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from analysis.gallery.rerank import RERANKINGS
-from study.judge.evaluation import Evaluation
+from study.judge.evaluation import Evaluation, judge, trained_network
 from study.judge.significance import GAPS, mean_interval
 from study.run.results import StudyError
-from trainables.data import Roles
+from trainables.data import LabelledImages, Roles
 from trainables.judging import judge_numpy
+from trainables.retrieval import unit_length
 from trainables.terminal import bar
+from trainables.train import embed
 
+MIRRORED = "with the mirror"
 MOST = 20_000  # images: their distances to each other take about 11 bytes a pair, 4.4 GB
 
 
-def reranked(evaluations: Mapping[str, Evaluation], labels: NDArray[np.int64]) -> pd.DataFrame:
-    """A row a loss and re-ranking, under the first protocol: loss, order, map, by how much that is
+def reranked(evaluations: Mapping[str, Evaluation], images: LabelledImages) -> pd.DataFrame:
+    """A row a loss and order, under the first protocol: loss, order, map, by how much that is
     above the plain order's, the 95 % interval of this over queries (low, high), and seconds.
 
-    Args:
-        labels: (N,) of the images.
+    The orders are those of `RERANKINGS`; that of the mean of a picture's and its mirror's
+    embedding, scaled to unit length; and those of `RERANKINGS` of these means.
 
     Raises:
-        StudyError: there are more than `MOST` images.
+        StudyError: there are more than `MOST` images, or a network is missing.
     """
-    if len(labels) > MOST:
+    if len(images) > MOST:
         law = f"re-ranking holds all distances at once, of at most {MOST:,} images"
-        raise StudyError(f"{law}; got {len(labels):,}")
+        raise StudyError(f"{law}; got {len(images):,}")
     rows = []
-    with bar(len(evaluations) * len(RERANKINGS), "re-ranked", "rankings") as shown:
+    with bar(len(evaluations) * (2 * len(RERANKINGS) + 1), "re-ranked", "rankings") as shown:
         for loss, evaluation in evaluations.items():
             judged = next(iter(evaluation.protocols.values()))
             plain = judged.result.average_precision
-            for name in RERANKINGS:
-                start = time.perf_counter()
-                found = average_precisions(evaluation.embeddings, labels, judged.roles, name)
-                seconds = time.perf_counter() - start
+            for order, found, seconds in _orders(evaluation, images, judged.roles):
                 gain = mean_interval(found - plain, GAPS)
                 rows.append(
                     {
                         "loss": loss,
-                        "order": name,
+                        "order": order,
                         "map": float(np.nanmean(found)),
                         "gain": float(np.nanmean(found - plain)),
                         "low": gain.low,
@@ -59,6 +59,30 @@ def reranked(evaluations: Mapping[str, Evaluation], labels: NDArray[np.int64]) -
                 )
                 shown.update()
     return pd.DataFrame(rows)
+
+
+def _orders(
+    evaluation: Evaluation, images: LabelledImages, roles: Roles
+) -> Iterator[tuple[str, NDArray[np.float64], float]]:
+    """Of each order its name, the AP of the queries (Q,), and the seconds that it took."""
+    for name in RERANKINGS:
+        start = time.perf_counter()
+        found = average_precisions(evaluation.embeddings, images.labels, roles, name)
+        yield name, found, time.perf_counter() - start
+    start = time.perf_counter()
+    both = mirrored(evaluation, images)
+    found = judge(both, torch.from_numpy(images.labels), roles).result.average_precision
+    yield MIRRORED, found, time.perf_counter() - start
+    for name in RERANKINGS:
+        start = time.perf_counter()
+        found = average_precisions(both, images.labels, roles, name)
+        yield f"{MIRRORED}, {name}", found, time.perf_counter() - start
+
+
+def mirrored(evaluation: Evaluation, images: LabelledImages) -> Tensor:
+    """(N, D): the mean of each picture's and its mirror's embedding, scaled to unit length."""
+    mirror = embed(trained_network(evaluation.choice), images, mirror=True)
+    return unit_length(evaluation.embeddings + mirror)
 
 
 def average_precisions(

@@ -105,7 +105,7 @@ class Source:
         )
         evaluations = evaluate_study(study, images)
         differences = query_differences(evaluations)
-        again = reranked(evaluations, images.data.labels) if rerank else None
+        again = reranked(evaluations, images.data) if rerank else None
         results = of_study(evaluations, images)
         return cls(study, results, differences, None, provisional, again)
 
