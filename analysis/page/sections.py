@@ -140,8 +140,9 @@ def reranking_sections(source: Source) -> list[Section]:
         f"encoding (Zhong et al., CVPR 2017, with its k1 = {K1}, k2 = {K2}, weight {WEIGHT}) and "
         f"query expansion by the {EXPANDED} nearest (Radenovic et al., PAMI 2019, with its power "
         f"{POWER:g}). With the mirror, an embedding is the mean of a picture's and its mirror "
-        "image's, scaled to unit length: twice the work. No setting was tuned here, and nothing was "
-        "chosen by these numbers: the judge is the plain order. Seconds are of all queries, judged."
+        "image's, scaled to unit length: twice the work. No setting was tuned here, and nothing "
+        "was chosen by these numbers: the judge is the plain order. Seconds are of all queries, "
+        "judged."
     )
     return [Section("Re-ranking", [said], [tables.reranking_table(source.reranked)], below=True)]
 
