@@ -143,7 +143,10 @@ def test_a_file_that_is_no_space_is_named(text: str, law: str, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("a=1", 1), ("a=1e-3", 1e-3), ("a=true", True), ("a=none", None), ("a=all", "all")],
+    [
+        *(("a=1", 1), ("a=1e-3", 1e-3), ("a=.5", 0.5), ("a=True", True), ("a=none", None)),
+        ("a=all", "all"),
+    ],
 )
 def test_a_setting_is_read_as_what_it_looks_like(text: str, value: object) -> None:
     assert read_setting(text) == ("a", {"choices": [value]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study.run.plan import Plan
-from study.run.results import StudyError, TrialRecord, search_of, trial_name
+from study.run.results import Study, StudyError, TrialRecord, search_of, trial_name
 from study.search.fitted import fitted
 from study.search.searches import Searches
 from study.search.space import SPACE, WIDE, describe, reference
@@ -120,6 +121,23 @@ def test_a_configuration_is_what_its_loss_says() -> None:
 def test_an_unused_knob_cannot_be_settled() -> None:
     with pytest.raises(StudyError, match=r"momentum must be 0.5 for .*; got None"):
         fitted(many(512), ["triplet:momentum=0.5"], SPACE)
+
+
+@pytest.mark.parametrize(
+    "loss", [*ARMS, "triplet:lr=1e-05,margin=0.3", "smooth_ap+triplet:margin=.5", "pml:SupConLoss"]
+)
+def test_its_records_are_read(tmp_path: Path, loss: str) -> None:
+    plan = Plan(losses=[loss], num_samples=2, max_epochs=1)
+    study = Study.create(tmp_path / "s", {"status": "finished", "plan": plan.fields()})
+    study.trials = asked([loss], 2)
+    for record in study.trials:
+        record.add_epoch({"epoch": 1, "val_map": 0.5, "seconds": 1.0})
+        record.status = "finished"
+        study.write_trial(record)
+    study.write()
+    found = Study.load(study.folder)
+    assert [trial.loss for trial in found.trials] == [loss] * 2
+    assert found.best()[loss].config.loss == loss
 
 
 @given(loss=st.text("ab:._=,-1", min_size=1).filter(lambda t: not t.startswith("-")))

@@ -115,12 +115,17 @@ def shortened(value: float) -> float:
 
 
 def typed(text: str) -> Any:
-    """A knob's value as it is typed: a number or truth value as JSON has it, `none`, else the word
-    itself."""
-    try:
-        return json.loads(text.lower() if text.lower() in ("true", "false") else text)
-    except ValueError:
-        return None if text.lower() == "none" else text
+    """A knob's value as it is typed: a number, a truth value, `none`, what else JSON knows, or the
+    word itself."""
+    if text.lower() == "none":
+        return None
+    text = text.lower() if text.lower() in ("true", "false") else text
+    for read in (json.loads, float):  # JSON knows no .5
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
 
 
 def choice(*values: Any) -> Choice:
