@@ -283,7 +283,7 @@ def test_a_model_learns_from_what_it_sees(kind: str, count: int) -> None:
 def test_a_model_waits_for_values_and_knows_those_of_the_highest_rung(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Triplet has six knobs: from 12 values on."""
+    """Triplet has five knobs: from 10 values on."""
     known: list[list[tuple[dict[str, Any], float]]] = []
     seeds: list[int] = []
 
@@ -294,10 +294,10 @@ def test_a_model_waits_for_values_and_knows_those_of_the_highest_rung(
 
     monkeypatch.setattr(module, "modelling", modelling)
     records = list(run({"configurations": 81, "kind": "tpe"}))
-    assert len(knobs_of("triplet")) == 6
+    assert len(knobs_of("triplet")) == 5
     begun = [r for r in records if r.follows is None]
     modelled = [r.number for r in begun if r.origin == "tpe"]
-    assert modelled == [n for n in range(81) if n % 3 == 2 and n >= 12]
+    assert modelled == [n for n in range(81) if n % 3 == 2 and n >= 10]
     # Up to then no trial is longer, as all begin before the first is promoted.
     assert known == [[(r.knobs, r.score) for r in begun[:n]] for n in modelled]
     list(run({"configurations": 84, "kind": "tpe"}, records))

@@ -149,6 +149,7 @@ class Knob(NamedTuple):
         field: of the configuration that it sets; empty: its name.
         where: the fields that decide whether it is used, and their values.
         per: what its values are multiples of, given the fields chosen before it; None: of nothing.
+        core: whether a search looks for it unless its space is the wide one or gives it a range.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Knob(NamedTuple):
     field: str = ""
     where: Mapping[str, tuple[Any, ...]] = {}
     per: Callable[[Mapping[str, Any]], float] | None = None
+    core: bool = True
 
     @property
     def sets(self) -> str:

@@ -23,6 +23,7 @@ from trainables.knobs import Choice, Knob, Range, choice, log, shortened
 
 USUAL_BATCH = 256
 USUAL_LR = {"sgd": 0.1, "adam": 1.5e-2, "adamw": 1.5e-2}  # at this batch size
+CORE = ("batch_size", "lr_factor", "weight_decay")  # of the shared knobs
 Pick = Callable[[Knob], Any]  # of a knob that has a range, a value in it
 
 
@@ -40,14 +41,17 @@ class Space:
     Attributes:
         shared: with their ranges.
         changes: of the losses' own ranges, as `study.search.changes` has them.
+        wide: with those of the losses' knobs that are not core, too.
     """
 
     shared: tuple[Knob, ...]
     changes: Changes = field(default_factory=dict)
+    wide: bool = False
 
     def changed(self, changes: Changes) -> Space:
         """The same with one's own ranges and fixed values; StudyError if they break a law."""
-        return Space(tuple(changed(self.shared, changes)), {**self.changes, **changes})
+        shared = tuple(changed(self.shared, changes))
+        return dataclasses.replace(self, shared=shared, changes={**self.changes, **changes})
 
     def around(self, lr: float) -> Space:
         """The same where `lr` is the usual learning rate of Adam: a network's own."""
@@ -67,8 +71,13 @@ def _shared(
     where: Mapping[str, Any] | None = None,
     per: Callable[[Mapping[str, Any]], float] | None = None,
 ) -> Knob:
-    law = {**LAWS, **LEAST_LAWS}[field or name]
-    return Knob(name, default, range, law, field=field, where=where or {}, per=per)
+    law, core = {**LAWS, **LEAST_LAWS}[field or name], name in CORE
+    return Knob(name, default, range, law, field=field, where=where or {}, per=per, core=core)
+
+
+def _narrow(knobs: Sequence[Knob]) -> tuple[Knob, ...]:
+    """The knobs, of which those that are not core stay at their defaults."""
+    return tuple(knob if knob.core else knob._replace(range=None) for knob in knobs)
 
 
 # The scientific knob above all is `loss`: each loss has a search of its own.
@@ -93,10 +102,9 @@ WIDE = Space((
     _shared("embedding_dim", None,    None),
     _shared("head_lr",      1.0,      None),
     _shared("loss_lr",      1.0,      None),
-))
+), wide=True)
 # fmt: on
-CORE = ("batch_size", "lr_factor", "weight_decay")
-SPACE = Space(tuple(k if k.name in CORE else k._replace(range=None) for k in WIDE.shared))
+SPACE = Space(_narrow(WIDE.shared))
 # What a search leaves as its study has it; the rest are knobs.
 FIXED = ("loss", "epochs", "precision", "seed", "dataset", "data_fingerprint", "image_size",
          "network", "weights", "freeze")  # fmt: skip
@@ -111,8 +119,9 @@ def all_knobs(loss: str, space: Space = SPACE) -> list[Knob]:
     """The shared knobs, then the loss's own; also those that stay unless they are set."""
     entry = losses.resolve(loss)
     shared = [knob for knob in space.shared if entry.knows_classes or knob.sets != "loss_lr"]
+    own = entry.knobs if space.wide else _narrow(entry.knobs)
     settled = {name: only(value) for name, value in entry.settings.items()}
-    return [*changed(shared, settled), *changed(entry.knobs, space.changes)]
+    return [*changed(shared, settled), *changed(own, space.changes)]
 
 
 def configured(

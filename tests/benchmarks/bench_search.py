@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from study.run.results import PROMOTION, TrialRecord
 from study.search import ladder, searches
 from study.search.models import MODELS
-from study.search.space import SPACE, configured, knobs_of, ranges_of
-from tests.benchmarks.record_curves import COMPARED, CURVES, ENDS, LOSSES, RUNGS
+from study.search.space import configured, knobs_of, ranges_of
+from tests.benchmarks.record_curves import COMPARED, CURVES, ENDS, LOSSES, RECORDED, RUNGS
 from trainables.config import TrialConfig
 
 NEAR = 0.003
@@ -62,7 +62,7 @@ class Curves:
             self.knobs[place[0]] = line["knobs"]
         self.filled = float(np.isnan(self.values).mean())
         self._fill()
-        ranges = {k.name: k.range for k in knobs_of(loss) if k.range is not None}
+        ranges = {k.name: k.range for k in knobs_of(loss, RECORDED) if k.range is not None}
         places = [[ranges[n].place(v) for n, v in one.items()] for one in self.knobs]
         self.places = np.array(places)
 
@@ -88,7 +88,7 @@ class Curves:
 
     def nearest(self, knobs: dict[str, Any], free: np.ndarray) -> int:
         """The free configuration whose knobs lie nearest."""
-        ranges = {k.name: k.range for k in knobs_of(self.loss) if k.range is not None}
+        ranges = {k.name: k.range for k in knobs_of(self.loss, RECORDED) if k.range is not None}
         place = np.array([ranges[name].place(value) for name, value in knobs.items()])
         distance = np.abs(self.places - place).sum(1)
         return int(np.where(free, distance, np.inf).argmin())
@@ -98,7 +98,7 @@ class Replayed(searches.Searches):
     """The study's own search, whose configurations are the recorded ones."""
 
     def __init__(self, curves: Curves, seed: int, **options: Any) -> None:
-        super().__init__([curves.loss], seed=seed, from_scratch=True, **options)
+        super().__init__([curves.loss], seed=seed, space=RECORDED, from_scratch=True, **options)
         self.curves, self.order = curves, np.random.default_rng(seed).permutation(len(curves.knobs))
         self.free = np.ones(len(curves.knobs), bool)
 
@@ -108,12 +108,12 @@ class Replayed(searches.Searches):
         pick, origin = self._pick(loss, number, trials)
         fixed = {"loss": loss, "epochs": self.rungs[0], "seed": 0}
         if origin in MODELS:
-            taken = self.curves.nearest(configured(pick, fixed)[1], self.free)
+            taken = self.curves.nearest(configured(pick, fixed, RECORDED)[1], self.free)
         else:
             taken = int(next(n for n in self.order if self.free[n]))
         self.free[taken] = False
         knobs = self.curves.knobs[taken]
-        config, _ = configured(lambda knob: knobs[knob.name], fixed)
+        config, _ = configured(lambda knob: knobs[knob.name], fixed, RECORDED)
         return config, knobs, str(taken)  # its origin says which it is
 
 
@@ -177,7 +177,7 @@ def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: i
     if kind == "tpe":
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    ranges = ranges_of(curves.loss, SPACE)
+    ranges = ranges_of(curves.loss, RECORDED)
     reached: dict[int, list[float]] = {rung: [] for rung in range(len(RUNGS))}
     spent, epochs, best = 0.0, 0.0, (0.0, 0)
     for _ in range(configurations):

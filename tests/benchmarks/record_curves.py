@@ -36,7 +36,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from study.search.draws import evenly
-from study.search.space import configured
+from study.search.space import SPACE, configured
 from trainables.config import TrialConfig
 from trainables.data import Split, resolve
 from trainables.metrics import RetrievalResult
@@ -48,6 +48,8 @@ RUNGS = tuple(LONGEST / 3**k for k in (4, 3, 2, 1, 0))
 TAKEN = (1.0, 1.0, 1 / 3, 1 / 9, 1 / 27)  # of the configurations, to a rung, at first
 FEW_QUERIES = 1_000
 DECAY = 0.2
+# The space as it was when the recording began; what it showed has narrowed that of the study.
+RECORDED = SPACE.changed({"anchors": {"choices": [10, "all"]}, "tau": {"range": [5e-4, 0.5]}})
 CURVES = Path(__file__).parent / "curves"
 Lines = list[dict[str, Any]]
 
@@ -88,7 +90,8 @@ class Watched(TrainingRun):
 def configuration(loss: str, number: int) -> tuple[TrialConfig, dict[str, Any]]:
     """Configuration `number` of the recording, and its knobs."""
     fixed = {"loss": loss, "epochs": LONGEST, "seed": 0}
-    return configured(evenly(loss, number, 17, LOSSES.index(loss)), fixed)
+    space = RECORDED
+    return configured(evenly(loss, number, 17, LOSSES.index(loss), space=space), fixed, space)
 
 
 class Recording:
@@ -215,8 +218,8 @@ class Recording:
         first, *others = ENDS
         return [
             self.climbed((*TAKEN[:3], 0.0, 0.0)),
-            self.ended(),
             self.climbed(TAKEN),
+            self.ended(),
             self.compared(first),
             *(self.compared(end) for end in others),
             self.climbed(every),

@@ -98,7 +98,7 @@ class Loss:
             if knob.name in settings:
                 value = settings[knob.name]
                 knob.law(knob.name, value)
-                knob = knob._replace(default=value, range=choice(value))
+                knob = knob._replace(default=value, range=choice(value), core=True)
             knobs.append(knob)
         said = ", ".join(f"{knob} {value}" for knob, value in settings.items())
         return replace(
