@@ -133,9 +133,10 @@ def rules(source: Source, results: Results) -> list[str]:
         ]
     seeds = listed([str(seed) for seed in source.finals.seeds])
     runs = source.finals.runs.groupby(["role", "loss"])["seed"].nunique()
-    fewer = "reference" in runs and runs["reference"].max() < runs["chosen"].max()
-    beside = f", and each loss's reference configuration{' on some of them' * fewer},"
-    beside = beside if "reference" in runs else ""
+    beside = ""
+    if "reference" in runs:
+        some = " on some of them" if runs["reference"].max() < runs["chosen"].max() else ""
+        beside = f", and each loss's reference configuration{some},"
     return [
         f"{source.finals.rule} Each choice{beside} was then "
         f"trained anew with {plural(len(source.finals.seeds), 'fresh seed')} ({seeds}), and these "
