@@ -132,7 +132,8 @@ class AtOnce(Replayed):
 
 
 class Seen(NamedTuple):
-    """After one more run: what all have cost, and what would be chosen now, at its end."""
+    """After one more run: what would be chosen now, at its end; and what all runs have cost, with
+    that which trains it to its end, if none has."""
 
     core_seconds: float
     epochs: float
@@ -140,6 +141,13 @@ class Seen(NamedTuple):
 
 
 Replay = Iterator[Seen]
+
+
+def _seen(curves: Curves, spent: float, epochs: float, taken: int, rung: int) -> Seen:
+    """A configuration that is chosen at a rung."""
+    if rung < len(RUNGS) - 1:
+        spent, epochs = spent + float(curves.costs[taken, -1]), epochs + RUNGS[-1]
+    return Seen(spent, epochs, float(curves.values[taken, -1]))
 
 
 def promoting(
@@ -164,7 +172,7 @@ def promoting(
         record.status = "finished"
         spent, epochs = spent + float(curves.costs[taken, rung]), epochs + RUNGS[rung]
         best = max(best, (rung, value, taken))
-        yield Seen(spent, epochs, float(curves.values[best[2], -1]))
+        yield _seen(curves, spent, epochs, best[2], best[0])
 
 
 def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: int = 2) -> Replay:
@@ -179,7 +187,7 @@ def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: i
     study = optuna.create_study(direction="maximize", sampler=sampler)
     ranges = ranges_of(curves.loss, RECORDED)
     reached: dict[int, list[float]] = {rung: [] for rung in range(len(RUNGS))}
-    spent, epochs, best = 0.0, 0.0, (0.0, 0)
+    spent, epochs, best = 0.0, 0.0, (0.0, 0, 0)
     for _ in range(configurations):
         trial = study.ask(ranges)
         taken = (
@@ -196,8 +204,8 @@ def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: i
                 break
         spent, epochs = spent + float(curves.costs[taken, rung]), epochs + RUNGS[rung]
         study.tell(trial, value)
-        best = max(best, (value, taken))
-        yield Seen(spent, epochs, float(curves.values[best[1], -1]))
+        best = max(best, (value, taken, rung))
+        yield _seen(curves, spent, epochs, *best[1:])
 
 
 def whole(curves: Curves, seed: int, configurations: int = 24) -> Replay:
