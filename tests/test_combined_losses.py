@@ -44,11 +44,11 @@ def test_it_is_the_sum_of_its_losses() -> None:
 def test_knobs_that_two_have_are_known_by_their_loss() -> None:
     names = [knob.name for knob in resolve("smooth_ap+triplet").knobs]
     assert names == [
-        *("smooth_ap_anchors", "tau", "numerator", "smooth_ap_reduction"),
-        *("triplet_anchors", "margin", "triplet_reduction", "triplet_weight"),
+        *("smooth_ap_anchors", "tau", "numerator", "positives"),
+        *("triplet_anchors", "margin", "reduction", "triplet_weight"),
     ]
     settled = resolve("smooth_ap+triplet:triplet_anchors=10,margin=0.3")
-    assert settled.settings == {"triplet_anchors": 10, "margin": 0.3}
+    assert settled.settings == {"margin": 0.3, "triplet_anchors": 10}
     assert settled.arguments({})["smooth_ap_anchors"] == "all"
 
 

@@ -29,7 +29,7 @@ VALID = REFERENCES["smooth_ap"]
         ({"tau": None}, "tau must be a finite number > 0; got None"),
         (
             {"margin": 0.5},
-            "smooth_ap has the knobs anchors, tau, numerator, reduction; got 'margin'",
+            "smooth_ap has the knobs anchors, tau, numerator, positives; got 'margin'",
         ),
         ({"numerater": "seed"}, "got 'numerater'; did you mean numerator?"),
         ({"momentum": 0.9}, "momentum is used only by sgd.*adam; got 0.9"),
@@ -165,7 +165,7 @@ def test_references_are_the_seed_studys() -> None:
     assert (triplet.optimizer, triplet.lr, triplet.momentum) == ("sgd", 1e-3, 0.0)
     assert triplet.loss_args == {"margin": 0.5, "reduction": "sum", "anchors": 10}
     assert (smooth_ap.optimizer, smooth_ap.lr, smooth_ap.weight_decay) == ("adam", 1e-4, 4e-5)
-    own = {"tau": 0.01, "numerator": "seed", "anchors": 10, "reduction": "mean"}
+    own = {"tau": 0.01, "numerator": "seed", "anchors": 10, "positives": "mean"}
     assert smooth_ap.loss_args == own
     assert {(c.batch_size, c.epochs, c.schedule) for c in REFERENCES.values()} == {
         (64, 100, "constant")

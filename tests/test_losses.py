@@ -49,7 +49,7 @@ def test_smooth_ap_value_and_gradient(
     labels: list[int], anchors: int | None, seed: bool, mean: bool
 ) -> None:
     rows, marks = batch(labels), torch.tensor(labels)
-    options = {"numerator": "seed" if seed else "paper", "reduction": "mean" if mean else "sum"}
+    options = {"numerator": "seed" if seed else "paper", "positives": "mean" if mean else "sum"}
     found = smooth_ap_loss(rows, marks, tau=3.0, anchors=anchors, **options)
     assert found.item() == pytest.approx(
         oracles.smooth_ap(rows.tolist(), labels, 3.0, anchors, seed, mean), abs=1e-12
@@ -422,6 +422,7 @@ ROWS, MARKS = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
         ({"margin": math.inf}, "margin must be a finite number >= 0; got inf"),
         ({"margin": 1e39}, "margin must be a normal number of float32 .*; got 1e[+]39"),
         ({"reduction": "x"}, "reduction must be one of mean, sum; got 'x'"),
+        ({"positives": "x"}, "positives must be one of mean, sum; got 'x'"),
         ({"embeddings": ROWS[0]}, r"embeddings must be a 2-d tensor of .* torch.float32 \(2,\)"),
         ({"embeddings": ROWS.int()}, r"embeddings must be .* got torch.int32 \(3, 2\)"),
         ({"embeddings": ROWS.to(torch.float8_e5m2)}, "embeddings must be .* got torch.float8"),
@@ -436,10 +437,10 @@ ROWS, MARKS = torch.zeros(3, 2), torch.zeros(3, dtype=torch.long)
 def test_wrong_arguments(changes: dict[str, Any], message: str) -> None:
     given_all: dict[str, Any] = {"embeddings": ROWS, "labels": MARKS} | changes
     rows, marks = given_all.pop("embeddings"), given_all.pop("labels")
-    if "margin" not in changes:
+    if not {"margin", "reduction"} & changes.keys():
         with pytest.raises(ValueError, match=message):
             smooth_ap_loss(rows, marks, **{"tau": 1.0} | given_all)
-    if not {"tau", "numerator"} & changes.keys():
+    if not {"tau", "numerator", "positives"} & changes.keys():
         with pytest.raises(ValueError, match=message):
             triplet_loss(rows, marks, **{"margin": 1.0} | given_all)
 

@@ -97,6 +97,7 @@ def test_a_path_is_kept_from_the_root_and_a_name_as_it_is(
     ("fields", "law"),
     [
         ({"reference_seeds": -1}, "reference_seeds must be 0 to confirm_seeds, 3; got -1"),
+        ({"reference_seeds": 1}, "must be 0, or give at least two runs over all searches; got 1"),
         ({"reference_seeds": 4}, "reference_seeds must be 0 to confirm_seeds, 3; got 4"),
         ({"reference_epochs": 0}, "reference_epochs must be >= 1; got 0"),
         ({"confirm_epochs": 0}, "confirm_epochs must be >= 1; got 0"),
@@ -104,7 +105,7 @@ def test_a_path_is_kept_from_the_root_and_a_name_as_it_is(
 )
 def test_references_are_confirmed_beside_the_choices(fields: dict[str, int], law: str) -> None:
     assert plan(confirm_seeds=3).references == 3
-    assert plan(confirm_seeds=3, reference_seeds=1).references == 1
+    assert plan(confirm_seeds=3, reference_seeds=1, search_seeds=2).references == 1
     assert plan(confirm_seeds=3, reference_seeds=0).references == 0
     with pytest.raises(StudyError, match=law):
         plan(confirm_seeds=3, **fields)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from study.run.plan import Plan
-from study.run.results import Study, StudyError, TrialRecord, search_of, trial_name
-from study.search.fitted import fitted
+from study.run.results import RECORD, Study, StudyError, TrialRecord, search_of, trial_name
+from study.search.fitted import fitted, rare_positives
 from study.search.searches import Searches
 from study.search.space import SPACE, WIDE, describe, reference
 from tests.test_fitted_space import many
@@ -31,7 +31,8 @@ def asked(losses: Any, count: int = 12, **options: Any) -> list[TrialRecord]:
 
 def test_it_is_the_loss_with_these_arguments() -> None:
     entry = resolve("triplet:reduction=sum,margin=0.3")
-    assert entry.title == "triplet (reduction sum, margin 0.3)"
+    assert entry.title == "triplet (margin 0.3, reduction sum)"
+    assert entry.name == "triplet:margin=0.3,reduction=sum"
     assert entry.reference is None and entry.needs_positives
     assert entry.arguments({}) == {"anchors": "all", "margin": 0.3, "reduction": "sum"}
     rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
@@ -54,7 +55,7 @@ def test_each_has_a_search_of_its_own_in_which_it_never_moves() -> None:
 
 
 def test_a_knob_that_all_trials_share_is_settled_for_one_loss_alone() -> None:
-    records = asked(["triplet:optimizer=sgd,lr=0.02", "triplet"])
+    records = asked(["triplet:lr=0.02,optimizer=sgd", "triplet"])
     settled = [r.config for r in records if "sgd" in r.loss]
     assert {(c.optimizer, c.lr) for c in settled} == {("sgd", 0.02)}
     assert {c.momentum for c in settled} == {0.9}
@@ -66,14 +67,41 @@ def test_the_data_leaves_out_what_the_others_cannot_hold() -> None:
     space, lines = fitted(many(128), ["triplet:batch_size=64", "triplet"], WIDE)
     plain, expected = fitted(many(128), ["triplet"], WIDE)
     assert (space, lines) == (plain, expected) and lines
-    with pytest.raises(StudyError, match="1024"):
-        fitted(many(128), ["triplet:batch_size=1024"])
+    with pytest.raises(StudyError, match=r"^triplet:batch_size=1024: .*1024"):
+        fitted(many(128), ["triplet:batch_size=1024", "triplet"])
+    with pytest.raises(StudyError, match=r"^triplet:erase=100: erase must be"):
+        fitted(many(128), ["triplet:erase=100"], WIDE)
+    assert not rare_positives(many(512), ["triplet:per_class=4"], SPACE)
+    assert rare_positives(many(512), ["triplet"], SPACE)
 
 
 def test_the_description_says_what_is_settled() -> None:
     rows = describe(["triplet:margin=0.3", "triplet"])
     found = {(row["range"], row["used by"]) for row in rows if row["knob"] == "margin"}
     assert found == {("0.3", "triplet:margin=0.3"), ("0.05 to 1 (log)", "triplet")}
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("smooth_ap:tau=.01, numerator=seed", "smooth_ap:numerator=seed,tau=0.01"),
+        ("smooth_ap:numerator=seed,tau=1e-2", "smooth_ap:numerator=seed,tau=0.01"),
+        (' smooth_ap:anchors="all"', "smooth_ap:anchors=all"),
+        (
+            "triplet:flip=True,per_class=None,margin=1.0",
+            "triplet:flip=true,margin=1,per_class=none",
+        ),
+        ("smooth_ap + triplet", "smooth_ap+triplet"),
+    ],
+)
+def test_a_loss_has_one_name(typed: str, name: str) -> None:
+    plan = Plan(losses=[typed], num_samples=1, max_epochs=1)
+    assert plan.losses == [name] and resolve(name).name == name
+    assert RECORD.fullmatch(f"{trial_name(name, 3)}.json")
+    with pytest.raises(StudyError, match="named once each"):
+        Plan(losses=[typed, name], num_samples=1, max_epochs=1)
+    fields = {"optimizer": "adam", "lr": 0.01, "flip": "flip" in name}
+    assert TrialConfig(loss=typed, **fields).loss == name
 
 
 def test_it_has_no_reference() -> None:
@@ -90,6 +118,10 @@ def test_it_has_no_reference() -> None:
         ("smooth_ap:tau=1,tau=2", "each knob once; got 'tau=2'"),
         ("smoth_ap:tau=1", "did you mean smooth_ap"),
         ("smooth_ap:epochs=3", "epochs is no knob"),
+        ("smooth_ap:lr_factor=0.5", "lr_factor is relative, so .* must settle lr"),
+        ("triplet:optimizer=sgd:margin=0.3", "at its end, after one colon"),
+        ("smooth_ap:tau=0.1+triplet", "at its end, after one colon, also those of a sum"),
+        ("smooth_ap:tau=0.1+triplet:margin=0.3", "at its end, after one colon"),
     ],
 )
 def test_wrong_settings_are_refused_at_the_door(loss: str, law: str) -> None:
@@ -100,17 +132,26 @@ def test_wrong_settings_are_refused_at_the_door(loss: str, law: str) -> None:
 def test_what_the_study_sets_for_all_a_loss_does_not_settle() -> None:
     for changes, more, loss in (
         ({"tau": {"choices": [0.1]}}, {}, "smooth_ap:tau=0.01"),
-        ({"lr": {"choices": [0.1]}}, {}, "smooth_ap:lr_factor=1.0"),
+        ({"lr_factor": {"choices": [1.0]}}, {}, "smooth_ap:lr=0.1"),
         ({}, {"embedding_dim": 64}, "smooth_ap:embedding_dim=32"),
     ):
         with pytest.raises(StudyError, match="which the study sets for all losses too"):
             Plan(losses=[loss], num_samples=1, max_epochs=1, changes=changes, **more)
 
 
+def test_a_knob_of_two_losses_of_a_sum_is_set_by_its_own_name() -> None:
+    changes = {"anchors": {"choices": [10]}}
+    losses = ["smooth_ap", "smooth_ap+triplet"]
+    with pytest.raises(StudyError, match="anchors must be set as smooth_ap_anchors where"):
+        Plan(losses=losses, num_samples=1, max_epochs=1, changes=changes)
+    both = {"smooth_ap_anchors": {"choices": [10]}, "triplet_anchors": {"choices": [10]}}
+    Plan(losses=losses, num_samples=1, max_epochs=1, changes={**changes, **both})
+
+
 def test_a_configuration_is_what_its_loss_says() -> None:
     config = TrialConfig(loss="triplet:optimizer=adam,margin=0.3", optimizer="adam", lr=0.01)
     assert TrialConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ValueError, match="optimizer must be 'adam' for triplet:optim"):
+    with pytest.raises(ValueError, match="optimizer must be 'adam' for triplet:margin"):
         dataclasses.replace(config, optimizer="sgd", momentum=0.9)
     with pytest.raises(ValueError, match=r"margin must be 0.3 for .*; got 0.4"):
         config.replace(margin=0.4)
@@ -124,7 +165,7 @@ def test_an_unused_knob_cannot_be_settled() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss", [*ARMS, "triplet:lr=1e-05,margin=0.3", "smooth_ap+triplet:margin=.5", "pml:SupConLoss"]
+    "loss", [*ARMS, "triplet:lr=1e-05,margin=0.3", "smooth_ap+triplet:margin=0.5", "pml:SupConLoss"]
 )
 def test_its_records_are_read(tmp_path: Path, loss: str) -> None:
     plan = Plan(losses=[loss], num_samples=2, max_epochs=1)
@@ -138,6 +179,9 @@ def test_its_records_are_read(tmp_path: Path, loss: str) -> None:
     found = Study.load(study.folder)
     assert [trial.loss for trial in found.trials] == [loss] * 2
     assert found.best()[loss].config.loss == loss
+    (study.folder / "trials" / f"{trial_name(loss, 1)}.json").unlink()
+    with pytest.raises(StudyError, match=r"-001.json is missing, which trials.csv has"):
+        Study.load(study.folder)
 
 
 @given(loss=st.text("ab:._=,-1", min_size=1).filter(lambda t: not t.startswith("-")))

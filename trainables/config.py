@@ -138,6 +138,7 @@ class TrialConfig:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             object.__setattr__(self, name, _plain(value))
+        object.__setattr__(self, "loss", self.entry.name)
         own = {name: _plain(value) for name, value in self.loss_args.items()}
         object.__setattr__(self, "loss_args", self.entry.arguments(own))
         for name, law in LAWS.items():

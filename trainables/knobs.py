@@ -128,6 +128,15 @@ def typed(text: str) -> Any:
     return text
 
 
+def spelled(value: Any) -> str:
+    """The one way in which a name has a knob's value; `typed` reads it again."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
 def choice(*values: Any) -> Choice:
     return Choice(values)
 

@@ -31,6 +31,7 @@ from trainables.terminal import Parser
 
 FINAL_SEEDS = 2
 WIDE = "wide"
+LONGEST = 150  # signs of a study's own name before its time: files take 255, some of them bytes
 URI_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:")  # what stands before // in an object store's address
 
 
@@ -121,6 +122,8 @@ def run(
     resume = options.pop("resume", False)
     losses = options.get("losses", defaults["losses"])
     title = title or "-".join(re.sub(r"[:/\\]", ".", loss) for loss in losses)
+    if len(title) > LONGEST:
+        title = f"{len(losses)}-losses" if len(losses) > 1 else title[:LONGEST]
     try:
         folder = _folder(options, resume, title)
         options |= _changes(options.pop("space", ()), options.pop("settings", ()))

@@ -19,6 +19,7 @@ from trainables import data
 from trainables.config import LAWS, PRECISIONS
 from trainables.data.names import DEFAULT, placed
 from trainables.data.tables.files import absolute
+from trainables.knobs import Knob
 from trainables.losses import resolve
 from trainables.metrics import METRICS
 
@@ -48,6 +49,11 @@ def _from_root(name: str, ending: str) -> str:
     if not path.endswith(ending) or not os.path.isfile(os.path.expanduser(path)):
         return name
     return f"{absolute(os.path.expanduser(path))}{colon}{rest}"
+
+
+def _unsettled(loss: str) -> list[Knob]:
+    """All knobs of a loss, also those that its name settles."""
+    return all_knobs(loss.rpartition(":")[0] if resolve(loss).settings else loss)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +143,11 @@ class Plan:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for loss in self.losses:
-            try:
-                resolve(loss)
-            except ValueError as error:
-                raise StudyError(str(error)) from error
+        try:
+            names = [resolve(loss).name for loss in self.losses]
+        except ValueError as error:
+            raise StudyError(str(error)) from error
+        object.__setattr__(self, "losses", names)
         if not self.losses or len(set(self.losses)) < len(self.losses):
             raise StudyError(f"losses must be named once each; got {list(self.losses)}")
         if self.search not in SEARCHES:
@@ -172,6 +178,9 @@ class Plan:
         if not 0 <= self.references <= self.confirm_seeds:
             law = f"reference_seeds must be 0 to confirm_seeds, {self.confirm_seeds}"
             raise StudyError(f"{law}; got {self.reference_seeds}")
+        if self.references * self.search_seeds == 1:
+            law = "reference_seeds must be 0, or give at least two runs over all searches"
+            raise StudyError(f"{law}; got {self.reference_seeds}")
         if not (math.isfinite(self.cpus_per_trial) and self.cpus_per_trial >= LEAST_SHARE):
             law = f"cpus_per_trial must be >= {LEAST_SHARE}, the least that Ray counts"
             raise StudyError(f"{law}; got {self.cpus_per_trial}")
@@ -190,7 +199,7 @@ class Plan:
             LAWS["embedding_dim"]("embedding_dim", self.embedding_dim)
         except ValueError as error:
             raise StudyError(str(error)) from error
-        check_names(self.changes, [knob for loss in self.losses for knob in all_knobs(loss)])
+        check_names(self.changes, [knob for loss in self.losses for knob in _unsettled(loss)])
         for loss in self.losses:
             self._check_settings(loss)
             knobs_of(loss, self.space())
@@ -208,13 +217,22 @@ class Plan:
         object.__setattr__(self, "validation_classes", list(judging))
 
     def _check_settings(self, loss: str) -> None:
-        """What the name of a loss settles is a knob, and nothing else sets it."""
+        """What the name of a loss settles is a knob, and nothing else sets it; what the study sets
+        for all losses is a knob by this name of each part of a sum."""
         settled = resolve(loss).settings
-        knobs = all_knobs(loss.rpartition(":")[0] if settled else loss)
+        knobs = _unsettled(loss)
         check_names({name: only(value) for name, value in settled.items()}, knobs)
         fields = {knob.name: knob.sets for knob in knobs}
         taken = {fields.get(name, name) for name in self.changes}
         taken |= set() if self.embedding_dim is None else {"embedding_dim"}
+        for knob in knobs:
+            if knob.per is not None and knob.name in settled:
+                raise StudyError(f"{knob.name} is relative, so {loss} must settle {knob.sets}")
+            if "+" not in loss or knob.name in self.changes:
+                continue
+            for name in set(self.changes) - set(fields):
+                if knob.name.endswith(f"_{name}"):
+                    raise StudyError(f"{name} must be set as {knob.name} where {loss} is searched")
         for name in settled:
             if fields.get(name, name) in taken:
                 raise StudyError(f"{loss} settles {name}, which the study sets for all losses too")

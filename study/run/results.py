@@ -515,7 +515,8 @@ def _named_in(table: Path) -> set[str]:
         content = table.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return set()
-    return set(re.findall(r"^[^\s,\"/]+-\d{3,}(?=,)", content, re.MULTILINE))
+    found = re.findall(r'^(?:"([^\s"/]+-\d{3,})"|([^\s,"/]+-\d{3,}))(?=,)', content, re.MULTILINE)
+    return {quoted or plain for quoted, plain in found}
 
 
 def _epoch_of(checkpoint: Path) -> float | None:

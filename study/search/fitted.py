@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from study.run.results import StudyError
-from study.search.space import SPACE, Space, default
+from study.search.space import SPACE, Space, all_knobs, default
 from trainables.batches import check_room, positives
 from trainables.config import TrialConfig
 from trainables.data import Split
@@ -40,6 +40,9 @@ def fitted(
         usual = [default(loss, epochs=1, seed=0, space=plain, **fixed) for loss in losses]
     except ValueError as error:
         raise StudyError(str(error)) from error
+    for config in usual:
+        if config.entry.settings and (law := broken_law([_least(config, whole)], split)):
+            raise StudyError(f"{config.loss}: {law}")
     space: list[Knob] = []
     left_out: list[str] = []
     held: Combinations = [{}]
@@ -82,6 +85,16 @@ def _with(config: TrialConfig, choices: dict[str, Any]) -> TrialConfig:
     return config.replace(**{name: one for name, one in choices.items() if name not in settled})
 
 
+def _least(config: TrialConfig, space: Space) -> TrialConfig:
+    """The configuration with the least of each choice by data that its loss does not settle."""
+    least = {
+        knob.sets: min(knob.range.values, key=lambda value: (value is not None, value or 0))
+        for knob in space.shared
+        if knob.sets in BY_DATA and isinstance(knob.range, Choice)
+    }
+    return _with(config, least)
+
+
 def rare_positives(split: Split, losses: Sequence[str], space: Space) -> list[str]:
     """A line for each loss that needs positives where random batches of its first trial's size hold
     almost none: less than one for every second image."""
@@ -89,7 +102,7 @@ def rare_positives(split: Split, losses: Sequence[str], space: Space) -> list[st
     for loss in losses:
         size = default(loss, epochs=1, seed=0, space=space).batch_size
         held = positives(split.train.labels, size)
-        random = next(knob for knob in space.shared if knob.sets == "per_class").range
+        random = next(knob for knob in all_knobs(loss, space) if knob.sets == "per_class").range
         asked = random is None or random.holds(None)
         if resolve(loss).needs_positives and asked and held < FEW_POSITIVES:
             lines.append(

@@ -196,6 +196,8 @@ def describe(names: Sequence[str], space: Space = SPACE) -> list[dict[str, str]]
         where = ", ".join(v for vs in knob.where.values() for v in vs)
         if users:
             rows.append(_row(knob, where if len(users) == len(names) else ", ".join(users)))
+        for loss in [name for name in names if name not in users]:
+            rows += [_row(own, loss) for own in searched[loss] if own.sets == knob.sets]
     for loss in names:
         rows += [_row(knob, loss) for knob in searched[loss] if knob.sets not in FIELDS]
     merged: dict[tuple[str, ...], dict[str, str]] = {}

@@ -8,6 +8,7 @@ import difflib
 import functools
 import importlib
 import pkgutil
+import re
 
 from trainables.knobs import typed
 from trainables.losses import combined
@@ -38,16 +39,21 @@ def names() -> list[str]:
 
 @functools.cache
 def resolve(name: str) -> Loss:
-    """The entry of this name.
+    """The entry of this name, whose own name is without blanks, with its settings in order.
 
     Raises:
         ValueError: there is none, or pytorch-metric-learning is not installed or has none; a sum
             has a loss twice; a setting after the name is no `knob=value`, is there twice, or breaks
             the knob's law.
     """
+    name = name.strip()
     base, _, settings = name.rpartition(":")
     if "=" in settings:
-        return resolve(base).with_settings(name, _read(settings, name))
+        whole = resolve(base)
+        if whole.settings or re.search(r"\+\s*[a-z]", settings):
+            law = "a loss's settings must stand at its end, after one colon, also those of a sum"
+            raise ValueError(f"{law}; got {name!r}")
+        return whole.with_settings(_read(settings, name))
     if "+" in name:
         return combined.entry([resolve(part.strip()) for part in name.split("+")])
     if name in _entries():

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from trainables.knobs import Knob, choice
+from trainables.knobs import Knob, choice, spelled
 
 
 class Arguments(Mapping[str, Any]):
@@ -87,7 +87,7 @@ class Loss:
             known[name].law(name, value)
         return Arguments(values)
 
-    def with_settings(self, name: str, settings: Mapping[str, Any]) -> Loss:
+    def with_settings(self, settings: Mapping[str, Any]) -> Loss:
         """The same with these knobs settled, as an entry of its own.
 
         Raises:
@@ -100,11 +100,11 @@ class Loss:
                 knob.law(knob.name, value)
                 knob = knob._replace(default=value, range=choice(value), core=True)
             knobs.append(knob)
-        said = ", ".join(f"{knob} {value}" for knob, value in settings.items())
+        said = {knob: spelled(settings[knob]) for knob in sorted(settings)}
         return replace(
             self,
-            name=name,
-            title=f"{self.title} ({said})",
+            name=f"{self.name}:{','.join(f'{knob}={value}' for knob, value in said.items())}",
+            title=f"{self.title} ({', '.join(f'{knob} {value}' for knob, value in said.items())})",
             knobs=tuple(knobs),
             reference=None,
             colour="",

@@ -23,7 +23,7 @@ def smooth_ap_loss(
     tau: float,
     anchors: int | None = None,
     numerator: str = "paper",
-    reduction: str = "mean",
+    positives: str = "mean",
 ) -> Tensor:
     """Smooth AP loss of a batch (Brown et al., ECCV 2020, arXiv 2007.12163, eq. 6): a scalar.
 
@@ -46,15 +46,15 @@ def smooth_ap_loss(
             > 0, and a normal number of float32.
         anchors: how many of the first samples rank the batch, an integer >= 1; None: all.
         numerator: which of the two losses above.
-        reduction: "mean" over an anchor's positives, as above; "sum": without the 1/|P|, which the
+        positives: "mean" over an anchor's positives, as above; "sum": without the 1/|P|, which the
             seed study left out at first.
 
     Raises:
         ValueError: an argument is not as described.
     """
     laws.one_of("numerator", numerator, NUMERATORS)
-    laws.one_of("reduction", reduction, REDUCTIONS)
-    options = {"tau": tau, "seed": numerator == "seed", "mean": reduction == "mean"}
+    laws.one_of("positives", positives, REDUCTIONS)
+    options = {"tau": tau, "seed": numerator == "seed", "mean": positives == "mean"}
     kernel = partial(kernels(embeddings).smooth_ap, **options)
     return ranking_loss(kernel, embeddings, labels, anchors)
 
@@ -63,15 +63,15 @@ class SmoothAP(nn.Module):
     """`smooth_ap_loss` of a batch's unit embeddings.
 
     Args:
-        tau, numerator, reduction: as there.
+        tau, numerator, positives: as there.
         anchors: the first so many images of a batch, or `all`.
     """
 
     def __init__(
-        self, *, tau: float, numerator: str, reduction: str, anchors: int | str, **_: int
+        self, *, tau: float, numerator: str, positives: str, anchors: int | str, **_: int
     ) -> None:
         super().__init__()
-        self.options: dict[str, Any] = {"tau": tau, "numerator": numerator, "reduction": reduction}
+        self.options: dict[str, Any] = {"tau": tau, "numerator": numerator, "positives": positives}
         self.anchors = anchors if isinstance(anchors, int) else None
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ LOSS = Loss(
         Knob("tau", 2.5e-3, log(5e-4, 0.1), positive, "scientific", "of squared distance"),
         Knob("numerator", "paper", choice("seed", "paper"), one_of(*NUMERATORS), "scientific"),
         # Of batches in a random order the sum is little but a learning rate |P| times as high.
-        Knob("reduction", "mean", None, one_of(*REDUCTIONS), "scientific"),
+        Knob("positives", "mean", None, one_of(*REDUCTIONS), "scientific"),
     ),
     needs_positives=True,
     reference={
