@@ -166,7 +166,17 @@ def test_fewer_seeds_of_the_references(tmp_path: Path, references: int) -> None:
         assert {run.config.epochs for run in runs[3:]} == ({4} if references else set())
         assert {frozen.search(run) for run in runs} == {0}
     with pytest.raises(StudyError, match=r"is frozen and must agree .* seeds of a reference"):
-        freeze(sweep, Plan(**sweep.info["plan"] | {"reference_seeds": 1}))
+        freeze(sweep, Plan(**sweep.info["plan"] | {"reference_seeds": 3}))
+    read_test(sweep, confirmation)
+    summary, differences = finals(sweep, "summary"), finals(sweep, "differences")
+    assert not differences.isna().any(axis=None)
+    maps = summary.set_index(["protocol", "role", "loss"])["map"]
+    tuned = differences.query("role == 'tuning'")
+    assert len(tuned) == (2 * len(REFERENCES) if references else 0)
+    for row in tuned.itertuples():
+        of = [maps[row.protocol, role, row.first] for role in ("chosen", "reference")]
+        assert row.difference == pytest.approx(of[0] - of[1])
+        assert row.seed_low <= row.difference <= row.seed_high
 
 
 def test_what_a_reading_writes(made: Made, reads: list[Reading]) -> None:

@@ -80,7 +80,7 @@ def random_runs(rng: np.random.Generator, seeds: list[int]) -> dict[int, np.ndar
 
 def test_differences_pair_seeds_and_queries() -> None:
     rng = np.random.default_rng(0)
-    first, second = random_runs(rng, [3, 1, 2]), random_runs(rng, [1, 2, 3, 4])
+    first, second = random_runs(rng, [3, 1, 2]), random_runs(rng, [1, 2, 3])
     found = difference_of_runs(first, second, CLASSES)
     pairs = np.array([[first[s][q] - second[s][q] for q in range(20)] for s in (1, 2, 3)])
     for test, differences in ((found.seeds, pairs.mean(1)), (found.queries, pairs.mean(0))):
@@ -91,6 +91,25 @@ def test_differences_pair_seeds_and_queries() -> None:
     swapped = difference_of_runs(second, first, CLASSES)
     assert swapped.difference == pytest.approx(-found.difference)
     assert swapped.seeds.p == pytest.approx(found.seeds.p)
+
+
+def test_of_unlike_seeds_all_runs_count_and_none_are_paired() -> None:
+    rng = np.random.default_rng(0)
+    first, second = random_runs(rng, [3, 1, 2]), random_runs(rng, [1, 9, 3, 4])
+    found = difference_of_runs(first, second, CLASSES)
+    ours, theirs = (np.stack([*runs.values()]) for runs in (first, second))
+    assert found.difference == pytest.approx(ours.mean() - theirs.mean())
+    oracle = stats.ttest_ind(ours.mean(1), theirs.mean(1), equal_var=False)
+    assert found.seeds == found.welch
+    assert found.seeds.p == pytest.approx(oracle.pvalue)
+    assert found.seeds.interval == pytest.approx(tuple(oracle.confidence_interval()))
+    queries = stats.ttest_1samp(ours.mean(0) - theirs.mean(0), 0)
+    assert found.queries.p == pytest.approx(queries.pvalue)
+    gaps = np.stack([first[seed] - second[seed] for seed in (1, 3)])
+    expected = two_way(gaps, CLASSES, GAPS)
+    assert (found.two_way.p, *found.two_way.interval) == pytest.approx(
+        (expected.p, *expected.interval)
+    )
 
 
 def test_a_difference_needs_two_common_seeds() -> None:

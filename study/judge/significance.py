@@ -64,7 +64,7 @@ class Difference(NamedTuple):
 
     Attributes:
         difference: the mean over the runs of one less that over the runs of the other.
-        seeds: Student's t-test of runs paired by seed.
+        seeds: Student's t-test of runs paired by seed, if both have the same; else Welch's.
         welch: Welch's t-test of the same runs, unpaired: a seed fixes the initial weights alone,
             which need not make two runs of different losses alike.
         queries: Student's t-test of queries, each averaged over the seeds.
@@ -133,9 +133,11 @@ def mean_of_runs(runs: Runs, classes: np.ndarray) -> Mean:
 def difference_of_runs(
     first: Runs, second: Runs, classes: np.ndarray, *, family: int = 1
 ) -> Difference:
-    """By how much the first has the higher mAP, on the seeds that both have.
+    """By how much the first has the higher mAP, over all runs of each.
 
-    All is NaN for fewer than two common seeds.
+    All is NaN for fewer than two common seeds. Where one has seeds that the other has not, runs are
+    not paired: the test over seeds is Welch's then, and the one over seeds and classes is of the
+    common seeds.
 
     Args:
         first, second, classes: as for `mean_of_runs`.
@@ -144,16 +146,19 @@ def difference_of_runs(
     common = [seed for seed in first if seed in second]
     if len(common) < 2:
         return NO_DIFFERENCE
-    both, classes = _valid([*(first[s] for s in common), *(second[s] for s in common)], classes)
-    ours, theirs = both[: len(common)], both[len(common) :]
+    both, classes = _valid([*first.values(), *second.values()], classes)
+    ours, theirs = both[: len(first)], both[len(first) :]
     a, b = ours.mean(1), theirs.mean(1)
+    mine, other = ([*runs].index for runs in (first, second))
+    gaps = ours[[mine(seed) for seed in common]] - theirs[[other(seed) for seed in common]]
     superiority, sure = superior(a, b)
+    alike = len(common) == len(first) == len(second)
     return Difference(
-        difference=float((ours - theirs).mean()),
-        seeds=paired_test(a, b),
+        difference=float(a.mean() - b.mean()),
+        seeds=_test(float(gaps.mean()), *_paired(gaps.mean(1))) if alike else welch_test(a, b),
         welch=welch_test(a, b),
         queries=paired_test(ours.mean(0), theirs.mean(0)),
-        two_way=two_way(ours - theirs, classes, GAPS),
+        two_way=two_way(gaps, classes, GAPS),
         equivalence=equivalence(a, b),
         superiority=superiority,
         superiority_interval=sure,
@@ -163,7 +168,7 @@ def difference_of_runs(
 
 def paired_test(first: np.ndarray, second: np.ndarray) -> TTest:
     """Student's paired t-test of values (V,) and (V,), V >= 2."""
-    return _test(float((first - second).mean()), *_paired(first, second))
+    return _test(float((first - second).mean()), *_paired(first - second))
 
 
 def welch_test(first: np.ndarray, second: np.ndarray) -> TTest:
@@ -180,7 +185,7 @@ def equivalence(
     1 - 2 alpha interval of the difference lies within ±margin.
     """
     gap = abs(float(first.mean() - second.mean()))
-    error, degrees = _paired(first, second) if paired else _welch(first, second)
+    error, degrees = _paired(first - second) if paired else _welch(first, second)
     if error == 0:
         return 0.0 if gap < margin else 1.0
     return float(stats.t.sf((margin - gap) / error, degrees))
@@ -206,7 +211,7 @@ def smallest_difference(
     By a two-sided Welch test, or a paired one, at `ALPHA` / `family` (what Holm's first step asks),
     whose statistic is noncentral t: Cohen, Statistical Power Analysis (1988), ch. 2.
     """
-    error, degrees = _paired(first, second) if paired else _welch(first, second)
+    error, degrees = _paired(first - second) if paired else _welch(first, second)
     bound = stats.t.isf(ALPHA / family / 2, degrees)
 
     def lack(shift: float) -> float:  # being shown with the wrong sign is too rare to count
@@ -289,9 +294,9 @@ def verdicts(differences: Sequence[Difference]) -> list[str]:
     ]
 
 
-def _paired(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """The standard error of the mean of differences, and its degrees of freedom."""
-    return float(stats.sem(first - second)), len(first) - 1
+def _paired(differences: np.ndarray) -> tuple[float, float]:
+    """The standard error of their mean, and its degrees of freedom."""
+    return float(stats.sem(differences)), len(differences) - 1
 
 
 def _welch(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
