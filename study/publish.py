@@ -27,7 +27,7 @@ from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_test import FILES, FINALS, is_complete, readings
 from study.judge.images import DATA, about, classes_of
-from study.judge.pooled import markdown, pooled
+from study.judge.pooled import markdown, name_of, pooled
 from study.judge.significance import MARGIN, POWER
 from study.run.cluster import ROOT
 from study.run.plan import Plan
@@ -35,7 +35,6 @@ from study.run.results import Study, StudyError, TrialRecord, read_json, write_a
 from trainables.config import reference
 from trainables.data import DataError
 from trainables.data.ledger import append, digest, ledger_of
-from trainables.losses import resolve
 from trainables.metrics import METRICS
 from trainables.terminal import Parser, patient_streams
 
@@ -81,8 +80,12 @@ def main(arguments: list[str] | None = None) -> int:
         text.error("give a STUDY and a RECORD, or --readme RECORD")
     try:
         if options.readme is not None:
-            for page, content in pages_of(options.readme).items():
-                write_atomically(page, with_results(content, options.readme))
+            made = {
+                page: with_results(content, options.readme)
+                for page, content in pages_of(options.readme).items()
+            }
+            for page, content in made.items():  # all, or none
+                write_atomically(page, content)
         else:
             publish(options.study, options.record)
     except (StudyError, DataError, OSError) as error:
@@ -180,19 +183,19 @@ def _shown_as(records: Sequence[Path]) -> str:
 
 def with_results(readme: str, records: Sequence[Path]) -> str:
     """A page's text with the table of a record, or of several together, between its two markers:
-    those that name these, else the only ones.
+    those that name these; of one record, else the only ones.
 
     Raises:
         StudyError: it has no such markers, or several of other records.
     """
     name = _shown_as(records)
     there = RESULTS.findall(readme)
-    if len(there) != 1 and there.count(name) != 1:
+    only = len(there) == 1 and len(records) == 1
+    if not only and there.count(name) != 1:
         law = f"a page must have one {BEGIN.format(records=name)} and, after it, one {END}"
         raise StudyError(f"{law}; it has those of {', '.join(there) or 'no record'}")
     found = results(records[0]) if len(records) == 1 else markdown(pooled(records))
     block = f"{BEGIN.format(records=name)}\n{found}{END}"
-    only = len(there) == 1
     return RESULTS.sub(lambda found: block if only or found[1] == name else found[0], readme)
 
 
@@ -263,7 +266,7 @@ def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool])
     asked = "" if tuned or full["confirm_epochs"] >= _asked(loss) else f" of its {_asked(loss)}"
     search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
     return {
-        "name": f"{_name(loss)}, {origin}",
+        "name": f"{name_of(loss)}, {origin}",
         "protocols": [
             {"map": f"{one['map']:.4f}", "seeds": f"{one['low']:.4f} to {one['high']:.4f}"}
             for _, one in mine.iterrows()
@@ -275,7 +278,7 @@ def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool])
 
 
 def _difference(row: pd.Series) -> dict[str, str]:
-    first, second = _name(row["first"]), _name(row["second"])
+    first, second = name_of(row["first"]), name_of(row["second"])
     beside = ", reference" if row["role"] == "tuning" else ""
     return {
         "name": f"{first} − {second}{beside}",
@@ -294,12 +297,6 @@ def _asked(loss: str) -> float:
     found = reference(loss)
     assert found is not None
     return found.epochs
-
-
-def _name(loss: str) -> str:
-    """As it stands at the beginning of a cell."""
-    title = resolve(loss).title
-    return title[0].upper() + title[1:]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,13 @@ import pytest
 
 from trainables.data import Asked, Dataset, JudgedImages, LabelledImages, Split, fashion_mnist
 from trainables.data.entry import check_found
-from trainables.data.fashion_mnist import CLASSES, class_numbers, hold_out, protocols
+from trainables.data.fashion_mnist import (
+    CLASSES,
+    class_numbers,
+    hold_out,
+    of_classes,
+    protocols,
+)
 from trainables.data.ledger import Reading
 from trainables.data.pixels.decode import Box
 
@@ -43,8 +49,11 @@ class SmallData(Dataset):
 
     @property
     def described(self) -> str:  # type: ignore[override]
-        names = [self.classes[number] for number in self.held_out]
-        return f" of {', '.join(names[:-1])} and {names[-1]}" if names else ""
+        return of_classes(self.held_out, self.classes)
+
+    @property
+    def described_validation(self) -> str:
+        return of_classes(self.judging or self.held_out, self.classes)
 
     def split(self) -> Split:
         self.read.append("split")
@@ -52,19 +61,19 @@ class SmallData(Dataset):
 
     def validation(self) -> JudgedImages:
         self.read.append("validation")
-        return self._judged(self.judged)
+        return self._judged(self.judged, self.judging or self.held_out)
 
     def test(self, reading: Reading) -> JudgedImages:
         reading.check()
         reading.enter()
         self.read.append("test")
         self.readings.append(reading)
-        return self._judged(self.tested)
+        return self._judged(self.tested, self.held_out)
 
     def shown(self, found: Path) -> JudgedImages:
         check_found(found)
         self.read.append("shown")
-        return self._judged(self.tested)
+        return self._judged(self.tested, self.held_out)
 
     def picture(self, path: Path | str, box: Box | None = None) -> np.ndarray:
         return fashion_mnist.FashionMnist().picture(path, box)
@@ -72,9 +81,9 @@ class SmallData(Dataset):
     def card(self) -> str:
         return f"{len(self.train)} images to train on"
 
-    def _judged(self, images: LabelledImages) -> JudgedImages:
-        if self.held_out:
-            images = images.take(np.isin(images.labels, self.held_out))
+    def _judged(self, images: LabelledImages, classes: tuple[int, ...]) -> JudgedImages:
+        if classes:
+            images = images.take(np.isin(images.labels, classes))
         return JudgedImages(images, protocols(len(images)))
 
 

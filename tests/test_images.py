@@ -72,6 +72,17 @@ def test_held_out_classes_are_not_trained_on_and_are_all_that_is_judged_on(tmp_p
     assert [line["why"] for line in entries(tmp_path / LEDGER)] == ["to see"]
 
 
+def test_classes_that_judged_the_search_are_those_that_validate(tmp_path: Path) -> None:
+    apart = study(tmp_path / "s", holdout_classes=[5, 7], validation_classes=[0, 9])
+    judged = validation_images(apart)
+    assert np.bincount(judged.data.labels).tolist() == [600, *[0] * 8, 600]
+    assert judged.name == "validation images of T-shirt/top and Ankle boot"
+    reading = Reading(apart.folder / "best.json", "to see", {}, 1, None)
+    test = read_test_images(apart, reading)
+    assert np.bincount(test.data.labels).tolist() == [0] * 5 + [1_000, 0, 1_000]
+    assert test.name == name_of_test(apart) == "test images of Sandal and Sneaker"
+
+
 def test_a_smoke_test_is_judged_on_what_its_trials_were(tmp_path: Path) -> None:
     small, whole = study(tmp_path / "s", smoke_test=True), study(tmp_path / "w")
     split, judged = dataset_of(small.info["plan"]).split(), validation_images(small)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,11 @@ import pytest
 from scipy import stats
 
 from study import pool_comparisons, publish
+from study.judge.choices import Frozen
 from study.judge.pooled import markdown, pooled
 from study.judge.significance import ALPHA, POWER, equivalence, smallest_difference
-from study.run.results import StudyError
+from study.run.plan import Plan
+from study.run.results import Study, StudyError
 
 # By comparison and loss, the mAPs of two runs.
 MAPS: Sequence[Mapping[str, tuple[float, float]]] = (
@@ -24,15 +28,18 @@ MAPS: Sequence[Mapping[str, tuple[float, float]]] = (
 )
 
 
-def write(folder: Path, maps: Mapping[str, Sequence[float]]) -> Path:
+def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> Path:
     """What a finished comparison has of its runs; a reference is not among what is pooled."""
+    plan = Plan(losses=list(maps), num_samples=2, max_epochs=1, **changes)
+    Study.create(folder, {"status": "finished", "plan": plan.fields()})
+    Frozen("a rule", float(folder.name), {}, [1, 2]).write(folder)
     rows = [
         {"trial_id": f"{loss}-{n:03d}", "loss": loss, "role": "chosen", "map_full": value}
         for loss, values in maps.items()
         for n, value in enumerate(values)
     ]
     rows.append({"trial_id": "triplet-009", "loss": "triplet", "role": "reference", "map_full": 0})
-    (folder / "finals").mkdir(parents=True)
+    (folder / "finals").mkdir()
     pd.DataFrame(rows).assign(map_seed=0.1).to_csv(folder / "finals" / "runs.csv", index=False)
     (folder / "finals" / "summary.csv").touch()
     return folder
@@ -40,7 +47,10 @@ def write(folder: Path, maps: Mapping[str, Sequence[float]]) -> Path:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
-    return [write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)]
+    held_out = ([0, 1], [2, 3], [4, 5])
+    return [
+        write(tmp_path / str(n), maps, holdout_classes=held_out[n]) for n, maps in enumerate(MAPS)
+    ]
 
 
 def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
@@ -104,12 +114,26 @@ def test_what_cannot_be_pooled_is_said(folders: list[Path], tmp_path: Path) -> N
         pooled(folders[:1])
     with pytest.raises(StudyError, match="once each; got 2"):
         pooled([folders[0], folders[0]])
-    other = write(tmp_path / "other", {"triplet": (0.1, 0.2)})
-    with pytest.raises(StudyError, match=r"must be of the same losses; .*other lacks smooth_ap"):
+    copy = shutil.copytree(folders[0], tmp_path / "copy")
+    with pytest.raises(StudyError, match="once each; got 3"):
+        pooled([*folders[:2], copy])
+    longer = write(tmp_path / "8", MAPS[0], confirm_epochs=20)
+    with pytest.raises(StudyError, match="must have one confirm_epochs; got null and 20"):
+        pooled([*folders, longer])
+    other = write(tmp_path / "9", {"triplet": (0.1, 0.2)})
+    with pytest.raises(StudyError, match=r"must be of the same losses; .*9 lacks smooth_ap"):
         pooled([*folders, other])
     (other / "finals" / "summary.csv").unlink()
-    with pytest.raises(StudyError, match=r"when their tests are done; .*other is not"):
+    with pytest.raises(StudyError, match=r"when their tests are done; .*9 is not"):
         pooled([*folders, other])
+
+
+def test_what_comparisons_have_in_common_is_said(tmp_path: Path) -> None:
+    overlap = [write(tmp_path / str(n), MAPS[n], holdout_classes=[n, n + 1]) for n in range(3)]
+    assert "Their test classes overlap" in markdown(pooled(overlap))
+    assert "overlap" not in markdown(pooled([overlap[0], overlap[2]]))
+    same = [write(tmp_path / str(10 + n), MAPS[n], fold=n) for n in range(3)]
+    assert "All have the same test images" in markdown(pooled(same))
 
 
 def test_the_program_prints_the_tables(
@@ -127,6 +151,8 @@ def test_the_program_prints_the_tables(
 def test_a_page_has_the_table_of_several_records(folders: list[Path]) -> None:
     name = " ".join(folder.name for folder in folders)
     page = f"before\n<!-- results: {name} -->\nold\n<!-- end of results -->\nafter\n"
+    with pytest.raises(StudyError, match="a page must have one"):
+        publish.with_results(page.replace(name, "other"), folders)
     found = publish.with_results(page, folders)
     assert markdown(pooled(folders)) in found and "old" not in found
     assert publish.with_results(found, folders) == found

@@ -145,7 +145,9 @@ def _data(data: dict[str, Any], trained: int) -> str:
     if data["fingerprint"]:
         lines.append(f"Fingerprint of the pictures and their parts: {data['fingerprint']}.")
     if data["held_out"]:
-        lines.append(f"Held out, and all that is judged: {', '.join(data['held_out'])}.")
+        lines.append(f"Held out, and all that is tested: {', '.join(data['held_out'])}.")
+    if data["judging"]:
+        lines.append(f"Not trained on, and judged the search: {', '.join(data['judging'])}.")
     if data["protocol"]:
         fold = f", fold {data['fold']} of {data['folds']}" if data["folds"] else ""
         lines.append(f"Protocol: {data['protocol']}{fold}.")
@@ -157,6 +159,12 @@ def _data(data: dict[str, Any], trained: int) -> str:
     return "## Data\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
+def _which_chose(data: dict[str, Any]) -> str:
+    if data["held_out"] and not data["judging"]:
+        return "Others, of the classes that were trained on, chose the network."
+    return "These images chose the network, which flatters it."
+
+
 def _quality(facts: dict[str, Any]) -> str:
     """mAP: on which images, how sure, and what chose."""
     found, lines = facts["validation"], []
@@ -165,7 +173,7 @@ def _quality(facts: dict[str, Any]) -> str:
         lines.append(
             f"mAP on {found['images']}: **{found['map']:.4f}** (95 % over queries: {sure}), "
             f"{found['queries']:,} queries in a gallery of {found['gallery']:,}. "
-            "These images chose the network, which flatters it."
+            f"{_which_chose(facts['data'])}"
         )
     else:
         lines.append("No interval: the validation images were not at hand.")

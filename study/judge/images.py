@@ -93,14 +93,15 @@ def _input(plan: Mapping[str, Any]) -> Input:
 
 
 def validation_images(study: Study, data_dir: Path | str | None = None) -> Images:
-    """The validation images that a study is judged on; with held-out classes those of these.
+    """The validation images that a study is judged on; with held-out classes those of the classes
+    that judged its search, or, where these were trained on, of the held-out ones.
 
     Raises:
         StudyError: the data is not that which the study's trials were trained on.
         DataError: its files are missing or damaged.
     """
     dataset = _dataset(study, data_dir)
-    name, status = f"validation images{dataset.described}", study.info.get("status")
+    name, status = f"validation images{dataset.described_validation}", study.info.get("status")
     state = "" if status == "finished" else f"; the study is {status}"
     return _images(dataset, dataset.validation(), name, f"{name}, not test{state}")
 

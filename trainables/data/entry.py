@@ -125,6 +125,11 @@ class Dataset(ABC):
             DataError: it cannot be read; the message is the reason, without the path.
         """
 
+    @property
+    def described_validation(self) -> str:
+        """Of the images of `validation`, as `described` of those of the test."""
+        return self.described
+
     def about(self) -> dict[str, Any]:
         """What a study's folder keeps of it, to be read without the data."""
         return {

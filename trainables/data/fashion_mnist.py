@@ -74,8 +74,11 @@ class FashionMnist(Dataset):
 
     @property
     def described(self) -> str:  # type: ignore[override]
-        names = [CLASSES[number] for number in self.held_out]
-        return f" of {', '.join(names[:-1])} and {names[-1]}" if names else ""
+        return of_classes(self.held_out)
+
+    @property
+    def described_validation(self) -> str:
+        return of_classes(self.judging or self.held_out)
 
     def split(self) -> Split:
         split = hold_out(stratified_split(self._read("train")), self.held_out, self.judging)
@@ -83,17 +86,17 @@ class FashionMnist(Dataset):
 
     def validation(self) -> JudgedImages:
         images = stratified_split(self._read("train")).validation
-        return self._judged(images, SMOKE_VALIDATION)
+        return self._judged(images, SMOKE_VALIDATION, self.judging or self.held_out)
 
     def test(self, reading: Reading) -> JudgedImages:
         reading.check()
         files.find_fashion_mnist(self.folder)  # what is missing is missed before it is logged
         reading.enter()
-        return self._judged(self._read("test"), SMOKE_TEST)
+        return self._judged(self._read("test"), SMOKE_TEST, self.held_out)
 
     def shown(self, found: Path) -> JudgedImages:
         check_found(found)
-        return self._judged(self._read("test"), SMOKE_TEST)
+        return self._judged(self._read("test"), SMOKE_TEST, self.held_out)
 
     def picture(self, path: Path | str, box: Box | None = None) -> NDArray[np.uint8]:
         image = shown(path, "L")
@@ -106,9 +109,9 @@ class FashionMnist(Dataset):
         images, labels = files.read(part, self.folder)
         return LabelledImages(images[:, None], labels)
 
-    def _judged(self, images: LabelledImages, smoke: int) -> JudgedImages:
-        if self.held_out:
-            images = images.take(np.isin(images.labels, self.held_out))
+    def _judged(self, images: LabelledImages, smoke: int, classes: Sequence[int]) -> JudgedImages:
+        if classes:
+            images = images.take(np.isin(images.labels, classes))
         images = images.take(slice(smoke)) if self.small else images
         return JudgedImages(images, protocols(len(images)))
 
@@ -151,6 +154,12 @@ def as_fashion(picture: Image.Image) -> NDArray[np.uint8]:
         picture = picture.crop((across[0], down[0], across[-1] + 1, down[-1] + 1))
     padded = ImageOps.pad(picture, (SIDE, SIDE), Image.Resampling.LANCZOS, color=0)
     return np.asarray(padded)
+
+
+def of_classes(numbers: Sequence[int], classes: Sequence[str] = CLASSES) -> str:
+    """` of Bag and Coat`; empty for none."""
+    names = [classes[number] for number in numbers]
+    return f" of {', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def protocols(images: int) -> dict[str, Roles]:
