@@ -132,15 +132,12 @@ def rules(source: Source, results: Results) -> list[str]:
             "that.",
         ]
     seeds = listed([str(seed) for seed in source.finals.seeds])
-    runs = source.finals.runs.groupby(["role", "loss"])["seed"].nunique()
-    beside = ""
-    if "reference" in runs:
-        some = " on some of them" if runs["reference"].max() < runs["chosen"].max() else ""
-        beside = f", and each loss's reference configuration{some},"
+    references = source.finals.runs["role"].eq("reference").any()
+    beside = ", and each loss's reference configuration," if references else ""
     return [
         f"{source.finals.rule} Each choice{beside} was then "
-        f"trained anew with {plural(len(source.finals.seeds), 'fresh seed')} ({seeds}), and these "
-        "runs alone were judged on the test images.",
+        f"trained anew with {plural(len(source.finals.seeds), 'fresh seed')} ({seeds}"
+        f"{_fewer(source.finals.runs)}), and these runs alone were judged on the test images.",
         protocols,
         "A mAP is the mean over its runs; intervals are Student's t over seeds, over queries "
         "whose AP is averaged over seeds (too narrow, as queries share a gallery), and over seeds "
@@ -152,6 +149,15 @@ def rules(source: Source, results: Results) -> list[str]:
         f"be shown is the true difference that this design would show with {100 * POWER:.0f} % "
         "probability.",
     ]
+
+
+def _fewer(runs: pd.DataFrame) -> str:
+    """How the references were trained, where that is unlike the choices."""
+    found = runs.groupby("role").agg(seeds=("seed", "nunique"), epochs=("epochs", "max"))
+    if "reference" not in found.index or (found.loc["reference"] == found.loc["chosen"]).all():
+        return ""
+    seeds, epochs = found.loc["reference"]
+    return f"; the references with {seeds:g} of these for {epochs:g} epochs"
 
 
 def _had_finals(study: Study) -> bool:

@@ -142,7 +142,7 @@ def reranking_sections(source: Source) -> list[Section]:
         f"{POWER:g}). With the mirror, an embedding is the mean of a picture's and its mirror "
         "image's, scaled to unit length: twice the work. No setting was tuned here, and nothing "
         "was chosen by these numbers: the judge is the plain order. Seconds are of all queries, "
-        "judged."
+        "judged; those of the mirror alone are with its embedding."
     )
     return [Section("Re-ranking", [said], [tables.reranking_table(source.reranked)], below=True)]
 

@@ -142,7 +142,7 @@ def as_fashion(picture: Image.Image) -> NDArray[np.uint8]:
 
     Scaled antialiased, where they took rows and columns and sharpened them.
     """
-    grey = np.asarray(picture)
+    grey = np.array(picture)  # writable, as torch asks of an array that it shares
     rim = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     if np.median(rim) >= LIGHT:
         picture, grey = ImageOps.invert(picture), 255 - grey
@@ -153,7 +153,7 @@ def as_fashion(picture: Image.Image) -> NDArray[np.uint8]:
         down, across = np.flatnonzero(thing.any(1)), np.flatnonzero(thing.any(0))
         picture = picture.crop((across[0], down[0], across[-1] + 1, down[-1] + 1))
     padded = ImageOps.pad(picture, (SIDE, SIDE), Image.Resampling.LANCZOS, color=0)
-    return np.asarray(padded)
+    return np.array(padded)
 
 
 def of_classes(numbers: Sequence[int], classes: Sequence[str] = CLASSES) -> str:
