@@ -142,7 +142,9 @@ def test_what_the_study_sets_for_all_a_loss_does_not_settle() -> None:
 def test_a_knob_of_two_losses_of_a_sum_is_set_by_its_own_name() -> None:
     changes = {"anchors": {"choices": [10]}}
     losses = ["smooth_ap", "smooth_ap+triplet"]
-    with pytest.raises(StudyError, match="anchors must be set as smooth_ap_anchors where"):
+    for heard in ({"lr": {"choices": [0.01]}}, {"tau": {"choices": [0.01]}}):
+        Plan(losses=losses, num_samples=1, max_epochs=1, changes=heard)
+    with pytest.raises(StudyError, match=r"anchors must be set by .* has smooth_ap_anchors"):
         Plan(losses=losses, num_samples=1, max_epochs=1, changes=changes)
     both = {"smooth_ap_anchors": {"choices": [10]}, "triplet_anchors": {"choices": [10]}}
     Plan(losses=losses, num_samples=1, max_epochs=1, changes={**changes, **both})

@@ -228,11 +228,15 @@ class Plan:
         for knob in knobs:
             if knob.per is not None and knob.name in settled:
                 raise StudyError(f"{knob.name} is relative, so {loss} must settle {knob.sets}")
-            if "+" not in loss or knob.name in self.changes:
-                continue
-            for name in set(self.changes) - set(fields):
-                if knob.name.endswith(f"_{name}"):
-                    raise StudyError(f"{name} must be set as {knob.name} where {loss} is searched")
+        unheard = set(self.changes) - {*fields, *fields.values()}
+        for knob in resolve(loss).knobs if "+" in loss else ():
+            if knob.name not in self.changes and knob.name.endswith(
+                tuple(f"_{n}" for n in unheard)
+            ):
+                law = (
+                    f"{' and '.join(sorted(unheard))} must be set by the names of a sum's own knobs"
+                )
+                raise StudyError(f"{law}; {loss} has {knob.name}")
         for name in settled:
             if fields.get(name, name) in taken:
                 raise StudyError(f"{loss} settles {name}, which the study sets for all losses too")
