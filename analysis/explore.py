@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise StudyError(f"--output must be a file; {path} is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         name = study.folder.resolve().name
-        write_atomically(path, html(found, f"Look around: study {name}", images.note))
+        chose = networks[0].dataset.validation_chose
+        write_atomically(path, html(found, f"Look around: study {name}", images.note, chose=chose))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,13 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def html(found: Exploration, title: str, note: str) -> str:
+def html(found: Exploration, title: str, note: str, *, chose: bool = True) -> str:
     """The page, one file without any reference to another.
 
     Args:
         note: why these are not the test images.
+        chose: whether they chose the networks.
     """
-    count = f"{len(found.names):,} {note}, which chose each network: how it does here flatters it."
+    flattered = ", which chose each network: how it does here flatters it" if chose else ""
+    count = f"{len(found.names):,} {note}{flattered}."
     if found.left_out:
         count += f" They are evenly spaced among {found.left_out:,} more: AP is over those shown."
     template = environment().get_template("explore.html")

@@ -47,7 +47,7 @@ def parser() -> Parser:
         action="append",
         dest="losses",
         help=f"a loss to compare: {', '.join(names())}, or pml:NAME; "
-        "A+B is a sum, NAME:knob=value one with a knob settled; repeat it for several "
+        "A+B is a sum, NAME:knob=value one with a knob fixed; repeat it for several "
         f"(default: {', '.join(COMPARED)})",
     )
     add("--num-samples", type=int, help=f"configurations for each loss (default: {NUM_SAMPLES})")

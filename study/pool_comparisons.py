@@ -1,6 +1,6 @@
 """What several comparisons of the same losses show together: other splits, other folds.
 
-    python study/pool_comparisons.py results/fold-0 results/fold-1 results/fold-2 results/fold-3
+    python study/pool_comparisons.py results/split-0 results/split-1 results/split-2
 
 Prints two tables in Markdown: each loss's test mAP over the comparisons, and the differences.
 """

@@ -2,7 +2,7 @@
 
     python study/publish.py results/NAME study/records/2026-12-24-fashion-mnist
     python study/publish.py --readme study/records/2026-12-24-fashion-mnist
-    python study/publish.py --readme study/records/2026-12-24-fold-*    # what they show together
+    python study/publish.py --readme study/records/2026-12-24-split-*   # what they show together
 
 A record has all that a reader needs to check the numbers and to repeat the study, and no weights,
 no logs, and nothing of the machine's names and paths. It is a study's folder like any other.
@@ -27,7 +27,7 @@ from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_test import FILES, FINALS, is_complete, readings
 from study.judge.images import DATA, about, classes_of
-from study.judge.pooled import markdown, name_of, pooled
+from study.judge.pooled import markdown, pooled
 from study.judge.significance import MARGIN, POWER
 from study.run.cluster import ROOT
 from study.run.plan import Plan
@@ -35,6 +35,7 @@ from study.run.results import Study, StudyError, TrialRecord, read_json, write_a
 from trainables.config import reference
 from trainables.data import DataError
 from trainables.data.ledger import append, digest, ledger_of
+from trainables.losses import resolve
 from trainables.metrics import METRICS
 from trainables.terminal import Parser, patient_streams
 
@@ -266,7 +267,7 @@ def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool])
     asked = "" if tuned or full["confirm_epochs"] >= _asked(loss) else f" of its {_asked(loss)}"
     search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
     return {
-        "name": f"{name_of(loss)}, {origin}",
+        "name": f"{resolve(loss).heading}, {origin}",
         "protocols": [
             {"map": f"{one['map']:.4f}", "seeds": f"{one['low']:.4f} to {one['high']:.4f}"}
             for _, one in mine.iterrows()
@@ -278,7 +279,7 @@ def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool])
 
 
 def _difference(row: pd.Series) -> dict[str, str]:
-    first, second = name_of(row["first"]), name_of(row["second"])
+    first, second = (resolve(row[column]).heading for column in ("first", "second"))
     beside = ", reference" if row["role"] == "tuning" else ""
     return {
         "name": f"{first} − {second}{beside}",

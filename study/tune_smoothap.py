@@ -34,7 +34,7 @@ def parser() -> Parser:
         action="append",
         dest="losses",
         help=f"a loss to tune: {', '.join(names())}, or pml:NAME; "
-        "A+B is a sum, NAME:knob=value one with a knob settled; repeat it for several "
+        "A+B is a sum, NAME:knob=value one with a knob fixed; repeat it for several "
         "(default: smooth_ap)",
     )
     text.add_argument(

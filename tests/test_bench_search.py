@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.benchmarks import bench_search as bench
 from tests.benchmarks.record_curves import CURVES, LOSSES, RUNGS, configuration
 
 COUNT = 30
+PAGE = " ".join((CURVES.parent / "README.md").read_text(encoding="utf-8").split())
 
 
 def lines(missing: int | None = None) -> list[dict[str, Any]]:
@@ -90,6 +92,51 @@ def test_a_value_that_is_missing_is_filled_in_from_the_others() -> None:
     assert table.filled == pytest.approx(1 / (COUNT * len(RUNGS)))
     assert table.values[17, 2] == pytest.approx(0.17 * 0.8)
     assert table.costs[17, 2] == pytest.approx(10)
+
+
+def best(rung: float, fits: Callable[[dict[str, Any]], bool]) -> float:
+    """The highest recorded value of Smooth-AP at a rung, of the knobs that fit."""
+    found = map(json.loads, (CURVES / "smooth_ap.jsonl").read_text().splitlines())
+    return max(
+        line["map"]
+        for line in found
+        if line["schedule"] == "complete" and line["epochs"] == rung and fits(line["knobs"])
+    )
+
+
+def test_what_is_said_of_the_space_is_what_was_recorded() -> None:
+    kinds: dict[str, Callable[[dict[str, Any]], bool]] = {
+        "all images are anchors": lambda knobs: knobs["anchors"] == "all",
+        "ten anchors": lambda knobs: knobs["anchors"] == 10,
+        "τ up to 0.1": lambda knobs: knobs["tau"] <= 0.1,
+        "τ above 0.1": lambda knobs: knobs["tau"] > 0.1,
+    }
+    sizes = (64, 128, 256, 512, 1024)
+    for size in sizes:
+        kinds[f"batch of {size:,}"] = lambda knobs, size=size: knobs["batch_size"] == size
+    table = {kind: [best(rung, fits) for rung in RUNGS] for kind, fits in kinds.items()}
+    for kind, values in table.items():
+        assert f"| {kind} | {' | '.join(f'{value:.4f}' for value in values)} |" in PAGE
+    every, ten, low, high = map(np.array, list(table.values())[:4])
+    assert (every > ten).all() and (low > high).all()
+    assert (every - ten)[:3].round(2).tolist() == [0.04, 0.04, 0.05]
+    assert (low - high)[:3].round(2).tolist() == [0.03, 0.02, 0.04]
+    by_size = np.array([table[f"batch of {size:,}"] for size in sizes])
+    assert by_size[:, 0].argmax() == 0 and (by_size.argmax(0)[[3, 4]] != 0).all()
+    assert (by_size.argmin(0) == 4).all()
+
+
+def test_the_pages_correlations_and_replays_are_those_of_the_curves() -> None:
+    for row, epochs in zip(bench.correlations("smooth_ap")[:3], ("1 epoch", "3", "9"), strict=True):
+        _, _, _, *cells, _, _, _ = (cell.strip() for cell in row.split("|"))
+        said = " | ".join(cell for cell in cells if cell != "-")
+        assert f"| {epochs}{'' if 'epoch' in epochs else ' epochs'} | {said} |" in PAGE
+    recorded = bench.Curves.load("smooth_ap")
+    assert f"{recorded.filled:.0%}".replace("%", " %") + " of the values are filled in" in PAGE
+    highest = float(recorded.values[:, -1].max())
+    name = "random, each to its end (24)"
+    replays = [list(bench.ROWS[name](recorded, seed)) for seed in range(100)]
+    assert bench.row(name, replays, highest, 0.845) in PAGE
 
 
 RECORDED = {path.stem: path for path in sorted(CURVES.glob("*.jsonl"))}

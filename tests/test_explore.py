@@ -103,6 +103,8 @@ def test_of_many_pictures_some_are_shown(study: Study, networks: dict[str, Chose
     assert (len(found.names), found.left_out) == (40, 110)
     assert found.names[0] == "validation image 0" and found.names[-1] == "validation image 149"
     assert "evenly spaced among 110 more" in program.html(found, "title", "images")
+    assert "which chose each network" in program.html(found, "title", "images")
+    assert "which chose" not in program.html(found, "title", "images", chose=False)
 
 
 def test_queries_and_gallery_apart_are_the_protocols(

@@ -74,6 +74,16 @@ def test_held_out_classes_are_not_trained_on_and_are_all_that_is_judged_on(tmp_p
 
 def test_classes_that_judged_the_search_are_those_that_validate(tmp_path: Path) -> None:
     apart = study(tmp_path / "s", holdout_classes=[5, 7], validation_classes=[0, 9])
+    of = {
+        name: dataset_of({"holdout_classes": [5, 7], **more})
+        for name, more in (
+            ("trained", {}),
+            ("apart", {"validation_classes": [0, 9]}),
+            ("all", {"holdout_classes": []}),
+        )
+    }
+    chose = {name: dataset.validation_chose for name, dataset in of.items()}
+    assert chose == {"trained": False, "apart": True, "all": True}
     judged = validation_images(apart)
     assert np.bincount(judged.data.labels).tolist() == [600, *[0] * 8, 600]
     assert judged.name == "validation images of T-shirt/top and Ankle boot"

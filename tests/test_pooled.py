@@ -118,8 +118,11 @@ def test_what_cannot_be_pooled_is_said(folders: list[Path], tmp_path: Path) -> N
     with pytest.raises(StudyError, match="once each; got 3"):
         pooled([*folders[:2], copy])
     longer = write(tmp_path / "8", MAPS[0], confirm_epochs=20)
-    with pytest.raises(StudyError, match="must have one confirm_epochs; got null and 20"):
+    with pytest.raises(StudyError, match="must have one confirm_epochs; got None and 20"):
         pooled([*folders, longer])
+    scratch = write(tmp_path / "7", MAPS[0], from_scratch=True)
+    with pytest.raises(StudyError, match="must have one from_scratch; got True and False"):
+        pooled([scratch, *folders])
     other = write(tmp_path / "9", {"triplet": (0.1, 0.2)})
     with pytest.raises(StudyError, match=r"must be of the same losses; .*9 lacks smooth_ap"):
         pooled([*folders, other])

@@ -59,7 +59,7 @@ class TrialConfig:
     """Everything that decides the numbers of a training run; the data's content by a fingerprint.
 
     Attributes:
-        loss: an entry of `trainables.losses`, by name; what the name settles has that value.
+        loss: an entry of `trainables.losses`, by name; what the name fixes has that value.
         loss_args: its own arguments by name; those that are not given have its defaults.
         optimizer: `sgd`, `adam` or `adamw`.
         lr: the learning rate at the first step, > 0.
@@ -176,7 +176,7 @@ class TrialConfig:
         fields = self.flat()
         for name, value in self.entry.settings.items():
             if name not in fields:
-                raise ValueError(f"{self.loss} settles {name}, which no configuration has")
+                raise ValueError(f"{self.loss} fixes {name}, which no configuration has")
             if fields[name] != value:
                 law = f"{name} must be {value!r} for {self.loss}"
                 raise ValueError(f"{law}; got {fields[name]!r}")

@@ -160,9 +160,9 @@ def _data(data: dict[str, Any], trained: int) -> str:
 
 
 def _which_chose(data: dict[str, Any]) -> str:
-    if data["held_out"] and not data["judging"]:
-        return "Others, of the classes that were trained on, chose the network."
-    return "These images chose the network, which flatters it."
+    if data["validation_chose"]:
+        return "These images chose the network, which flatters it."
+    return "Others, of the classes that were trained on, chose the network."
 
 
 def _quality(facts: dict[str, Any]) -> str:

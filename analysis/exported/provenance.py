@@ -118,6 +118,7 @@ def _data(found: Chosen) -> dict[str, Any]:
         "fingerprint": said["fingerprint"],
         "classes": len(said["classes"]),
         "held_out": [said["classes"][number] for number in found.dataset.held_out],
+        "validation_chose": found.dataset.validation_chose,
         "judging": [said["classes"][number] for number in found.dataset.judging],
         "protocol": getattr(found.dataset, "protocol", None),  # of one's own data
         "folds": plan.get("folds"),

@@ -8,7 +8,15 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, MANY_CLASSES, ReportFigure, cut, loss_name, render
+from analysis.figures.style import (
+    COLOURS,
+    MANY_CLASSES,
+    ReportFigure,
+    cut,
+    loss_name,
+    panel_title,
+    render,
+)
 
 WIDE = 3  # panels side by side
 NAMED = 4  # classes that the caption names for a pair
@@ -24,7 +32,7 @@ def class_differences_figure(table: pd.DataFrame, names: Sequence[str]) -> Repor
         return None
     named = table.assign(**{"class": [names[label] for label in table["label"]]})
     pairs = named.groupby(["first", "second"], sort=False)
-    rows = -(-pairs.ngroups // WIDE)
+    rows, lines = -(-pairs.ngroups // WIDE), max(1 + _title(*pair).count("\n") for pair, _ in pairs)
     said = "; ".join(sentence for _, pair in pairs if (sentence := pair_sentence(pair)))
     classes, shown, which = named["class"].nunique(), named, ""
     if classes > MANY_CLASSES:
@@ -36,7 +44,10 @@ def class_differences_figure(table: pd.DataFrame, names: Sequence[str]) -> Repor
     return render(
         "class_differences",
         partial(draw_class_differences, table=shown),
-        size=(2.2 + 2.6 * min(WIDE, pairs.ngroups), rows * (1.1 + 0.26 * shown["class"].nunique())),
+        size=(
+            2.2 + 2.6 * min(WIDE, pairs.ngroups),
+            rows * (0.7 + 0.2 * lines + 0.26 * shown["class"].nunique()),
+        ),
         data=named,
         caption=f"{said or 'No class'}: where the 95 % interval over seeds leaves out 0. It is not "
         f"corrected for {pairs.ngroups * classes} comparisons, of which one in twenty would leave "
@@ -56,6 +67,10 @@ def pair_sentence(pair: pd.DataFrame) -> str:
     return f"{first} less {second} is {', '.join(parts)}"
 
 
+def _title(first: str, second: str) -> str:
+    return f"{panel_title(first)}\n{panel_title(second, 'less ')}"
+
+
 def draw_class_differences(figure: Figure, table: pd.DataFrame) -> None:
     """A panel a pair, a line a class; right of 0 the first is above."""
     pairs = list(table.groupby(["first", "second"], sort=False))
@@ -72,7 +87,7 @@ def draw_class_differences(figure: Figure, table: pd.DataFrame) -> None:
         axes.axvline(0, color="0.3", lw=0.8)
         axes.set_yticks(range(len(lines)), list(map(cut, lines)))
         axes.set_ylim(len(lines) - 0.5, -0.5)
-        axes.set(title=f"{loss_name(first)}\nless {loss_name(second)}", xlabel="difference in AP")
+        axes.set(title=_title(first, second), xlabel="difference in AP")
         axes.grid(axis="y", visible=False)
     for axes in list(panels.flat)[len(pairs) :]:
         axes.set_visible(False)

@@ -19,6 +19,7 @@ from analysis.figures.style import (
     MANY_CLASSES,
     ReportFigure,
     cut,
+    legend_columns,
     listed,
     loss_keys,
     loss_name,
@@ -219,7 +220,9 @@ def draw_pairs(figure: Figure, pairs: pd.DataFrame) -> None:
     axes.set_yticks(range(len(pairs)), names)
     axes.set(xlabel="% of the images found for the class", ylim=(len(pairs) - 0.5, -0.5))
     axes.set_xlim(left=0)
-    figure.legend(handles=loss_keys(losses), loc="outside upper left", ncols=3)
+    keys = loss_keys(losses)
+    columns = min(3, legend_columns(keys, figure.get_figwidth()))
+    figure.legend(handles=keys, loc="outside upper left", ncols=columns)
 
 
 def _pairs(tables: dict[str, pd.DataFrame], results: Results) -> ReportFigure:

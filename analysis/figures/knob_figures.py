@@ -21,9 +21,11 @@ from analysis.figures.style import (
     add_loss_keys,
     add_status_keys,
     capital,
+    legend_columns,
     listed,
     loss_keys,
     loss_name,
+    panel_title,
     plural,
     render,
     status_keys,
@@ -56,7 +58,7 @@ def draw_importance(figure: Figure, table: pd.DataFrame) -> None:
         names = part["knob"].map(words)
         axes.barh(names, part["importance"], color=COLOURS[loss])
         axes.plot(part["chance"], names, "|", color="black", ms=9, mew=2)
-        axes.set(title=loss_name(loss), xlabel="importance", xlim=(0, None))
+        axes.set(title=panel_title(loss), xlabel="importance", xlim=(0, None))
         axes.grid(axis="y", visible=False)
     figure.legend(handles=[mark], loc="outside upper right")
 
@@ -80,7 +82,8 @@ def draw_slices(figure: Figure, table: pd.DataFrame) -> None:
     for row in panels:
         row[0].set_ylabel(f"best {validation(score)}")
     keys = [*loss_keys(losses), *status_keys(table["status"])]
-    figure.legend(handles=keys, loc="outside upper left", ncols=len(keys))
+    columns = legend_columns(keys, figure.get_figwidth())
+    figure.legend(handles=keys, loc="outside upper left", ncols=columns)
 
 
 def _importance(found: Importance) -> ReportFigure:

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.figures.style import COLOURS, ReportFigure, epochs, listed, loss_name, plural, render
+from analysis.figures.style import (
+    COLOURS,
+    ReportFigure,
+    epochs,
+    listed,
+    loss_name,
+    panel_title,
+    plural,
+    render,
+)
 from analysis.found.scores import validation
 from study.run.results import SELECTION, SOUND, Study
 
@@ -73,7 +82,7 @@ def draw_ladder(figure: Figure, table: pd.DataFrame, metric: str) -> None:
             x, y = climbed["epochs"], climbed["score"]
             axes.plot(x, y, color=COLOURS[loss], lw=1, alpha=alpha, clip_on=False, **RUNG)
         _draw_finals(axes, mine, COLOURS[loss])
-        axes.set(title=loss_name(loss), xlabel="epochs of the trial", xscale="log")
+        axes.set(title=panel_title(loss), xlabel="epochs of the trial", xscale="log")
         axes.xaxis.set_major_locator(FixedLocator(lengths))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda length, _: f"{length:.3g}"))

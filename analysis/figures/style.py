@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class Colours(dict[str, str]):
 
 COLOURS = Colours({name: resolve(name).colour for name in names() if resolve(name).colour})
 OWN = len(COLOURS)
+# In letters: the longest line above a panel, and what a legend's key takes beside its name.
+HEADING, KEY, LETTERS_AN_INCH = 28, 6, 11
 RIGHT, WRONG = "#009E73", "#D55E00"
 MARKERS = {
     "finished": "o",
@@ -174,6 +177,17 @@ def render(
         interactive="" if interactive is None else _plain(interactive),
         webp=webp.getvalue(),
     )
+
+
+def legend_columns(keys: Sequence[Artist], inches: float) -> int:
+    """How many keys stand side by side in a legend as wide as a figure of so many inches."""
+    longest = max(len(str(key.get_label())) for key in keys)
+    return max(1, min(len(keys), int(inches * LETTERS_AN_INCH / (longest + KEY))))
+
+
+def panel_title(loss: str, before: str = "") -> str:
+    """A loss's name above a panel: a long one on several lines."""
+    return "\n".join(textwrap.wrap(f"{before}{loss_name(loss)}", HEADING))
 
 
 def loss_keys(losses: Iterable[str]) -> list[Artist]:

@@ -9,35 +9,34 @@ in no interval then, and the tables say so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
-import numpy as np
 import pandas as pd
 
 from study.judge.choices import Frozen
 from study.judge.final_tables import protocols_of
 from study.judge.final_test import FINALS, is_complete
 from study.judge.significance import (
-    ALPHA,
     MARGIN,
     POWER,
     equivalence,
     holm,
     mean_interval,
     paired_test,
+    said,
     smallest_difference,
 )
+from study.run.plan import MAY_CHANGE, Plan
 from study.run.results import StudyError, read_json
 from trainables.losses import resolve
 
-# What of their plans comparisons must have alike to be pooled.
-ALIKE = ("data", "network", "weights", "protocol", "max_epochs", "confirm_epochs", "num_samples",
-         "select_by")  # fmt: skip
+# What of their plans comparisons need not have alike to be pooled: splits, seeds and machines.
+MAY_DIFFER = {"holdout_classes", "validation_classes", "fold", "seed", "losses", "reference_seeds",
+              "reference_epochs", *MAY_CHANGE} - {"data", "num_samples"}  # fmt: skip
 TABLE = """\
 | test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest | runs |
 |---|--:|--:|--:|--:|--:|
@@ -64,10 +63,10 @@ class Pooled(NamedTuple):
         maps: (comparisons, losses), the mean test mAP of each loss's choices, first protocol.
         losses: a row a loss: `map`, its mean, `low` to `high`, the 95 % interval over comparisons
             (Student's t), `lowest`, `highest`, and `runs`, how many in all.
-        shared: what of the images the comparisons have in common, in a sentence; or empty.
         differences: a row a pair: `difference`, its interval, `ahead`, in how many comparisons the
             first is above, `p` (paired t), `equivalence_p` (paired TOST), both corrected over the
             pairs (Holm) for the `verdict`, and the `smallest` true difference that would be shown.
+        shared: what of the images the comparisons have in common, in a sentence; or empty.
     """
 
     maps: pd.DataFrame
@@ -84,7 +83,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
             the same losses, data, network and budget.
     """
     found: dict[str, pd.Series] = {}
-    runs, plans, frozen = [], [], set()
+    runs, plans, frozen = [], [], set[float]()
     for folder in folders:
         if not is_complete(folder):
             raise StudyError(f"comparisons are pooled when their tests are done; {folder} is not")
@@ -92,25 +91,26 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         score = f"map_{protocols_of(table)[0]}"
         found[str(folder.resolve())] = table.groupby("loss")[score].mean()
         runs.append(table)
-        plans.append(read_json(folder / "study.json")["plan"])
-        frozen.add(json.dumps(Frozen.load(folder).frozen))  # a record has it as its study has
+        plans.append(Plan(**read_json(folder / "study.json")["plan"]).fields())
+        frozen.add(Frozen.load(folder).frozen)  # a record has it as its study has
     if len(found) < 2 or len(frozen) < len(folders):
         raise StudyError(f"two comparisons or more must be given, once each; got {len(folders)}")
-    for name in ALIKE:
-        values = list(dict.fromkeys(json.dumps(plan.get(name)) for plan in plans))
-        if len(values) > 1:
-            raise StudyError(f"pooled comparisons must have one {name}; got {' and '.join(values)}")
+    for name, first in plans[0].items():
+        others = [plan[name] for plan in plans if plan[name] != first]
+        if others and name not in MAY_DIFFER:
+            law = f"pooled comparisons must have one {name}"
+            raise StudyError(f"{law}; got {first} and {others[0]}")
     maps = pd.DataFrame(found).T
     if maps.isna().any(axis=None):
         lacking = maps.isna().any(axis=1).idxmax()
-        others = ", ".join(maps.columns[maps.loc[lacking].isna()])
-        raise StudyError(f"pooled comparisons must be of the same losses; {lacking} lacks {others}")
+        absent = ", ".join(maps.columns[maps.loc[lacking].isna()])
+        raise StudyError(f"pooled comparisons must be of the same losses; {lacking} lacks {absent}")
     maps = maps[maps.mean().sort_values(ascending=False).index]
     return Pooled(maps, _losses(maps, pd.concat(runs)), _differences(maps), _shared(plans))
 
 
 def _shared(plans: Sequence[Mapping[str, Any]]) -> str:
-    tested = [frozenset(plan.get("holdout_classes") or ()) for plan in plans]
+    tested = [frozenset(plan["holdout_classes"]) for plan in plans]
     if len(set(tested)) == 1:
         return "All have the same test images: what other images would give is in no interval."
     if any(one & other for one, other in combinations(tested, 2)):
@@ -149,20 +149,19 @@ def _differences(maps: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     if table.empty:
         return table
-    table["p_corrected"], same = holm(table["p"].tolist()), holm(table["equivalence_p"].tolist())
-    equal = np.where(np.array(same) < ALPHA, "equivalent", "not resolved")
-    table["verdict"] = np.where(table["p_corrected"] < ALPHA, "shown", equal)
+    table["p_corrected"] = holm(table["p"].tolist())
+    table["verdict"] = said(table["p_corrected"], holm(table["equivalence_p"].tolist()))
     return table
 
 
 def markdown(found: Pooled) -> str:
     """The tables for a page."""
-    named = found.losses.assign(name=found.losses["loss"].map(name_of))
+    heading = {loss: resolve(loss).heading for loss in found.maps}
+    named = found.losses.assign(name=found.losses["loss"].map(heading))
     pairs = found.differences
     if len(pairs):
-        pairs = pairs.assign(
-            name=pairs["first"].map(name_of) + " − " + pairs["second"].map(name_of)
-        )
+        names = [pairs[column].map(heading) for column in ("first", "second")]
+        pairs = pairs.assign(name=names[0] + " − " + names[1])
     many = "one pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
     note = (
         "The unit is a comparison, with its split, its searches and its seeds; differences are "
@@ -178,9 +177,3 @@ def markdown(found: Pooled) -> str:
         differences=list(pairs.itertuples()),
         note=note,
     )
-
-
-def name_of(loss: str) -> str:
-    """As it stands at the beginning of a cell."""
-    title = resolve(loss).title
-    return title[0].upper() + title[1:]

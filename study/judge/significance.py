@@ -288,9 +288,14 @@ def verdicts(differences: Sequence[Difference]) -> list[str]:
     What is not shown is not shown to be equal either: that takes a test of its own.
     """
     same = holm([difference.equivalence for difference in differences])
+    return said(corrected(differences), same)
+
+
+def said(p: Sequence[float], same: Sequence[float]) -> list[str]:
+    """The same of corrected p of no difference, and of one of `MARGIN` or more."""
     return [
-        "shown" if p < ALPHA else "equivalent" if equal < ALPHA else "not resolved"
-        for p, equal in zip(corrected(differences), same, strict=True)
+        "shown" if one < ALPHA else "equivalent" if equal < ALPHA else "not resolved"
+        for one, equal in zip(p, same, strict=True)
     ]
 
 

@@ -51,8 +51,8 @@ def _from_root(name: str, ending: str) -> str:
     return f"{absolute(os.path.expanduser(path))}{colon}{rest}"
 
 
-def _unsettled(loss: str) -> list[Knob]:
-    """All knobs of a loss, also those that its name settles."""
+def _whole(loss: str) -> list[Knob]:
+    """All knobs of a loss, also those that its name fixes."""
     return all_knobs(loss.rpartition(":")[0] if resolve(loss).settings else loss)
 
 
@@ -62,7 +62,7 @@ class Plan:
 
     Attributes:
         losses: each has a search of its own of `num_samples` trials; one with some of its knobs
-            settled (`smooth_ap:numerator=seed`) is a loss of its own.
+            fixed (`smooth_ap:numerator=seed`) is a loss of its own.
         num_samples: configurations for each loss.
         max_epochs: of a trial at most; with `early_stopping` all begin with a part of them, and the
             best third of those that had so many goes on to three times as many.
@@ -199,9 +199,10 @@ class Plan:
             LAWS["embedding_dim"]("embedding_dim", self.embedding_dim)
         except ValueError as error:
             raise StudyError(str(error)) from error
-        check_names(self.changes, [knob for loss in self.losses for knob in _unsettled(loss)])
+        check_names(self.changes, [knob for loss in self.losses for knob in _whole(loss)])
         for loss in self.losses:
             self._check_settings(loss)
+            self._check_sum(loss)
             knobs_of(loss, self.space())
         for name, value in (
             ("data", placed(self.data)),
@@ -217,29 +218,29 @@ class Plan:
         object.__setattr__(self, "validation_classes", list(judging))
 
     def _check_settings(self, loss: str) -> None:
-        """What the name of a loss settles is a knob, and nothing else sets it; what the study sets
-        for all losses is a knob by this name of each part of a sum."""
-        settled = resolve(loss).settings
-        knobs = _unsettled(loss)
-        check_names({name: only(value) for name, value in settled.items()}, knobs)
-        fields = {knob.name: knob.sets for knob in knobs}
-        taken = {fields.get(name, name) for name in self.changes}
+        """What the name of a loss fixes is a knob, and nothing else sets it."""
+        settings, knobs = resolve(loss).settings, _whole(loss)
+        check_names({name: only(value) for name, value in settings.items()}, knobs)
+        sets = {knob.name: knob.sets for knob in knobs}
+        taken = {sets.get(name, name) for name in self.changes}
         taken |= set() if self.embedding_dim is None else {"embedding_dim"}
-        for knob in knobs:
-            if knob.per is not None and knob.name in settled:
-                raise StudyError(f"{knob.name} is relative, so {loss} must settle {knob.sets}")
-        unheard = set(self.changes) - {*fields, *fields.values()}
+        for name in settings:
+            if sets.get(name, name) != name:
+                raise StudyError(f"{name} is relative, so {loss} must fix {sets[name]}")
+            if name in taken:
+                raise StudyError(f"{loss} fixes {name}, which the study sets for all losses too")
+
+    def _check_sum(self, loss: str) -> None:
+        """What the study sets for all is heard by a sum, whose knobs may have other names."""
+        knobs = _whole(loss)
+        unheard = set(self.changes) - {name for knob in knobs for name in (knob.name, knob.sets)}
         for knob in resolve(loss).knobs if "+" in loss else ():
-            if knob.name not in self.changes and knob.name.endswith(
-                tuple(f"_{n}" for n in unheard)
-            ):
+            ends = any(knob.name.endswith(f"_{name}") for name in unheard)
+            if ends and knob.name not in self.changes:
                 law = (
                     f"{' and '.join(sorted(unheard))} must be set by the names of a sum's own knobs"
                 )
                 raise StudyError(f"{law}; {loss} has {knob.name}")
-        for name in settled:
-            if fields.get(name, name) in taken:
-                raise StudyError(f"{loss} settles {name}, which the study sets for all losses too")
 
     @property
     def references(self) -> int:

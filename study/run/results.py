@@ -48,7 +48,7 @@ SOUND = ("running", "finished", "stopped_early", "interrupted")
 
 
 UNFINISHED = ("running", "interrupted", "failed")  # a study that is continued runs these again
-# The name of a trial's record: `file_name` of a loss and what it settles, and the trial's number.
+# The name of a trial's record: `file_name` of a loss and what it fixes, and the trial's number.
 RECORD = re.compile(r"[a-z][\w.+]*(=[\w.=,+-]*)?-\d{3,}\.json")
 FILES = ("checkpoint", "last_checkpoint", "logs")  # of a record's fields, those that name a file
 

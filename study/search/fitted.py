@@ -80,13 +80,13 @@ def _fitted(
 
 
 def _with(config: TrialConfig, choices: dict[str, Any]) -> TrialConfig:
-    """The configuration with these choices, but for what its loss's name settles."""
-    settled = config.entry.settings
-    return config.replace(**{name: one for name, one in choices.items() if name not in settled})
+    """The configuration with these choices, but for what its loss's name fixes."""
+    settings = config.entry.settings
+    return config.replace(**{name: one for name, one in choices.items() if name not in settings})
 
 
 def _least(config: TrialConfig, space: Space) -> TrialConfig:
-    """The configuration with the least of each choice by data that its loss does not settle."""
+    """The configuration with the least of each choice by data that its loss does not fix."""
     least = {
         knob.sets: min(knob.range.values, key=lambda value: (value is not None, value or 0))
         for knob in space.shared

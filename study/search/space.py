@@ -120,8 +120,8 @@ def all_knobs(loss: str, space: Space = SPACE) -> list[Knob]:
     entry = losses.resolve(loss)
     shared = [knob for knob in space.shared if entry.knows_classes or knob.sets != "loss_lr"]
     own = entry.knobs if space.wide else _narrow(entry.knobs)
-    settled = {name: only(value) for name, value in entry.settings.items()}
-    return [*changed(shared, settled), *changed(own, space.changes)]
+    alone = {name: only(value) for name, value in entry.settings.items()}
+    return [*changed(shared, alone), *changed(own, space.changes)]
 
 
 def configured(

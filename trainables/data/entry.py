@@ -130,6 +130,11 @@ class Dataset(ABC):
         """Of the images of `validation`, as `described` of those of the test."""
         return self.described
 
+    @property
+    def validation_chose(self) -> bool:
+        """Whether the images of `validation` are those on which trials were judged."""
+        return not self.held_out or bool(self.judging)
+
     def about(self) -> dict[str, Any]:
         """What a study's folder keeps of it, to be read without the data."""
         return {

@@ -64,8 +64,8 @@ class FashionMnist(Dataset):
     name = NAME
     licence = "MIT (Zalando SE, 2017)"
     own_size = True
-    # In a part of an epoch, 64 are ahead, as they take more steps, and behind in nine epochs; 1,024
-    # are behind in all (tests/benchmarks/curves).
+    # In a ninth of an epoch 64 are ahead, as they take more steps, and behind in three and in nine;
+    # 1,024 are behind in all (tests/benchmarks/README.md).
     changes = {"batch_size": {"choices": [128, 256, 512]}}  # noqa: RUF012  (it is not changed)
 
     @property

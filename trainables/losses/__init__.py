@@ -1,6 +1,6 @@
 """Losses by name: each is an entry in a file of its own; `pml:NAME` is one of
 pytorch-metric-learning; `NAME+NAME` is a sum; and `NAME:knob=value,...` one of all these with some
-of its knobs settled."""
+of its knobs fixed."""
 
 from __future__ import annotations
 

@@ -69,6 +69,11 @@ class Loss:
     colour: str = ""
     settings: Mapping[str, Any] = NONE
 
+    @property
+    def heading(self) -> str:
+        """Its title at the beginning of a sentence or of a cell."""
+        return self.title[0].upper() + self.title[1:]
+
     def arguments(self, given: Mapping[str, Any]) -> Arguments:
         """All its arguments in the order of its knobs: those given, else the defaults.
 
@@ -88,7 +93,7 @@ class Loss:
         return Arguments(values)
 
     def with_settings(self, settings: Mapping[str, Any]) -> Loss:
-        """The same with these knobs settled, as an entry of its own.
+        """The same with these knobs fixed, as an entry of its own.
 
         Raises:
             ValueError: a value breaks the law of its knob.

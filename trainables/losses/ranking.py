@@ -24,7 +24,7 @@ Kernel = Callable[[Tensor, Tensor], ValueAndSlopes]
 
 REDUCTIONS = ("mean", "sum")
 # Of all ranking losses: the first so many images of a batch rank it, or all of them. Ten, which the
-# seed study had, lose 0.03 to 0.05 of mAP at every length (tests/benchmarks/curves).
+# seed study had, lose 0.04 to 0.05 of mAP in runs of up to an epoch (tests/benchmarks/README.md).
 ANCHORS = Knob(
     "anchors", "all", choice(10, "all"), integer(1, "all"), unit="images of a batch", core=False
 )

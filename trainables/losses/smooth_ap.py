@@ -86,7 +86,7 @@ LOSS = Loss(
     make=SmoothAP,
     knobs=(
         ANCHORS,
-        # 0.1 to 0.5 lose 0.02 to 0.03 of mAP at every length (tests/benchmarks/curves).
+        # 0.1 to 0.5 lose 0.02 to 0.04 of mAP in runs of up to an epoch (tests/benchmarks).
         Knob("tau", 2.5e-3, log(5e-4, 0.1), positive, "scientific", "of squared distance"),
         Knob("numerator", "paper", choice("seed", "paper"), one_of(*NUMERATORS), "scientific"),
         # Of batches in a random order the sum is little but a learning rate |P| times as high.

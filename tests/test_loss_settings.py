@@ -1,4 +1,4 @@
-"""Losses with some of their knobs settled: `smooth_ap:numerator=seed` is a loss of its own."""
+"""Losses with some of their knobs fixed: `smooth_ap:numerator=seed` is a loss of its own."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_each_has_a_search_of_its_own_in_which_it_never_moves() -> None:
     assert len({config.loss_args["numerator"] for config in by_loss["smooth_ap"]}) == 2
 
 
-def test_a_knob_that_all_trials_share_is_settled_for_one_loss_alone() -> None:
+def test_a_knob_that_all_trials_share_is_fixed_for_one_loss_alone() -> None:
     records = asked(["triplet:lr=0.02,optimizer=sgd", "triplet"])
-    settled = [r.config for r in records if "sgd" in r.loss]
-    assert {(c.optimizer, c.lr) for c in settled} == {("sgd", 0.02)}
-    assert {c.momentum for c in settled} == {0.9}
+    mine = [r.config for r in records if "sgd" in r.loss]
+    assert {(c.optimizer, c.lr) for c in mine} == {("sgd", 0.02)}
+    assert {c.momentum for c in mine} == {0.9}
     others = [r.config for r in records if r.loss == "triplet"]
     assert {c.optimizer for c in others} == {"adam"} and len({c.lr for c in others}) > 6
 
@@ -75,7 +75,7 @@ def test_the_data_leaves_out_what_the_others_cannot_hold() -> None:
     assert rare_positives(many(512), ["triplet"], SPACE)
 
 
-def test_the_description_says_what_is_settled() -> None:
+def test_the_description_says_what_is_fixed() -> None:
     rows = describe(["triplet:margin=0.3", "triplet"])
     found = {(row["range"], row["used by"]) for row in rows if row["knob"] == "margin"}
     assert found == {("0.3", "triplet:margin=0.3"), ("0.05 to 1 (log)", "triplet")}
@@ -118,7 +118,7 @@ def test_it_has_no_reference() -> None:
         ("smooth_ap:tau=1,tau=2", "each knob once; got 'tau=2'"),
         ("smoth_ap:tau=1", "did you mean smooth_ap"),
         ("smooth_ap:epochs=3", "epochs is no knob"),
-        ("smooth_ap:lr_factor=0.5", "lr_factor is relative, so .* must settle lr"),
+        ("smooth_ap:lr_factor=0.5", "lr_factor is relative, so .* must fix lr"),
         ("triplet:optimizer=sgd:margin=0.3", "at its end, after one colon"),
         ("smooth_ap:tau=0.1+triplet", "at its end, after one colon, also those of a sum"),
         ("smooth_ap:tau=0.1+triplet:margin=0.3", "at its end, after one colon"),
@@ -129,7 +129,7 @@ def test_wrong_settings_are_refused_at_the_door(loss: str, law: str) -> None:
         Plan(losses=[loss], num_samples=1, max_epochs=1)
 
 
-def test_what_the_study_sets_for_all_a_loss_does_not_settle() -> None:
+def test_what_the_study_sets_for_all_a_loss_does_not_fix() -> None:
     for changes, more, loss in (
         ({"tau": {"choices": [0.1]}}, {}, "smooth_ap:tau=0.01"),
         ({"lr_factor": {"choices": [1.0]}}, {}, "smooth_ap:lr=0.1"),
@@ -157,11 +157,11 @@ def test_a_configuration_is_what_its_loss_says() -> None:
         dataclasses.replace(config, optimizer="sgd", momentum=0.9)
     with pytest.raises(ValueError, match=r"margin must be 0.3 for .*; got 0.4"):
         config.replace(margin=0.4)
-    with pytest.raises(ValueError, match="settles foo, which no configuration has"):
+    with pytest.raises(ValueError, match="fixes foo, which no configuration has"):
         TrialConfig(loss="triplet:foo=1", optimizer="adam", lr=0.01)
 
 
-def test_an_unused_knob_cannot_be_settled() -> None:
+def test_an_unused_knob_cannot_be_fixed() -> None:
     with pytest.raises(StudyError, match=r"momentum must be 0.5 for .*; got None"):
         fitted(many(512), ["triplet:momentum=0.5"], SPACE)
 
