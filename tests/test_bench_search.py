@@ -87,6 +87,13 @@ def test_stopping_lets_the_first_go_on_and_compares_with_what_came_before() -> N
     assert cheap == stopped > 0
 
 
+def test_a_plain_script_finds_the_same_at_its_own_cost() -> None:
+    ours = list(bench.stopping(curves(), 0, "tpe", 24))
+    theirs = list(bench.plain(curves(), 0))
+    assert [(one.found, one.epochs) for one in theirs] == [(one.found, one.epochs) for one in ours]
+    assert all(one.core_seconds == pytest.approx(bench.PLAIN * one.epochs) for one in theirs)
+
+
 def test_a_value_that_is_missing_is_filled_in_from_the_others() -> None:
     table = curves(missing=17)
     assert table.filled == pytest.approx(1 / (COUNT * len(RUNGS)))

@@ -75,6 +75,23 @@ def test_a_study_may_go_on_elsewhere_with_more_trials() -> None:
     assert fewer == ["num_samples was 4, is 3"]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        (2, 5, []),
+        (2, 2, []),
+        (2, 1, ["final_seeds was 2, is 1"]),
+        (2, 0, ["final_seeds was 2, is 0"]),
+        (0, 2, ["final_seeds was 0, is 2"]),  # its ladder had the last rung
+    ],
+)
+def test_a_study_may_go_on_with_more_final_seeds(
+    before: int, now: int, expected: list[str]
+) -> None:
+    later = plan(final_seeds=now).differences(plan(final_seeds=before).fields())
+    assert later == expected
+
+
 def test_a_plan_from_before_a_field_came_has_its_default() -> None:
     old = plan().fields()
     for name in ("data", "protocol", "folds", "fold", "grey", "image_size", "select_by"):

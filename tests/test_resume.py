@@ -509,6 +509,7 @@ def resume(folder: Path, *options: str) -> int:
         (("--search", "random"), "search was 'quasi-random', is 'random'"),
         (("--precision", "float32"), "precision was 'auto', is 'float32'"),
         (("--num-samples", "1"), "num_samples was 2, is 1"),
+        (("--final-seeds", "2"), "final_seeds was 0, is 2"),
         (("--set", "tau=0.1"), "changes was {}, is {'tau': {'choices': [0.1]}}"),
     ],
 )

@@ -85,6 +85,15 @@ def test_a_whole_search_halves_exactly_and_ends_with_the_finals() -> None:
     assert {r.config.epochs for r in finals} == {9}
 
 
+def test_more_final_seeds_later_are_those_of_having_asked_for_them_at_once() -> None:
+    at_once = list(run({"configurations": 9, "finals": 4}))
+    before = list(run({"configurations": 9, "finals": 1}))
+    records = again(before)
+    later = list(run({"configurations": 9, "finals": 4}, records))
+    assert len(later) == 3 * sum(r.origin == SELECTION for r in before) > 0
+    assert asked(records) == asked(at_once)
+
+
 def test_without_finals_the_ladder_has_the_last_rung_too() -> None:
     records = list(run({"configurations": 81}))
     counts = [sum(r.config.epochs == rung for r in records) for rung in RUNGS]

@@ -10,7 +10,7 @@ from typing import TypedDict
 from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze
 from study.judge.final_test import is_complete, read_test, was_read
 from study.run.cluster import end_in_order_on_sigterm
-from study.run.plan import Plan
+from study.run.plan import MAY_GROW, Plan
 from study.run.progress import chosen_at, trial_line
 from study.run.results import Study, StudyError
 from study.run.runner import check_folder, check_plan, only_driver, run_study
@@ -95,10 +95,11 @@ def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where) -> Study:
         sweep = Study.load(folder)
         check_plan(plan, sweep)
         if sweep.info["status"] == "finished":
-            before = sweep.info["plan"]["num_samples"]
-            if plan.num_samples != before:
-                law = "a sweep that is finished stays as it is"
-                raise StudyError(f"{law}: num_samples was {before}, is {plan.num_samples}")
+            before, now = Plan(**sweep.info["plan"]).fields(), plan.fields()
+            for name in MAY_GROW:
+                if now[name] != before[name]:
+                    law = "a sweep that is finished stays as it is"
+                    raise StudyError(f"{law}: {name} was {before[name]}, is {now[name]}")
             if sweep.info["plan"].get("data", plan.data) != plan.data:  # it lies elsewhere now
                 sweep.info["plan"]["data"] = plan.data
                 sweep.write()

@@ -36,7 +36,7 @@ from trainables.losses import resolve
 
 # What of their plans comparisons need not have alike to be pooled: splits, seeds and machines.
 MAY_DIFFER = {"holdout_classes", "validation_classes", "fold", "seed", "losses", "reference_seeds",
-              "reference_epochs", *MAY_CHANGE} - {"data", "num_samples"}  # fmt: skip
+              "reference_epochs", *MAY_CHANGE} - {"data"}  # fmt: skip
 TABLE = """\
 | test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest | runs |
 |---|--:|--:|--:|--:|--:|

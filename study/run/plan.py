@@ -23,9 +23,10 @@ from trainables.knobs import Knob
 from trainables.losses import resolve
 from trainables.metrics import METRICS
 
-# What a study that is continued may change: where it runs, and how many trials it is to have.
+# What a study that is continued may have more of; a finished one of a comparison stays as it is.
+MAY_GROW = ("num_samples", "final_seeds")
+# What else it may change: where it runs.
 MAY_CHANGE = (
-    "num_samples",
     "cpus_per_trial",
     "gpus_per_trial",
     "max_concurrent",
@@ -295,8 +296,10 @@ class Plan:
         found = [
             f"{name} was {before[name]!r}, is {now[name]!r}"
             for name in now
-            if name not in MAY_CHANGE and before[name] != now[name]
+            if name not in (*MAY_CHANGE, *MAY_GROW) and before[name] != now[name]
         ]
-        if self.num_samples < before["num_samples"]:
-            found.append(f"num_samples was {before['num_samples']}, is {self.num_samples}")
+        for name in MAY_GROW:
+            # Without a final seed the ladder has a rung more, so it is another search.
+            if now[name] < before[name] or bool(now[name]) != bool(before[name]):
+                found.append(f"{name} was {before[name]}, is {now[name]}")
         return found

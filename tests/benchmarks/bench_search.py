@@ -38,6 +38,7 @@ from trainables.config import TrialConfig
 
 NEAR = 0.003
 METRIC = "val_map"
+PLAIN = 60.0  # core-seconds an epoch of `plain_tune.py`, on the machine of the curves
 
 
 class Curves:
@@ -208,6 +209,12 @@ def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: i
         yield _seen(curves, spent, epochs, *best[1:])
 
 
+def plain(curves: Curves, seed: int, configurations: int = 24) -> Replay:
+    """`plain_tune.py`: stopping with TPE, at what its own loop costs."""
+    for seen in stopping(curves, seed, "tpe", configurations):
+        yield seen._replace(core_seconds=seen.epochs * PLAIN)
+
+
 def whole(curves: Curves, seed: int, configurations: int = 24) -> Replay:
     """Random configurations, each to its end."""
     order = np.random.default_rng(seed).permutation(len(curves.knobs))[:configurations]
@@ -221,6 +228,7 @@ def whole(curves: Curves, seed: int, configurations: int = 24) -> Replay:
 ROWS: dict[str, Callable[[Curves, int], Replay]] = {
     "random, each to its end (24)": whole,
     "stopping ASHA from 1 epoch, TPE (24): before": lambda c, s: stopping(c, s, "tpe", 24),
+    "a plain Ray Tune + Optuna script (24)": plain,
     "stopping ASHA from 1 epoch, random (24)": lambda c, s: stopping(c, s, "random", 24),
     "promotion from 1/9 epoch, random (81)": promoting,
     "the same, each promoted at once (81)": lambda c, s: promoting(c, s, search=AtOnce),
