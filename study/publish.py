@@ -156,7 +156,9 @@ def scrubbed_trial(trial: TrialRecord, hosts: dict[str, str]) -> TrialRecord:
     if worker is not None:
         host, process = worker.rsplit(":", 1)
         worker = f"{hosts.setdefault(host, f'node-{len(hosts) + 1}')}:{process}"
-    fields = {name: scrubbed(getattr(trial.config, name)) for name in ("network", "weights")}
+    fields = {
+        name: scrubbed(getattr(trial.config, name)) for name in ("network", "weights", "teacher")
+    }
     return dataclasses.replace(
         trial,
         config=trial.config.replace(**fields),

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     text.add_argument("--max-epochs", type=int, help="epochs of each (default: 100)")
     add_run_options(text)
     options = vars(text.parse_args(arguments))
-    for name in ("data", "network", "weights", "freeze", "embedding_dim", "image_size"):
+    for name in ("data", "network", "weights", "freeze", "embedding_dim", "teacher", "image_size"):
         if options.get(name, getattr(Plan, name)) != getattr(Plan, name):
             law = f"the seed study's configurations are of its own {name}, {getattr(Plan, name)}"
             text.error(f"{law}; got {options[name]}")

@@ -26,7 +26,8 @@ from tests.test_study import ROOT
 from trainables.data import resolve
 from trainables.data.fashion_mnist import SMOKE_VALIDATION
 from trainables.data.ledger import LEDGER, entries
-from trainables.train import TrainingRun, read_checkpoint
+from trainables.train import TrainingRun
+from trainables.trained import read_checkpoint
 
 SIZE = ("--num-samples", "2", "--max-epochs", "2", "--confirm-seeds", "2")
 OPTIONS = ("--smoke-test", "--final-seeds", "1", *SIZE)

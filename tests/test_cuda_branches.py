@@ -9,6 +9,7 @@ own backward is called by itself, the rest is replaced and what was asked of it 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import subprocess
 import sys
@@ -36,7 +37,7 @@ from tests.benchmarks import bench_gpu
 from tests.benchmarks.bench_gpu import BESIDE, FREE, Page, floor, floor_of_loss
 from tests.conftest import PATIENCE, synthetic
 from tests.test_resume import SMOKE, start
-from trainables import train, trainable
+from trainables import train, trainable, trained
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split
 from trainables.judging import judge_torch
@@ -219,6 +220,7 @@ STEPS: dict[str, tuple[TrialConfig, bool]] = {
         config(loss="normalized_softmax", warmup=0.5, schedule="cosine", **CHANGED),
         False,
     ),
+    "taught": (config(teacher="teacher.pt", teacher_weight=3.0), False),
     "coloured, by class": (config(jitter=0.3, flip=True, per_class=16, embedding_dim=8), True),
 }
 
@@ -231,7 +233,10 @@ def test_a_step_neither_reads_from_the_card_nor_waits_for_a_copy(
     from then on the host only puts operations into the card's queue."""
     asked, colour = STEPS[name]
     with pretending(monkeypatch):
-        run = run_on(colourful() if colour else small_split, asked)
+        split = colourful() if colour else small_split
+        if asked.teacher:
+            split = dataclasses.replace(split, targets=np.ones((len(split.train), 5), np.float32))
+        run = run_on(split, asked)
         run._train_steps(1)
         with Seen() as seen:
             losses = run._train_steps(4)
@@ -428,7 +433,7 @@ def test_pictures_are_embedded_on_a_card_if_there_is_one(
     network: Any = Network()
     with FakeTensorMode(allow_non_fake_inputs=True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-        found = train._features(network, torch.zeros(5, 1, 30, 30, dtype=torch.uint8))
+        found = trained._features(network, torch.zeros(5, 1, 30, 30, dtype=torch.uint8))
     assert network.moved == ["cuda" if there else "cpu"]
     assert found.device.type == "cpu" and found.shape == (5, 4)
 

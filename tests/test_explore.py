@@ -30,7 +30,7 @@ from tests.small_data import SmallData, use
 from tests.small_studies import trial, write_study
 from trainables.data import Roles
 from trainables.metrics import evaluate_roles
-from trainables.train import embed
+from trainables.trained import embed
 
 IMAGES = synthetic(150, seed=3)
 

@@ -37,7 +37,8 @@ from tests.small_pictures import photos
 from tests.small_studies import INFO, TEST, VALIDATION, trial, write_study
 from tests.test_final_test import make as make_comparison
 from tests.test_study import ROOT
-from trainables.train import TrainingRun, embed_pixels
+from trainables.train import TrainingRun
+from trainables.trained import embed_pixels
 
 # What a person types into a file who has the folder and not this project: the card's code.
 WITHOUT_PROJECT = """

@@ -46,7 +46,8 @@ from tests.small_data import SmallData, use
 from trainables.data import DataError, LabelledImages, Roles, Split, resolve
 from trainables.data.ledger import LEDGER, Reading, entries
 from trainables.metrics import METRICS
-from trainables.train import TrainingRun, embed, load_network
+from trainables.train import TrainingRun
+from trainables.trained import embed, load_network
 
 SEEDS = (8, 9, 10)
 Made = tuple[Study, Study]

@@ -33,7 +33,8 @@ from trainables.losses.kernels import by_block, by_row
 from trainables.losses.recall_at_k import recall_at_k_loss
 from trainables.metrics import evaluate_retrieval
 from trainables.retrieval import nearest, squared_distances, unit_length
-from trainables.train import EpochMetrics, TrainingRun, embed, load_network
+from trainables.train import EpochMetrics, TrainingRun
+from trainables.trained import embed, load_network
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")

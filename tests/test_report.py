@@ -28,7 +28,7 @@ from tests.small_studies import INFO, TEST, VALIDATION, save_checkpoint, trial, 
 from trainables.data.fashion_mnist import CLASSES
 from trainables.data.ledger import LEDGER, entries
 from trainables.metrics import evaluate_retrieval
-from trainables.train import embed, load_network
+from trainables.trained import embed, load_network
 
 ROOT = Path(__file__).resolve().parent.parent
 Maker = Callable[..., Study]

@@ -36,7 +36,8 @@ from trainables.data import Roles, Split
 from trainables.data.fashion_mnist import CLASSES, FashionMnist, as_fashion
 from trainables.data.pixels.decode import shown
 from trainables.retrieval import unit_length
-from trainables.train import TrainingRun, embed, embed_pixels
+from trainables.train import TrainingRun
+from trainables.trained import embed, embed_pixels
 
 EXAMPLES = Path(retrieve.__file__).parent / "examples"
 

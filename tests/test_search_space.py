@@ -142,7 +142,7 @@ def test_a_smoke_test_has_images_for_every_batch_of_the_space() -> None:
     assert max(knob.range.values) <= min(SMOKE_TRAIN, SMOKE_VALIDATION)
 
 
-UNSEARCHED = {"crop", "jitter", "embedding_dim", "head_lr", "loss_lr"}
+UNSEARCHED = {"crop", "jitter", "embedding_dim", "head_lr", "loss_lr", "teacher_weight"}
 
 
 @pytest.mark.parametrize("loss", LOSSES)

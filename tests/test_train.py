@@ -19,21 +19,14 @@ from tests.oracles import (
     slow_ranking,
     slow_recall_at,
 )
-from trainables import train
+from trainables import trained
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Roles, Split
 from trainables.data.fashion_mnist import hold_out
 from trainables.metrics import METRICS, evaluate_retrieval
 from trainables.retrieval import unit_length
-from trainables.train import (
-    DivergedError,
-    EpochMetrics,
-    TrainingRun,
-    embed,
-    load_network,
-    read_checkpoint,
-    resolve_precision,
-)
+from trainables.train import DivergedError, EpochMetrics, TrainingRun, resolve_precision
+from trainables.trained import embed, load_network, read_checkpoint
 
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
 
@@ -608,7 +601,7 @@ def test_a_network_that_gives_its_pictures_back_has_each_batch_for_itself(
         network=f"{tmp_path / 'net.py'}:pixels",
         precision="float32",
     )
-    monkeypatch.setattr(train, "EMBEDDING_BATCH", 64)
+    monkeypatch.setattr(trained, "EMBEDDING_BATCH", 64)
     (metrics,) = TrainingRun(config, small_split)
     images = torch.from_numpy(small_split.validation.images).flatten(1) / 127.5 - 1
     itself = torch.arange(len(images))

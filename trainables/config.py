@@ -47,10 +47,13 @@ LAWS: dict[str, Law] = {
     "freeze": optional(one_of(*FREEZES)),
     "head_lr": positive,
     "loss_lr": positive,
+    "teacher": optional(word),
+    "teacher_weight": optional(positive),
     "precision": one_of(*PRECISIONS),
     "seed": lambda name, value: laws.integer(name, value, 0, most=2**32 - 1),
 }
 # Of fields for which another field decides what more is asked of them.
+NOT_ALWAYS = ("momentum", "teacher", "teacher_weight")  # used; None where they are not
 LEAST_LAWS: dict[str, Law] = {"batch_size": integer(2), "momentum": share}
 
 
@@ -90,6 +93,9 @@ class TrialConfig:
             default.
         head_lr, loss_lr: the learning rates of the head and of the loss's own weights, as multiples
             of `lr`, > 0.
+        teacher: the checkpoint of a network that was trained before, whose similarities of the
+            training images are learnt beside the loss (`trainables.losses.distillation`).
+        teacher_weight: of that, > 0. Only with a teacher.
         precision: of the convolutions: `float32`, `bfloat16` (autocast; weights, embeddings, losses
             and metrics stay float32), or `auto`: bfloat16 where the device is faster in it.
         seed: of the initial weights, of the order of the images and of their changes, in
@@ -129,6 +135,8 @@ class TrialConfig:
     freeze: str | None = None
     head_lr: float = 1.0
     loss_lr: float = 1.0
+    teacher: str | None = None
+    teacher_weight: float | None = None
     precision: str = "auto"
     seed: int = 0
     dataset: str = "fashion_mnist"
@@ -144,6 +152,7 @@ class TrialConfig:
         for name, law in LAWS.items():
             law(name, getattr(self, name))
         self._check_momentum()
+        self._check_teacher()
         self._check_batches()
         self._check_settings()
 
@@ -158,6 +167,11 @@ class TrialConfig:
         elif self.momentum is not None:
             law = f"momentum is used only by sgd, so it may not be set for {self.optimizer}"
             raise ValueError(f"{law}; got {self.momentum!r}")
+
+    def _check_teacher(self) -> None:
+        if (self.teacher is None) != (self.teacher_weight is None):
+            law = "teacher and teacher_weight must be set together, or neither"
+            raise ValueError(f"{law}; got {self.teacher!r} and {self.teacher_weight!r}")
 
     def _check_batches(self) -> None:
         """A ranking loss needs an anchor with a positive and a negative: else it is always 0."""
@@ -212,8 +226,8 @@ class TrialConfig:
         return dataclasses.replace(self, loss_args=given, **changes)
 
     def used(self) -> dict[str, Any]:
-        """As `flat`, without momentum where it is not used; None among the others is a choice."""
-        return {k: v for k, v in self.flat().items() if k != "momentum" or v is not None}
+        """As `flat`, without what is not used; None among the others is a choice."""
+        return {k: v for k, v in self.flat().items() if k not in NOT_ALWAYS or v is not None}
 
     def describe(self) -> str:
         """The fields that are in use, on one line."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from trainables import laws
@@ -145,6 +145,19 @@ def log(low: float, high: float) -> Span:
     return Span(low, high, log=True)
 
 
+class _Given:
+    """Holds whatever is not None; there is nothing in it to be listed."""
+
+    def __contains__(self, value: object) -> bool:
+        return value is not None
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+GIVEN = _Given()
+
+
 class Knob(NamedTuple):
     """A knob of a loss, or of all trials.
 
@@ -156,7 +169,7 @@ class Knob(NamedTuple):
         role: `scientific`, `nuisance` or `fixed`.
         unit: of its values, if they have one.
         field: of the configuration that it sets; empty: its name.
-        where: the fields that decide whether it is used, and their values.
+        where: the fields that decide whether it is used, and their values, or GIVEN.
         per: what its values are multiples of, given the fields chosen before it; None: of nothing.
         core: whether a search looks for it unless its space is the wide one or gives it a range.
     """
@@ -168,7 +181,7 @@ class Knob(NamedTuple):
     role: str = "nuisance"
     unit: str = ""
     field: str = ""
-    where: Mapping[str, tuple[Any, ...]] = {}
+    where: Mapping[str, tuple[Any, ...] | _Given] = {}
     per: Callable[[Mapping[str, Any]], float] | None = None
     core: bool = True
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,13 +29,12 @@ from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split
 from trainables.data.images import Rows
 from trainables.learner import Learner, average_of, network_of, optimizer_of
+from trainables.losses.distillation import similarity_loss
 from trainables.metrics import METRICS, RetrievalResult, evaluate_roles
 from trainables.networks import Embedder, seeded
 from trainables.retrieval import unit_length
-from trainables.terminal import bar
+from trainables.trained import embedding_batch, read_checkpoint
 
-# Images at a time where no gradient is needed: so many, or those of so many numbers together.
-EMBEDDING_BATCH, EMBEDDED_NUMBERS = 1_000, 10_000_000
 RESIDENT_SHARE = 0.25  # of a trial's memory on a card that its pixels may take
 
 
@@ -76,6 +75,22 @@ class EpochMetrics:
         )
 
 
+class Drawn(NamedTuple):
+    """An epoch: of each step and each of its images.
+
+    Attributes:
+        places: (steps, batch) among the training images, on the device.
+        rows: (steps, batch) of the pixels, where these are.
+        labels: (steps, batch) on the device.
+        changes: of all, one after the other.
+    """
+
+    places: Tensor
+    rows: Tensor
+    labels: Tensor
+    changes: Changes
+
+
 class TrainingRun:
     """Trains one configuration; iterating it gives an `EpochMetrics` for each epoch that is left.
 
@@ -108,6 +123,7 @@ class TrainingRun:
             self.val_pixels = _resident(split.validation, self.device)
         self.rows = torch.from_numpy(self.split.train.rows)
         self.labels = torch.from_numpy(self.split.train.labels)
+        self.targets = _targets(config, split, self.device)
         side = config.image_size
         size = split.shape[1:] if side is None else (side, side)
         entry = network_of(config, channels=split.shape[0], size=size)
@@ -122,7 +138,7 @@ class TrainingRun:
         self.changes = torch.Generator().manual_seed(_stream(config.seed, 1))
         self.noise = torch.Generator().manual_seed(_stream(config.seed, 2))  # drop-out, say
         self.last_finite: float | None = None
-        self.drawn: tuple[Tensor, Tensor, Changes] | None = None  # the epoch that is under way
+        self.drawn: Drawn | None = None  # the epoch that is under way
         # Of a batch, by name and device, which stay from step to step.
         self.buffers: dict[tuple[str, torch.device], Tensor] = {}
         self.copied: torch.cuda.Event | None = None  # the last batch, from memory to a card
@@ -222,10 +238,8 @@ class TrainingRun:
         """Whether the run stands within an epoch, not between two."""
         return self.step % self.steps_per_epoch > 0
 
-    def _draw_epoch(self) -> tuple[Tensor, Tensor, Changes]:
-        """The rows of the pixels that each step takes, (steps, batch), where the pixels are, the
-        labels of these on the device, and the changes of each image: a copy to a card halts it, so
-        there is one an epoch, not one a step."""
+    def _draw_epoch(self) -> Drawn:
+        """All at once: a copy to a card halts it, so there is one an epoch, not one a step."""
         self.began = self.order.get_state(), self.changes.get_state()
         config = self.config
         order = draw_order(self.labels, config, self.order)
@@ -236,7 +250,7 @@ class TrainingRun:
             order.numel(), *self.split.shape[1:], self.changes, size=self.shape[1:]
         )
         rows, labels = self.rows[order].to(self.pixels.device), self.labels[order].to(self.device)
-        return rows, labels, changes.to(self.device)
+        return Drawn(order.to(self.device), rows, labels, changes.to(self.device))
 
     def _train_steps(self, last: int) -> Tensor:
         """All steps up to a last one; their losses (steps,), still on the device."""
@@ -245,13 +259,15 @@ class TrainingRun:
         while self.step < last:
             if self.drawn is None or not self._is_within:
                 self.drawn = self._draw_epoch()
-            rows, labels, changes = self.drawn
-            place = self.step % self.steps_per_epoch
-            part = changes.take(slice(place * size, (place + 1) * size))
-            images = change(self._batch(self.pixels, rows[place]), part)
+            drawn, place = self.drawn, self.step % self.steps_per_epoch
+            part = drawn.changes.take(slice(place * size, (place + 1) * size))
+            images = change(self._batch(self.pixels, drawn.rows[place]), part)
             with seeded(self.noise, self.device):
                 features = self._features(self.learner.network, images)
-            loss = self.learner(features, labels[place])
+            loss = self.learner(features, drawn.labels[place])
+            if self.targets is not None:
+                taught = similarity_loss(features, self.targets[drawn.places[place]])
+                loss = loss + (self.config.teacher_weight or 0.0) * taught
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -381,41 +397,14 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if fast else "float32"
 
 
-@torch.no_grad()
-def embed(network: Embedder, images: LabelledImages, *, mirror: bool = False) -> Tensor:
-    """The unit embeddings (N, D) of images, in float32; made on a card if there is one, given on
-    the CPU.
-
-    Args:
-        mirror: of each picture mirrored left to right.
-    """
-    pixels, found = images.tensor(), []
-    with bar(len(images), "embedded") as shown:
-        for rows in torch.from_numpy(images.rows).split(embedding_batch(images.shape)):
-            batch = pixels.index_select(0, rows)
-            found.append(_features(network, batch.flip(3) if mirror else batch))
-            shown.update(len(rows))
-    return unit_length(torch.cat(found))
-
-
-@torch.no_grad()
-def embed_pixels(network: Embedder, pixels: Tensor) -> Tensor:
-    """The same of pixels (N, C, H, W) uint8 that are in memory."""
-    parts = pixels.split(embedding_batch((pixels.shape[1], pixels.shape[2], pixels.shape[3])))
-    return unit_length(torch.cat([_features(network, part) for part in parts]))
-
-
-def _features(network: Embedder, pixels: Tensor) -> Tensor:
-    """(B, C, H, W) uint8 → (B, D) float32 on the CPU, not of unit length."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network, wants = network.eval().to(device), network.input
-    batch = centre_crop(pixels, wants.height, wants.width)
-    return network(wants.scale(batch.to(device))).cpu()
-
-
-def embedding_batch(shape: tuple[int, int, int]) -> int:
-    """How many images (C, H, W) are embedded at a time, so that they fit into memory."""
-    return max(1, min(EMBEDDING_BATCH, EMBEDDED_NUMBERS // math.prod(shape)))
+def _targets(config: TrialConfig, split: Split, device: torch.device) -> Tensor | None:
+    """(N, D) of a teacher, on the device; None without one."""
+    if config.teacher is None:
+        return None
+    if split.targets is None or len(split.targets) != len(split.train):
+        law = "a configuration with a teacher needs its embedding of each training image"
+        raise ValueError(f"{law} (`trainables.teacher.taught`); the split has none")
+    return torch.tensor(split.targets, device=device)
 
 
 def _resident(images: LabelledImages, device: torch.device) -> Tensor:
@@ -429,26 +418,6 @@ def _resident(images: LabelledImages, device: torch.device) -> Tensor:
         if pixels.nbytes <= RESIDENT_SHARE * mine:
             return pixels.to(device)
     return pixels
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `TrainingRun.save` wrote; ValueError names a file that is missing or damaged."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
-
-
-def load_network(path: Path) -> tuple[TrialConfig, Embedder]:
-    """The configuration and the trained network of a checkpoint."""
-    state = read_checkpoint(path)
-    config = TrialConfig.from_dict(state["config"])
-    channels, *size = state["shape"]
-    bare = config.replace(weights="none", freeze="none")  # its weights come from the checkpoint
-    network = network_of(bare, channels=channels, size=tuple(size)).build(config.embedding_dim)
-    network.load_state_dict(state["network"])
-    return config, network.eval()
 
 
 def _stream(seed: int, number: int) -> int:

@@ -18,7 +18,7 @@ from trainables.data import DataError, Dataset
 from trainables.learner import network_of
 from trainables.networks import Input, Network
 from trainables.networks.weights import PACKAGE
-from trainables.train import read_checkpoint
+from trainables.trained import read_checkpoint
 
 # Of what a data card says, the lines that name no file.
 CARD_LINES = ("images", "train", "validation", "test")
@@ -65,8 +65,9 @@ def _configuration(found: Chosen) -> dict[str, Any]:
     """The trial's, which names no folder of this machine."""
     config = found.choice.config
     weights = config.weights if config.weights.startswith(PACKAGE) else Path(config.weights).name
-    named = {"network": without_folder(config.network), "weights": weights}
-    return {**config.to_dict(), **named}
+    teacher = config.teacher and Path(config.teacher).name
+    network = without_folder(config.network)
+    return {**config.to_dict(), "network": network, "weights": weights, "teacher": teacher}
 
 
 def began_with(found: Chosen) -> str:

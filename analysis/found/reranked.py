@@ -20,7 +20,7 @@ from trainables.data import LabelledImages, Roles
 from trainables.judging import judge_numpy
 from trainables.retrieval import unit_length
 from trainables.terminal import bar
-from trainables.train import embed
+from trainables.trained import embed
 
 MIRRORED = "with the mirror"
 MOST = 20_000  # images: their distances to each other take about 11 bytes a pair, 4.4 GB

@@ -21,7 +21,7 @@ from study.judge.evaluation import nearest_places
 from study.judge.images import Images
 from trainables.data import LabelledImages, Roles
 from trainables.metrics import evaluate_roles
-from trainables.train import embed
+from trainables.trained import embed
 
 MOST = 10_000  # pictures on a page, which are numbered in 16 bits
 SHOWN = 24  # of the nearest

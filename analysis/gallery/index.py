@@ -19,7 +19,7 @@ from analysis.gallery.pictures import Gallery
 from study.run.results import StudyError
 from trainables.networks import Embedder
 from trainables.terminal import bar
-from trainables.train import embed_pixels
+from trainables.trained import embed_pixels
 
 EMBEDDINGS, ABOUT, STATES = "embeddings.npy", "about.json", "states.json"
 ALL = "all.npy"  # while it is made: with rows for what cannot be read

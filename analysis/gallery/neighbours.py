@@ -20,7 +20,7 @@ from analysis.gallery.rerank import RERANKINGS
 from analysis.gallery.search import Approximate, Neighbours, exact
 from study.run.results import StudyError
 from trainables.terminal import nearest
-from trainables.train import embed_pixels
+from trainables.trained import embed_pixels
 
 RERANKED = 1_000  # of the nearest of a query: the others keep their order behind them
 

@@ -53,6 +53,7 @@ KNOBS = {
     "jitter": "by up to which share brightness, contrast and saturation are changed at random",
     "embedding_dim": "the numbers of an embedding, by a linear head; none: the network's own",
     "head_lr": "of the linear head, as a multiple of the learning rate",
+    "teacher_weight": "of what a teacher says of the images' similarities, beside the loss",
     "loss_lr": "of the loss's own weights, as a multiple of the learning rate",
     "erase": "the side of a square, in pixels, that is blanked at random in training images",
     "classifier": "linear, or cosine, which makes the loss normalised softmax",

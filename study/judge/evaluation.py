@@ -17,7 +17,7 @@ from trainables.data import Roles
 from trainables.metrics import RetrievalResult, evaluate_roles
 from trainables.networks import Embedder
 from trainables.retrieval import nearest
-from trainables.train import embed, load_network, read_checkpoint
+from trainables.trained import embed, load_network, read_checkpoint
 
 
 class ProtocolResult(NamedTuple):

@@ -59,6 +59,7 @@ def add_run_options(text: Parser) -> None:
     add("--network", help="seed_cnn (default), torchvision:NAME, timm:NAME, file.py:function")
     add("--weights", help="default, none, or a file of the network's weights (default: default)")
     add("--freeze", choices=FREEZES, help="what of the network stays (default: bn if pretrained)")
+    add("--teacher", help="a trained network's checkpoint, whose similarities are learnt as well")
     add("--embedding-dim", type=int, help="of a linear head (default: the network's own features)")
     add(
         "--space",

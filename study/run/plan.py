@@ -35,6 +35,8 @@ MAY_CHANGE = (
 )
 
 
+# Squared differences of cosines are small beside most losses.
+TEACHER_WEIGHT = {"range": [1.0, 100.0], "log": True}
 APART = 10_000  # the seeds of two searches
 LEAST_SHARE = 1e-4  # of a CPU or GPU: Ray counts them in whole steps of this
 
@@ -89,6 +91,7 @@ class Plan:
             reference is trained; None: on all, 0: on none.
         reference_epochs: of such a run; None for those of a confirming one.
         network, weights, freeze, embedding_dim: of every trial, as in `TrialConfig`.
+        teacher: of every trial, as in `TrialConfig`; its weight is a knob then.
         data: a name of `trainables.data`, or the path of one's own pictures.
         protocol, folds, fold, grey: of these, as `trainables.data.Asked` has them.
         image_size: the side, in pixels, of the squares that the network gets; None for that which
@@ -134,6 +137,7 @@ class Plan:
     weights: str = "default"
     freeze: str | None = None
     embedding_dim: int | None = None
+    teacher: str | None = None
     data: str = DEFAULT
     protocol: str | None = None
     folds: int | None = None
@@ -209,6 +213,7 @@ class Plan:
             ("data", placed(self.data)),
             ("network", _from_root(self.network, ".py")),
             ("weights", _from_root(self.weights, "")),
+            ("teacher", self.teacher and str(absolute(os.path.expanduser(self.teacher)))),
         ):
             object.__setattr__(self, name, value)
         held_out, judging = tuple(self.holdout_classes), tuple(self.validation_classes)
@@ -225,6 +230,8 @@ class Plan:
         sets = {knob.name: knob.sets for knob in knobs}
         taken = {sets.get(name, name) for name in self.changes}
         taken |= set() if self.embedding_dim is None else {"embedding_dim"}
+        if self.teacher is None and "teacher_weight" in {*settings, *self.changes}:
+            raise StudyError("teacher_weight is set, so there must be a teacher; got none")
         for name in settings:
             if sets.get(name, name) != name:
                 raise StudyError(f"{name} is relative, so {loss} must fix {sets[name]}")
@@ -264,6 +271,8 @@ class Plan:
         own = own if lr is None else own.around(lr)
         if self.embedding_dim is not None:
             own = own.changed({"embedding_dim": {"choices": [self.embedding_dim]}})
+        if self.teacher is not None:
+            own = own.changed({"teacher_weight": TEACHER_WEIGHT})
         return own.changed(changes or {}).changed(self.changes)
 
     def seeds(self) -> list[int]:
@@ -283,7 +292,8 @@ class Plan:
     @property
     def fixed(self) -> dict[str, Any]:
         """The fields that every trial has alike, by their names in `TrialConfig`."""
-        return {name: getattr(self, name) for name in ("precision", "network", "weights", "freeze")}
+        names = ("precision", "network", "weights", "freeze", "teacher")
+        return {name: getattr(self, name) for name in names}
 
     def fields(self) -> dict[str, Any]:
         """As study.json has it; `Plan(**fields)` takes it back."""

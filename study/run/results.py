@@ -34,7 +34,7 @@ import pandas as pd
 
 from trainables.config import FIELDS, TrialConfig
 from trainables.metrics import METRICS
-from trainables.train import read_checkpoint
+from trainables.trained import read_checkpoint
 
 SCHEMA = 1
 # Records of earlier studies have trials that were stopped early; now each has its epochs.

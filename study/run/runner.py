@@ -45,6 +45,7 @@ from trainables.batches import side_of
 from trainables.data import Dataset, Split
 from trainables.knobs import Choice
 from trainables.networks import Network, resolve
+from trainables.teacher import taught
 from trainables.trainable import RetrievalTrial
 
 JOURNAL = "search.journal"
@@ -81,6 +82,8 @@ def run_study(
     space, left_out = fitted(split, plan.losses, asked, **fixed)
     _check_built(entry, space)
     _check_room(trials or (), split)
+    if plan.teacher is not None:
+        split = _taught(split, plan.teacher, dataset)
     with only_driver(folder):
         study = _continued(plan, folder, space, dataset) if resume else None
         start_ray(address)
@@ -161,6 +164,14 @@ def _check_built(entry: Network, space: Space) -> None:
         for head in heads:
             with torch.random.fork_rng(devices=[]):
                 entry.build(head)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+
+
+def _taught(split: Split, teacher: str, dataset: Dataset) -> Split:
+    """With what the teacher says of the images; StudyError if it cannot teach these."""
+    try:
+        return taught(split, teacher, dataset=dataset.name, fingerprint=dataset.fingerprint)
     except ValueError as error:
         raise StudyError(str(error)) from error
 

@@ -19,7 +19,7 @@ from study.search.changes import Changes, changed, only
 from trainables import config as configuration
 from trainables import losses
 from trainables.config import FIELDS, LAWS, LEAST_LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
-from trainables.knobs import Choice, Knob, Range, choice, log, shortened
+from trainables.knobs import GIVEN, Choice, Knob, Range, choice, log, shortened
 
 USUAL_BATCH = 256
 USUAL_LR = {"sgd": 0.1, "adam": 1.5e-2, "adamw": 1.5e-2}  # at this batch size
@@ -102,12 +102,13 @@ WIDE = Space((
     _shared("embedding_dim", None,    None),
     _shared("head_lr",      1.0,      None),
     _shared("loss_lr",      1.0,      None),
+    _shared("teacher_weight", 10.0,   None, "", {"teacher": GIVEN}),
 ), wide=True)
 # fmt: on
 SPACE = Space(_narrow(WIDE.shared))
 # What a search leaves as its study has it; the rest are knobs.
 FIXED = ("loss", "epochs", "precision", "seed", "dataset", "data_fingerprint", "image_size",
-         "network", "weights", "freeze")  # fmt: skip
+         "network", "weights", "freeze", "teacher")  # fmt: skip
 
 
 def knobs_of(loss: str, space: Space = SPACE) -> list[Knob]:
@@ -170,8 +171,10 @@ def reference(loss: str, *, epochs: float, seed: int, **fixed: Any) -> TrialConf
 
 
 def is_of_seed_study(config: TrialConfig) -> bool:
-    """Whether a configuration is of the data and the network that the seed study had."""
-    names = ("dataset", "data_fingerprint", "image_size", "network", "weights", "freeze")
+    """Whether a configuration is of the data and the network that the seed study had, which no
+    teacher helped."""
+    data, network = ("dataset", "data_fingerprint", "image_size"), ("network", "weights", "freeze")
+    names = (*data, *network, "teacher")
     return all(getattr(config, name) == getattr(TrialConfig, name) for name in names)
 
 

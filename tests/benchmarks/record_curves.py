@@ -215,13 +215,13 @@ class Recording:
     def stages(self) -> list[Iterator[str]]:
         """All that is to be recorded, in the order in which it is wanted."""
         every = (1.0,) * len(RUNGS)
-        first, *others = ENDS
+        *short, longest = ENDS
         return [
             self.climbed((*TAKEN[:3], 0.0, 0.0)),
             self.climbed(TAKEN),
+            *(self.compared(end) for end in short),
             self.ended(),
-            self.compared(first),
-            *(self.compared(end) for end in others),
+            self.compared(longest),
             self.climbed(every),
         ]
 

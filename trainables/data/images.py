@@ -169,11 +169,14 @@ class Split:
 
     Attributes:
         roles: of the validation images; by default each of them asks for all others.
+        targets: (N, D) float32 of unit length, a teacher's embeddings of the N training images;
+            None without a teacher.
     """
 
     train: LabelledImages
     validation: LabelledImages
     roles: Roles = None  # type: ignore[assignment]
+    targets: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.roles is None:
@@ -212,8 +215,10 @@ class Split:
             part.relabelled(order[np.searchsorted(classes[order], part.labels)])
             for part in (self.train, self.validation)
         )
-        return Split(train, validation, self.roles)
+        return Split(train, validation, self.roles, self.targets)
 
     def sliced(self, train: int, validation: int) -> Split:
         """The first images of each part, of which each that judges asks for all others."""
-        return Split(self.train.take(slice(train)), self.validation.take(slice(validation)))
+        targets = None if self.targets is None else self.targets[:train]
+        parts = self.train.take(slice(train)), self.validation.take(slice(validation))
+        return Split(*parts, targets=targets)

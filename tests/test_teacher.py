@@ -1,0 +1,208 @@
+"""What a teacher says of images, against a slow loop and by hand; a run that listens to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from study import tune_smoothap
+from study.run.plan import Plan
+from study.run.results import Study, StudyError
+from study.search.space import all_knobs, is_of_seed_study, knobs_of
+from tests.conftest import noise
+from trainables.config import TrialConfig
+from trainables.data import LabelledImages, Split
+from trainables.losses.distillation import similarity_loss
+from trainables.retrieval import unit_length
+from trainables.teacher import taught
+from trainables.train import TrainingRun
+from trainables.trained import embed, load_network
+
+ADAM = {"optimizer": "adam", "momentum": None, "lr": 5e-3}
+FASHION = {"dataset": "fashion_mnist", "fingerprint": ""}
+
+
+def config(**changes: Any) -> TrialConfig:
+    plain = {"loss": "smooth_ap", "optimizer": "sgd", "momentum": 0.0, "lr": 1e-3, "epochs": 1}
+    return TrialConfig(**{**plain, "batch_size": 64, "precision": "float32", **changes})
+
+
+@pytest.fixture(scope="module")
+def teacher(small_split: Split, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of another width, trained a little."""
+    run = TrainingRun(config(seed=9, embedding_dim=7, epochs=3, **ADAM), small_split)
+    list(run)
+    path = tmp_path_factory.mktemp("teacher") / "checkpoint.pt"
+    run.save(path)
+    return path
+
+
+def test_it_is_the_mean_squared_difference_of_the_pairs_cosines() -> None:
+    rng = np.random.default_rng(0)
+    mine, theirs = rng.normal(size=(6, 4)), rng.normal(size=(6, 9))
+
+    def cosine(rows: np.ndarray, a: int, b: int) -> float:
+        return float(rows[a] @ rows[b] / np.linalg.norm(rows[a]) / np.linalg.norm(rows[b]))
+
+    pairs = list(itertools.permutations(range(6), 2))
+    slow = sum((cosine(mine, a, b) - cosine(theirs, a, b)) ** 2 for a, b in pairs) / len(pairs)
+    targets = torch.from_numpy(theirs / np.linalg.norm(theirs, axis=1, keepdims=True))
+    assert similarity_loss(torch.from_numpy(mine), targets).item() == pytest.approx(slow, rel=1e-12)
+
+
+def test_two_images_by_hand() -> None:
+    """Cosines of 0 and of 3/5: both pairs differ by 3/5."""
+    features = torch.tensor([[2.0, 0.0], [0.0, 5.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    assert similarity_loss(features, targets).item() == pytest.approx(9 / 25)
+    assert similarity_loss(3 * targets, targets).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_its_gradient_is_that_of_finite_differences() -> None:
+    rng = torch.Generator().manual_seed(0)
+    features = torch.randn(5, 3, generator=rng, dtype=torch.float64, requires_grad=True)
+    targets = unit_length(torch.randn(5, 4, generator=rng, dtype=torch.float64))
+    assert torch.autograd.gradcheck(lambda rows: similarity_loss(rows, targets), (features,))
+
+
+def test_a_split_that_is_taught_has_the_teachers_embeddings(
+    teacher: Path, small_split: Split
+) -> None:
+    split = taught(small_split, teacher, **FASHION)
+    assert split.targets is not None and split.targets.shape == (640, 7)
+    expected = embed(load_network(teacher)[1], small_split.train).numpy()
+    np.testing.assert_array_equal(split.targets, expected)
+    assert small_split.targets is None
+    kept, some = split.renumbered().targets, split.sliced(64, 64).targets
+    assert kept is split.targets and some is not None
+    np.testing.assert_array_equal(some, split.targets[:64])
+
+
+def test_a_step_adds_what_the_teacher_says(teacher: Path, small_split: Split) -> None:
+    """One step of both runs begins with the same weights and the same images."""
+    split = taught(small_split, teacher, **FASHION)
+    share = 64 / 640  # of an epoch
+    alone = TrainingRun(config(epochs=share), small_split)
+    told = TrainingRun(config(epochs=share, teacher=str(teacher), teacher_weight=3.0), split)
+    order = torch.Generator().manual_seed(0)
+    places = torch.randperm(640, generator=order)[:64].numpy()
+    batch = small_split.train.take(places)
+    features = embed(told.learner.network, batch)
+    assert split.targets is not None
+    said = similarity_loss(features, torch.from_numpy(split.targets[places])).item()
+    (before,), (after,) = alone, told
+    drawn = told.drawn
+    assert drawn is not None and drawn.places[0].tolist() == places.tolist()
+    assert said > 1e-3
+    assert after.train_loss - before.train_loss == pytest.approx(3 * said, rel=1e-4)
+
+
+def test_a_student_becomes_like_its_teacher(teacher: Path, small_split: Split) -> None:
+    split = taught(small_split, teacher, **FASHION)
+    told = {"teacher": str(teacher), "teacher_weight": 20.0}
+
+    def apart(**changes: Any) -> float:
+        run = TrainingRun(config(loss="cross_entropy", epochs=3, **ADAM, **changes), split)
+        list(run)
+        features = embed(run.learner.network, small_split.validation)
+        wanted = embed(load_network(teacher)[1], small_split.validation)
+        return similarity_loss(features, wanted).item()
+
+    assert apart(**told) < 0.5 * apart()
+
+
+def test_a_taught_run_goes_on_from_its_checkpoint(
+    teacher: Path, small_split: Split, tmp_path: Path
+) -> None:
+    split = taught(small_split, teacher, **FASHION)
+    asked = config(epochs=2, teacher=str(teacher), teacher_weight=2.0)
+    whole, begun = TrainingRun(asked, split), TrainingRun(asked, split)
+    expected = [(m.train_loss, m.val_map) for m in whole]
+    begun.train_until(0.5)
+    begun.save(tmp_path / "half.pt")
+    again = TrainingRun(asked, split)
+    again.load(tmp_path / "half.pt")
+    found = [(m.train_loss, m.val_map) for m in again]
+    assert [m for _, m in found] == [m for _, m in expected]
+    assert found[1] == expected[1]
+
+
+def test_a_run_with_a_teacher_needs_what_it_says(teacher: Path, small_split: Split) -> None:
+    with pytest.raises(ValueError, match="the split has none"):
+        TrainingRun(config(teacher=str(teacher), teacher_weight=1.0), small_split)
+
+
+@pytest.mark.parametrize(
+    ("changes", "law"),
+    [
+        ({"teacher": "a.pt"}, "must be set together, or neither; got 'a.pt' and None"),
+        ({"teacher_weight": 1.0}, "must be set together, or neither; got None and 1.0"),
+        ({"teacher": "a.pt", "teacher_weight": 0.0}, "teacher_weight must be .* > 0; got 0.0"),
+        ({"teacher": "", "teacher_weight": 1.0}, "teacher must be a word; got ''"),
+    ],
+)
+def test_the_laws_of_a_teacher(changes: dict[str, Any], law: str) -> None:
+    with pytest.raises(ValueError, match=law):
+        config(**changes)
+
+
+def test_a_teacher_that_cannot_teach_these_images_is_refused(
+    teacher: Path, small_split: Split, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="of a trained network; got nowhere"):
+        taught(small_split, "nowhere", **FASHION)
+    (tmp_path / "text.pt").write_text("no network")
+    with pytest.raises(ValueError, match=r"text\.pt cannot be read"):
+        taught(small_split, tmp_path / "text.pt", **FASHION)
+    colours = LabelledImages(np.zeros((8, 3, 28, 28), np.uint8), np.arange(8) % 2)
+    with pytest.raises(ValueError, match="takes pictures of 1 x 28 x 28; those here are 3 x 28 x"):
+        taught(Split(colours, colours), teacher, **FASHION)
+    few = small_split.train.take(small_split.train.labels < 4)
+    held_out = dataclasses.replace(small_split, train=few)
+    law = "of the same data must be trained on the same 4 classes; .* was on 10"
+    with pytest.raises(ValueError, match=law):
+        taught(held_out, teacher, **FASHION)
+    assert taught(held_out, teacher, dataset="other", fingerprint="").targets is not None
+
+
+def test_its_weight_is_a_knob_where_there_is_a_teacher(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"losses": ["triplet"], "num_samples": 1, "max_epochs": 1}
+    plan = Plan(**fields, teacher=str(tmp_path / "x.pt"))
+    (knob,) = [k for k in knobs_of("triplet", plan.space()) if k.name == "teacher_weight"]
+    assert (knob.default, str(knob.range)) == (10.0, "1 to 100 (log)")
+    without = [
+        k for k in all_knobs("triplet", Plan(**fields).space()) if k.name == "teacher_weight"
+    ]
+    assert [(k.default, k.range) for k in without] == [(10.0, None)]
+    changes = {"teacher_weight": {"choices": [2.0]}}
+    fixed = Plan(**fields, teacher="x.pt", changes=changes).space()
+    assert "2.0" in {str(k.range) for k in knobs_of("triplet", fixed) if k.sets == "teacher_weight"}
+    for asked in ({"changes": changes}, {"losses": ["triplet:teacher_weight=2"]}):
+        with pytest.raises(StudyError, match="there must be a teacher; got none"):
+            Plan(**{**fields, **asked})
+    taught_one = config(teacher="x.pt", teacher_weight=1.0)
+    assert is_of_seed_study(config()) and not is_of_seed_study(taught_one)
+    assert "teacher" not in config().describe() and "teacher=x.pt" in taught_one.describe()
+
+
+def test_a_study_with_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = ("--name", "s", "--storage-path", str(tmp_path))
+    small = ("--smoke-test", "--num-samples", "1", "--max-epochs", "1", "--final-seeds", "0")
+    options = (*small, *where, "--loss", "triplet", "--from-scratch")
+    assert tune_smoothap.main([*options, "--teacher", str(tmp_path / "none.pt")]) == 2
+    assert "must be the checkpoint of a trained network; got" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+    run = TrainingRun(config(epochs=0.2), Split(noise(640, seed=0), noise(200, seed=1)))
+    list(run)
+    run.save(tmp_path / "teacher.pt")
+    assert tune_smoothap.main([*options, "--teacher", str(tmp_path / "teacher.pt")]) == 0
+    (trial,) = Study.load(tmp_path / "s").trials
+    assert trial.config.teacher == str(tmp_path / "teacher.pt")
+    assert trial.knobs["teacher_weight"] == trial.config.teacher_weight
+    assert trial.status == "finished"

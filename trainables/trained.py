@@ -1,0 +1,78 @@
+"""A network that was trained: from its checkpoint, and the embeddings that it makes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.augment import centre_crop
+from trainables.config import TrialConfig
+from trainables.data import LabelledImages
+from trainables.learner import network_of
+from trainables.networks import Embedder
+from trainables.retrieval import unit_length
+from trainables.terminal import bar
+
+# Images at a time where no gradient is needed: so many, or those of so many numbers together.
+EMBEDDING_BATCH, EMBEDDED_NUMBERS = 1_000, 10_000_000
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `TrainingRun.save` wrote; ValueError names a file that is missing or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
+
+
+def load_network(path: Path) -> tuple[TrialConfig, Embedder]:
+    """The configuration and the trained network of a checkpoint."""
+    state = read_checkpoint(path)
+    config = TrialConfig.from_dict(state["config"])
+    channels, *size = state["shape"]
+    bare = config.replace(weights="none", freeze="none")  # its weights come from the checkpoint
+    network = network_of(bare, channels=channels, size=tuple(size)).build(config.embedding_dim)
+    network.load_state_dict(state["network"])
+    return config, network.eval()
+
+
+@torch.no_grad()
+def embed(network: Embedder, images: LabelledImages, *, mirror: bool = False) -> Tensor:
+    """The unit embeddings (N, D) of images, in float32; made on a card if there is one, given on
+    the CPU.
+
+    Args:
+        mirror: of each picture mirrored left to right.
+    """
+    pixels, found = images.tensor(), []
+    with bar(len(images), "embedded") as shown:
+        for rows in torch.from_numpy(images.rows).split(embedding_batch(images.shape)):
+            batch = pixels.index_select(0, rows)
+            found.append(_features(network, batch.flip(3) if mirror else batch))
+            shown.update(len(rows))
+    return unit_length(torch.cat(found))
+
+
+@torch.no_grad()
+def embed_pixels(network: Embedder, pixels: Tensor) -> Tensor:
+    """The same of pixels (N, C, H, W) uint8 that are in memory."""
+    parts = pixels.split(embedding_batch((pixels.shape[1], pixels.shape[2], pixels.shape[3])))
+    return unit_length(torch.cat([_features(network, part) for part in parts]))
+
+
+def _features(network: Embedder, pixels: Tensor) -> Tensor:
+    """(B, C, H, W) uint8 → (B, D) float32 on the CPU, not of unit length."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network, wants = network.eval().to(device), network.input
+    batch = centre_crop(pixels, wants.height, wants.width)
+    return network(wants.scale(batch.to(device))).cpu()
+
+
+def embedding_batch(shape: tuple[int, int, int]) -> int:
+    """How many images (C, H, W) are embedded at a time, so that they fit into memory."""
+    return max(1, min(EMBEDDING_BATCH, EMBEDDED_NUMBERS // math.prod(shape)))
