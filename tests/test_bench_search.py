@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.search.space import configured
+from study.search.space import configured, knobs_of
 from tests.benchmarks import bench_search as bench
 from tests.benchmarks.record_curves import CURVES, LOSSES, RUNGS, configuration
 
@@ -101,6 +101,24 @@ def test_a_value_that_is_missing_is_filled_in_from_the_others() -> None:
     assert table.costs[17, 2] == pytest.approx(10)
 
 
+def test_curves_of_before_have_no_lower_rungs_and_knobs_that_not_all_use() -> None:
+    found = [
+        {**line, "knobs": configuration("smooth_ap", line["configuration"], bench.BEFORE)[1]}
+        for line in lines()
+        if line["epochs"] >= 1 and (line["epochs"] == 1 or line["configuration"] % 3 == 2)
+    ]
+    table = bench.Curves("smooth_ap", found, bench.BEFORE)
+    assert table.lowest == 2 and table.filled == pytest.approx(2 * 2 / 3 / 3)
+    assert np.isnan(table.values[:, :2]).all()
+    np.testing.assert_allclose(table.values[:, -1], np.arange(COUNT) / 100)
+    used = ["momentum" in knobs for knobs in table.knobs]
+    assert 0 < sum(used) < COUNT
+    momentum = [k.name for k in knobs_of("smooth_ap", bench.BEFORE)].index("momentum")
+    assert {table.places[n][momentum] for n in range(COUNT) if not used[n]} == {0.5}
+    seen = list(bench.stopping(table, 0, "random", 24))
+    assert max(one.found for one in seen) == seen[-1].found > 0
+
+
 def best(rung: float, fits: Callable[[dict[str, Any]], bool]) -> float:
     """The highest recorded value of Smooth-AP at a rung, of the knobs that fit."""
     found = map(json.loads, (CURVES / "smooth_ap.jsonl").read_text().splitlines())
@@ -149,18 +167,20 @@ def test_the_pages_correlations_and_replays_are_those_of_the_curves() -> None:
 RECORDED = {path.stem: path for path in sorted(CURVES.glob("*.jsonl"))}
 
 
-@pytest.mark.parametrize("loss", RECORDED)
-def test_recorded_configurations_are_those_that_the_space_draws_today(loss: str) -> None:
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_configurations_are_those_that_the_space_draws_today(name: str) -> None:
     """Else what is replayed is a search of another space."""
-    assert "smooth_ap" in RECORDED and set(RECORDED) <= set(LOSSES)
-    found = [json.loads(line) for line in RECORDED[loss].read_text().splitlines()]
+    loss = name.removesuffix("-before")
+    space = bench.RECORDED if loss == name else bench.BEFORE
+    assert "smooth_ap" in RECORDED and loss in LOSSES
+    found = [json.loads(line) for line in RECORDED[name].read_text().splitlines()]
     assert found
     whole = [line for line in found if line["schedule"] == "complete"]
     for line in whole:
-        config, knobs = configuration(loss, line["configuration"])
+        config, knobs = configuration(loss, line["configuration"], space)
         assert line["knobs"] == knobs
         fixed = {"loss": loss, "epochs": config.epochs, "seed": config.seed}
-        again = configured(lambda knob, knobs=knobs: knobs[knob.name], fixed, bench.RECORDED)[0]
+        again = configured(lambda knob, knobs=knobs: knobs[knob.name], fixed, space)[0]
         assert again == config
         assert 0 <= line["map"] <= 1
     places = [(x["configuration"], x["epochs"], x["schedule"], x.get("end")) for x in found]

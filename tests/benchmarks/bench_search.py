@@ -20,6 +20,7 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,13 +33,18 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from study.run.results import PROMOTION, TrialRecord
 from study.search import ladder, searches
 from study.search.models import MODELS
-from study.search.space import configured, knobs_of, ranges_of
-from tests.benchmarks.record_curves import COMPARED, CURVES, ENDS, LOSSES, RECORDED, RUNGS
+from study.search.space import Space, configured, knobs_of, ranges_of
+from tests.benchmarks.record_curves import BEFORE, COMPARED, CURVES, ENDS, LOSSES, RECORDED, RUNGS
 from trainables.config import TrialConfig
 
 NEAR = 0.003
 METRIC = "val_map"
 PLAIN = 60.0  # core-seconds an epoch of `plain_tune.py`, on the machine of the curves
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    text = (CURVES / f"{name}.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 class Curves:
@@ -47,13 +53,14 @@ class Curves:
     Attributes:
         values, costs: mAP, and core-seconds of the run, at each rung.
         knobs: of each configuration.
+        lowest: the first rung that was recorded.
         filled: the share of the values that was not recorded.
     """
 
-    def __init__(self, loss: str, lines: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, loss: str, lines: Sequence[dict[str, Any]], space: Space = RECORDED) -> None:
         whole = [line for line in lines if line["schedule"] == "complete"]
         numbers = sorted({line["configuration"] for line in whole})
-        self.loss = loss
+        self.loss, self.space = loss, space
         self.values = np.full((len(numbers), len(RUNGS)), np.nan)
         self.costs = np.full(self.values.shape, np.nan)
         self.knobs: list[dict[str, Any]] = [{} for _ in numbers]
@@ -61,20 +68,28 @@ class Curves:
             place = numbers.index(line["configuration"]), RUNGS.index(line["epochs"])
             self.values[place], self.costs[place] = line["map"], line["core_seconds"]
             self.knobs[place[0]] = line["knobs"]
-        self.filled = float(np.isnan(self.values).mean())
+        self.lowest = int(np.flatnonzero(~np.isnan(self.values).all(0))[0])
+        self.filled = float(np.isnan(self.values[:, self.lowest :]).mean())
         self._fill()
-        ranges = {k.name: k.range for k in knobs_of(loss, RECORDED) if k.range is not None}
-        places = [[ranges[n].place(v) for n, v in one.items()] for one in self.knobs]
-        self.places = np.array(places)
+        self.places = np.array([self._place(knobs) for knobs in self.knobs])
+
+    def _place(self, knobs: dict[str, Any]) -> list[float]:
+        """Along each range; in the middle of one that is not used."""
+        ranges = {k.name: k.range for k in knobs_of(self.loss, self.space) if k.range is not None}
+        return [r.place(knobs[n]) if n in knobs else 0.5 for n, r in ranges.items()]
 
     @classmethod
     def load(cls, loss: str) -> Curves:
-        text = (CURVES / f"{loss}.jsonl").read_text()
-        return cls(loss, [json.loads(line) for line in text.splitlines()])
+        return cls(loss, _lines(loss))
+
+    @cached_property
+    def before(self) -> Curves:
+        """Of all knobs that a search had once."""
+        return Curves(self.loss, _lines(f"{self.loss}-before"), BEFORE)
 
     def _fill(self) -> None:
         """From the lowest rung upwards; costs in proportion to the epochs."""
-        for rung in range(1, len(RUNGS)):
+        for rung in range(self.lowest + 1, len(RUNGS)):
             known = ~np.isnan(self.values[:, rung])
             below, here = self.values[:, rung - 1], self.values[:, rung]
             if known.sum() < 3:
@@ -89,9 +104,7 @@ class Curves:
 
     def nearest(self, knobs: dict[str, Any], free: np.ndarray) -> int:
         """The free configuration whose knobs lie nearest."""
-        ranges = {k.name: k.range for k in knobs_of(self.loss, RECORDED) if k.range is not None}
-        place = np.array([ranges[name].place(value) for name, value in knobs.items()])
-        distance = np.abs(self.places - place).sum(1)
+        distance = np.abs(self.places - np.array(self._place(knobs))).sum(1)
         return int(np.where(free, distance, np.inf).argmin())
 
 
@@ -186,7 +199,7 @@ def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: i
     if kind == "tpe":
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    ranges = ranges_of(curves.loss, RECORDED)
+    ranges = ranges_of(curves.loss, curves.space)
     reached: dict[int, list[float]] = {rung: [] for rung in range(len(RUNGS))}
     spent, epochs, best = 0.0, 0.0, (0.0, 0, 0)
     for _ in range(configurations):
@@ -225,11 +238,13 @@ def whole(curves: Curves, seed: int, configurations: int = 24) -> Replay:
         yield Seen(spent, epochs, best)
 
 
+OF_BEFORE = "the same, of all knobs of before (24)"
 ROWS: dict[str, Callable[[Curves, int], Replay]] = {
     "random, each to its end (24)": whole,
     "stopping ASHA from 1 epoch, TPE (24): before": lambda c, s: stopping(c, s, "tpe", 24),
     "a plain Ray Tune + Optuna script (24)": plain,
     "stopping ASHA from 1 epoch, random (24)": lambda c, s: stopping(c, s, "random", 24),
+    OF_BEFORE: lambda c, s: stopping(c.before, s, "random", 24),
     "promotion from 1/9 epoch, random (81)": promoting,
     "the same, each promoted at once (81)": lambda c, s: promoting(c, s, search=AtOnce),
     "promotion from 1/9 epoch, TPE (81)": lambda c, s: promoting(c, s, "tpe"),
@@ -262,7 +277,7 @@ def row(name: str, replays: Sequence[Sequence[Seen]], best: float, target: float
 def correlations(loss: str) -> list[str]:
     """A row a schedule: Spearman's rank correlation of each rung with the end, over configurations
     that have both, with how many those are."""
-    lines = [json.loads(x) for x in (CURVES / f"{loss}.jsonl").read_text().splitlines()]
+    lines = _lines(loss)
     found = []
     for schedule in dict.fromkeys(line["schedule"] for line in lines):
         mine = [line for line in lines if line["schedule"] == schedule]
@@ -288,7 +303,7 @@ def correlations(loss: str) -> list[str]:
 
 def queries(loss: str) -> list[str]:
     """Spearman's correlation of the mAP of 1,000 queries with that of all, at each rung."""
-    lines = [json.loads(x) for x in (CURVES / f"{loss}.jsonl").read_text().splitlines()]
+    lines = _lines(loss)
     cells = []
     for rung in RUNGS:
         pairs = [
@@ -327,7 +342,8 @@ def main() -> None:
         f"| within {NEAR} | reach {options.target} | epochs to it | core-s to it |"
     )
     print("|---|--:|--:|---|--:|--:|--:|--:|")
-    for name in options.row or ROWS:
+    unrecorded = () if (CURVES / f"{options.loss}-before.jsonl").exists() else (OF_BEFORE,)
+    for name in options.row or [name for name in ROWS if name not in unrecorded]:
         replays = [list(ROWS[name](curves, seed)) for seed in range(options.replays)]
         print(row(name, replays, best, options.target), flush=True)
 

@@ -15,6 +15,9 @@ epochs:
     averaged   the same run's averaged weights (a decay of 0.995 a step)
     stable     one run at a constant rate, of which a copy decays to 0 over the last fifth of each
                rung (warm-up, stable, decay)
+
+With `--before` it is `<loss>-before.jsonl`: fewer configurations, of all knobs that a search once
+had, from one epoch on, as it had no lower rung.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from study.search.draws import evenly
-from study.search.space import SPACE, configured
+from study.search.space import SPACE, WIDE, Space, configured
 from trainables.config import TrialConfig
 from trainables.data import Split, resolve
 from trainables.metrics import RetrievalResult
@@ -49,7 +52,10 @@ TAKEN = (1.0, 1.0, 1 / 3, 1 / 9, 1 / 27)  # of the configurations, to a rung, at
 FEW_QUERIES = 1_000
 DECAY = 0.2
 # The space as it was when the recording began; what it showed has narrowed that of the study.
-RECORDED = SPACE.changed({"anchors": {"choices": [10, "all"]}, "tau": {"range": [5e-4, 0.5]}})
+WIDER = {"anchors": {"choices": [10, "all"]}, "tau": {"range": [5e-4, 0.5]}}
+RECORDED = SPACE.changed(WIDER)
+# And as it was before there were few knobs.
+BEFORE, OF_BEFORE, TAKEN_BEFORE = WIDE.changed(WIDER), 60, (0.0, 0.0, 1.0, 1 / 3, 1 / 9)
 CURVES = Path(__file__).parent / "curves"
 Lines = list[dict[str, Any]]
 
@@ -87,19 +93,21 @@ class Watched(TrainingRun):
             self.average = average
 
 
-def configuration(loss: str, number: int) -> tuple[TrialConfig, dict[str, Any]]:
+def configuration(
+    loss: str, number: int, space: Space = RECORDED
+) -> tuple[TrialConfig, dict[str, Any]]:
     """Configuration `number` of the recording, and its knobs."""
     fixed = {"loss": loss, "epochs": LONGEST, "seed": 0}
-    space = RECORDED
     return configured(evenly(loss, number, 17, LOSSES.index(loss), space=space), fixed, space)
 
 
 class Recording:
     """The lines of a loss, of which this process adds those of its part."""
 
-    def __init__(self, loss: str, part: int, parts: int) -> None:
-        self.loss, self.path = loss, CURVES / f"{loss}.jsonl"
-        self.mine = range(part, CONFIGURATIONS, parts)
+    def __init__(self, loss: str, part: int, parts: int, *, before: bool = False) -> None:
+        self.loss, self.path = loss, CURVES / f"{loss}{'-before' if before else ''}.jsonl"
+        self.space, self.before = BEFORE if before else RECORDED, before
+        self.mine = range(part, OF_BEFORE if before else CONFIGURATIONS, parts)
         self.split: Split = resolve("fashion_mnist").split()
         self.path.parent.mkdir(exist_ok=True)
         self.path.touch()
@@ -127,14 +135,16 @@ class Recording:
         line |= {} if end is None else {"end": end}
         line |= {"precision": self.precision, "processor": processor()}
         if schedule == "complete":
-            line |= {"knobs": configuration(self.loss, number)[1]}
+            line |= {"knobs": configuration(self.loss, number, self.space)[1]}
         self.lines.append(line)
         with self.path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(json.dumps(line) + "\n")
 
     def run(self, number: int, **changes: Any) -> Watched:
-        run = Watched(configuration(self.loss, number)[0].replace(**changes), self.split)
+        run = Watched(
+            configuration(self.loss, number, self.space)[0].replace(**changes), self.split
+        )
         self.precision = run.precision
         return run
 
@@ -214,6 +224,8 @@ class Recording:
 
     def stages(self) -> list[Iterator[str]]:
         """All that is to be recorded, in the order in which it is wanted."""
+        if self.before:
+            return [self.climbed(TAKEN_BEFORE)]
         every = (1.0,) * len(RUNGS)
         *short, longest = ENDS
         return [
@@ -239,10 +251,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Record the curves of a loss's configurations.")
     parser.add_argument("--loss", choices=LOSSES, action="append", required=True)
     parser.add_argument("--part", default="0/1", help="of the work, as 0/2 and 1/2")
+    parser.add_argument("--before", action="store_true", help="of all knobs that there once were")
     options = parser.parse_args()
     part, parts = map(int, options.part.split("/"))
     torch.set_num_threads(1)
-    stages = [Recording(loss, part, parts).stages() for loss in options.loss]
+    before = options.before
+    stages = [Recording(loss, part, parts, before=before).stages() for loss in options.loss]
     for several in zip(*stages, strict=True):
         for loss, stage in zip(options.loss, several, strict=True):
             for done in stage:
