@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,9 @@ from trainables.data import LabelledImages, Split, resolve
 # Seconds after which what a test waits for is taken to have failed, on however busy a machine.
 PATIENCE = 3_600
 
+# Else programs that tests start would not hear of one where the tests run in the background.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the tests' tensors are small: more threads only wait for each other
 
 
