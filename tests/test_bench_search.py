@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import statistics
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from study.search.space import configured, knobs_of
+from tests.benchmarks import bench_from_scratch as real
 from tests.benchmarks import bench_search as bench
 from tests.benchmarks.record_curves import CURVES, LOSSES, RUNGS, configuration
 
@@ -162,6 +166,31 @@ def test_the_pages_correlations_and_replays_are_those_of_the_curves() -> None:
     name = "random, each to its end (24)"
     replays = [list(bench.ROWS[name](recorded, seed)) for seed in range(100)]
     assert bench.row(name, replays, highest, 0.845) in PAGE
+
+
+def test_the_pages_real_searches_are_those_that_are_kept() -> None:
+    trials = pd.read_csv(real.KEPT)
+    finals: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for row in trials.to_dict("records"):
+        search = (row["loss"], row["space"], row["search"])
+        if row["origin"] == "final":
+            finals.setdefault(search, {}).setdefault(row["follows"], []).append(row["map"])
+    chosen = {key: max(fmean(runs) for runs in each.values()) for key, each in finals.items()}
+    found = real.choices(trials)
+    keys = zip(found["loss"], found["space"], found["search"], strict=True)
+    assert dict(zip(keys, found["chosen"], strict=True)) == pytest.approx(chosen)
+    for (loss, space), each in found.groupby(["loss", "space"]):
+        values = [f"{row.chosen:.4f}" for row in each.sort_values("search").itertuples()]
+        seeds = ", ".join(str(seed) for seed in sorted(each["search"]))
+        middle = f"{statistics.median(each['chosen']):.4f}" if len(values) > 1 else ""
+        row = f"| {loss} | {space} | {seeds} | {', '.join(values)} | {middle} |"
+        assert " ".join(row.split()) in PAGE
+    promoted = {
+        space: real.promoted(trials[trials["space"] == space]) for space in trials["space"].unique()
+    }
+    for table in promoted.values():
+        for size, row in table.iterrows() if len(table) > 1 else ():
+            assert f"| {size:,} | {' | '.join(map(str, row))} |" in PAGE
 
 
 RECORDED = {path.stem: path for path in sorted(CURVES.glob("*.jsonl"))}

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from study.search.space import SPACE, WIDE
 from trainables.data import Asked, DataError, LabelledImages, Split, resolve
 from trainables.data import fashion_mnist_files as files
 from trainables.data.fashion_mnist import class_numbers, hold_out, protocols, stratified_split
 from trainables.data.fashion_mnist_files import find_fashion_mnist
 from trainables.data.ledger import Reading, entries
+from trainables.knobs import Choice
 
 NAMES = [file.name for file in files.FILES.values()]
 
@@ -367,3 +369,11 @@ def test_of_two_programs_that_find_no_data_one_downloads_and_one_waits(
         second = programs.submit(load_split)
         assert len(first.result().train) == len(second.result().train) == 54_000
     assert len(downloads) == 1
+
+
+def test_only_the_core_of_the_space_is_narrowed() -> None:
+    dataset = resolve("fashion_mnist")
+    core = {knob.name: knob for knob in SPACE.changed(dataset.changes_of(wide=False)).shared}
+    wide = {knob.name: knob for knob in WIDE.changed(dataset.changes_of(wide=True)).shared}
+    assert core["batch_size"].range == Choice((256,)) and core["batch_size"].default == 256
+    assert wide["batch_size"].range == Choice((64, 128, 256, 512, 1024))

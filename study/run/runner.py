@@ -78,7 +78,7 @@ def run_study(
     dataset = dataset_of(plan.fields(), data_dir)
     split, fixed = dataset.split(), {**plan.fixed, **fixed_by(dataset, plan.fields())}
     entry = _network(plan, split, fixed["image_size"])
-    asked = plan.space(entry.lr, dataset.changes)
+    asked = plan.space(entry.lr, dataset.changes_of(wide=plan.wide))
     space, left_out = fitted(split, plan.losses, asked, **fixed)
     _check_built(entry, space)
     _check_room(trials or (), split)

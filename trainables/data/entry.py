@@ -55,6 +55,7 @@ class Dataset(ABC):
             empty as above.
         described: which classes are judged if not all: ` of Bag and Coat`; else empty.
         changes: of the search space's ranges, as `--space` has them, that its pictures ask for.
+        narrowed: the same, but of the core of the space alone: `--space wide` has all again.
         licence: of its pictures, as its makers say; of one's own nobody here knows.
         own_size: whether all its pictures have a size of their own, which the network gets.
         fingerprint: of the rows, the parts and the pixels of one's own data, for which each of its
@@ -67,8 +68,13 @@ class Dataset(ABC):
     held_out: tuple[int, ...] = ()
     judging: tuple[int, ...] = ()
     changes: Mapping[str, Mapping[str, Any]] = {}
+    narrowed: Mapping[str, Mapping[str, Any]] = {}
     licence: str = "yours to say"
     own_size: bool = False
+
+    def changes_of(self, *, wide: bool) -> Mapping[str, Mapping[str, Any]]:
+        """What it asks of the core of the search space, or of the wide one."""
+        return {**self.changes, **({} if wide else self.narrowed)}
 
     @property
     @abstractmethod
