@@ -185,6 +185,14 @@ def test_the_pages_real_searches_are_those_that_are_kept() -> None:
         middle = f"{statistics.median(each['chosen']):.4f}" if len(values) > 1 else ""
         row = f"| {loss} | {space} | {seeds} | {', '.join(values)} | {middle} |"
         assert " ".join(row.split()) in PAGE
+    by_space = found.set_index(["space", "search"])["chosen"]
+    gains = [
+        by_space["batches of 256", seed] - by_space["batches of 128 to 512", seed]
+        for seed in (0, 2)
+    ]
+    assert (
+        f"seeds, 0 and 2, chose values that are higher by {gains[0]:.4f} and {gains[1]:.4f}" in PAGE
+    )
     promoted = {
         space: real.promoted(trials[trials["space"] == space]) for space in trials["space"].unique()
     }

@@ -34,7 +34,7 @@ def rows_of(study: Study, space: str) -> pd.DataFrame:
     found = table[kept + [knob for knob in SHOWN if knob in table]]
     found.insert(1, "space", space)
     found.insert(2, "search", study.info["plan"]["seed"])
-    return found.round({"map": 4, "seconds": 1, "epochs": 4})
+    return found.round({"map": 6, "seconds": 1, "epochs": 4})
 
 
 def choices(trials: pd.DataFrame) -> pd.DataFrame:
