@@ -168,6 +168,15 @@ def test_the_pages_correlations_and_replays_are_those_of_the_curves() -> None:
     assert bench.row(name, replays, highest, 0.845) in PAGE
 
 
+def test_how_many_times_fewer_is_said_of_the_pages_own_rows() -> None:
+    names = list(bench.ROWS)
+    cost = {n: float(PAGE.split(f"| {n} |")[1].split("|")[6]) for n in (*names[:3], names[5])}
+    before, plain, ours = (cost[name] for name in (*names[1:3], names[5]))
+    assert names[1].endswith("before") and "plain" in names[2] and names[5].startswith("promotion")
+    assert f"{before / ours:.1f} times fewer core-seconds than the search before it" in PAGE
+    assert f"{plain / ours:.1f} times fewer than a plain script" in PAGE
+
+
 def test_the_pages_real_searches_are_those_that_are_kept() -> None:
     trials = pd.read_csv(real.KEPT)
     finals: dict[tuple[Any, ...], dict[str, list[float]]] = {}
