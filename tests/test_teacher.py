@@ -160,6 +160,10 @@ def test_a_teacher_that_cannot_teach_these_images_is_refused(
     (tmp_path / "text.pt").write_text("no network")
     with pytest.raises(ValueError, match=r"text\.pt cannot be read"):
         taught(small_split, tmp_path / "text.pt", **FASHION)
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "weights.pt")  # as others keep them
+    for other in (tmp_path / "weights.pt", tmp_path):
+        with pytest.raises(ValueError, match=r"must be (one of a trial|the checkpoint)"):
+            taught(small_split, other, **FASHION)
     colours = LabelledImages(np.zeros((8, 3, 28, 28), np.uint8), np.arange(8) % 2)
     with pytest.raises(ValueError, match="takes pictures of 1 x 28 x 28; those here are 3 x 28 x"):
         taught(Split(colours, colours), teacher, **FASHION)

@@ -22,12 +22,19 @@ EMBEDDING_BATCH, EMBEDDED_NUMBERS = 1_000, 10_000_000
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `TrainingRun.save` wrote; ValueError names a file that is missing or damaged."""
+    """What `TrainingRun.save` wrote.
+
+    Raises:
+        ValueError: the file is missing, damaged, or something else.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).splitlines()[0]
         raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
+    if not isinstance(state, dict) or not {"config", "network"} <= set(state):
+        raise ValueError(f"checkpoint {path} must be one of a trial; it holds something else")
+    return state
 
 
 def load_network(path: Path) -> tuple[TrialConfig, Embedder]:

@@ -69,10 +69,13 @@ def main() -> None:
     parser.add_argument("studies", nargs="*", type=Path, help="finished ones, to be kept")
     parser.add_argument("--space", default="", help="what their space is called")
     options = parser.parse_args()
+    if options.studies and not options.space:
+        parser.error("--space must say what their space is called")
     kept = [pd.read_csv(KEPT)] if KEPT.exists() else []
     kept += [rows_of(Study.load(folder), options.space) for folder in options.studies]
     trials = pd.concat(kept, ignore_index=True).drop_duplicates([*SEARCH, "trial_id"], keep="last")
-    trials.to_csv(KEPT, index=False)
+    if options.studies:
+        trials.to_csv(KEPT, index=False)
     print(choices(trials).to_markdown(index=False, floatfmt=("", "", "", ".4f", ".0f", ".0f")))
     for space, each in trials.groupby("space", sort=False):
         if each["batch_size"].nunique() > 1:
