@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # whose advice is to let the file run code
+        raise ValueError(f"checkpoint {path} cannot be read: it is no file of weights") from error
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).splitlines()[0]
         raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
     if not isinstance(state, dict) or not {"config", "network"} <= set(state):
-        raise ValueError(f"checkpoint {path} must be one of a trial; it holds something else")
+        raise ValueError(f"{path} is not a checkpoint of a trial: it holds something else")
     return state
 
 

@@ -82,7 +82,7 @@ def trained_network(choice: Choice) -> Embedder:
         raise StudyError(f"the checkpoint of trial {choice.trial_id} is missing: {where}")
     try:
         config, network = load_network(choice.checkpoint)
-    except (KeyError, RuntimeError) as error:
+    except RuntimeError as error:  # weights of another network
         reason = " ".join(str(error).split())
         raise StudyError(f"{choice.checkpoint} is not a checkpoint: {reason}") from error
     if config != choice.config or read_checkpoint(choice.checkpoint)["epoch"] != choice.epoch:
