@@ -578,18 +578,18 @@ def test_a_trial_goes_back_to_its_last_readable_checkpoint(tmp_path: Path) -> No
     record = TrialRecord("triplet-000", REFERENCES["triplet"])
     for epoch, score in ((1, 0.3), (2, 0.2), (3, 0.1)):
         path = tmp_path / f"{epoch}.pt"
-        torch.save({"epoch": epoch}, path)
+        torch.save({"epoch": epoch, "config": {}, "network": {}}, path)
         record.add_epoch({"epoch": epoch, "val_map": score, "seconds": 1.0})
         record.add_checkpoint(str(path))
     record.add_epoch({"epoch": 4, "val_map": 0.4, "seconds": 1.0})  # killed before its checkpoint
     study.go_back(record)
     assert [row["epoch"] for row in record.epochs] == [1, 2, 3]
     assert record.last_checkpoint == str(tmp_path / "3.pt")
-    (tmp_path / "3.pt").write_bytes(b"truncated")
+    torch.save({"epoch": 3}, tmp_path / "3.pt")  # somebody's file, no trial's checkpoint
     study.go_back(record)
     assert [row["epoch"] for row in record.epochs] == [1]  # the best is still there
     assert record.last_checkpoint == str(tmp_path / "1.pt")
-    (tmp_path / "1.pt").unlink()
+    (tmp_path / "1.pt").write_bytes(b"truncated")
     study.go_back(record)
     assert (record.epochs, record.last_checkpoint, record.checkpoint) == ([], None, None)
 
