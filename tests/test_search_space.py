@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -29,7 +30,7 @@ from tests.configurations import LOSSES, REFERENCES
 from trainables.config import TrialConfig
 from trainables.data import Asked
 from trainables.data.fashion_mnist import SMOKE_TRAIN, SMOKE_VALIDATION
-from trainables.data.own import open_data
+from trainables.data.own import OwnData, open_data
 from trainables.knobs import Choice, Span
 from trainables.networks import Input
 
@@ -160,11 +161,28 @@ def test_some_knobs_are_searched_where_the_data_or_the_user_gives_a_range(loss: 
         SPACE.changed({"crop": {"choices": [2]}})
 
 
+def photos(images: int, side: int = 28) -> OwnData:
+    """Own data of which so many images are trained on."""
+    data = open_data("photos", Asked(input=Input(3, side, side, (0.5,) * 3, (0.5,) * 3)))
+    data.__dict__["_train"] = np.arange(images)
+    return data
+
+
+@pytest.mark.parametrize(
+    ("images", "batch"),
+    [(9, 16), (319, 16), (320, 32), (639, 32), (1_279, 64), (1_280, 128), (10**6, 128)],
+)
+def test_one_batch_of_ones_own_pictures_of_which_an_epoch_has_ten(images: int, batch: int) -> None:
+    for wide, sizes in ((False, (batch,)), (True, (16, 32, 64, 128, 256))):
+        space = (WIDE if wide else SPACE).changed(photos(images).changes_of(wide=wide))
+        (knob,) = (knob for knob in space.shared if knob.sets == "batch_size")
+        assert (knob.range, knob.default) == (Choice(sizes), batch)
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("side", [4, 28, 224])
 def test_what_ones_own_pictures_ask_of_the_space_can_be_searched(loss: str, side: int) -> None:
-    wants = Input(3, side, side, (0.5,) * 3, (0.5,) * 3)
-    space = SPACE.changed(open_data("photos", Asked(input=wants)).changes)
+    space = SPACE.changed(photos(2_000, side).changes_of(wide=False))
     base = default(loss, epochs=2, seed=0, space=space, dataset="photos", data_fingerprint="0f")
     assert base.crop is not None and base.flip and base.per_class == 4
     own = {"dataset": "photos", "data_fingerprint": "0f"}

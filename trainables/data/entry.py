@@ -55,7 +55,9 @@ class Dataset(ABC):
             empty as above.
         described: which classes are judged if not all: ` of Bag and Coat`; else empty.
         changes: of the search space's ranges, as `--space` has them, that its pictures ask for.
-        narrowed: the same, but of the core of the space alone: `--space wide` has all again.
+        narrowed: the same, of the core of the space alone: `--space wide` has all again. A batch
+            size, for one: the smaller it is the more steps a part of an epoch has, so that small
+            ones are ahead at low rungs whatever they come to at the end.
         licence: of its pictures, as its makers say; of one's own nobody here knows.
         own_size: whether all its pictures have a size of their own, which the network gets.
         fingerprint: of the rows, the parts and the pixels of one's own data, for which each of its

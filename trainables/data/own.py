@@ -39,6 +39,7 @@ from trainables.terminal import told
 PROTOCOL = "held_out"
 # In a smoke test, of each part: whole classes, until there are so many images.
 SMOKE_TRAIN, SMOKE_JUDGED = 1_000, 400
+BATCHES, USUAL, STEPS = (16, 32, 64, 128, 256), 128, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ class OwnData(Dataset):
         """Pictures of things, as this field changes them; a crop moves them too."""
         side = min(self.decoding.height, self.decoding.width)
         return {
-            "batch_size": {"choices": [16, 32, 64, 128, 256], "default": 128},
+            "batch_size": {"choices": [*BATCHES], "default": self._batch},
             "per_class": {"choices": ["none", 2, 4, 8], "default": 4},
             "flip": {"default": True},
             "shift": {"choices": [0]},
@@ -84,6 +85,19 @@ class OwnData(Dataset):
             "jitter": {"choices": [0.0, 0.1, 0.4], "default": 0.1},
             "loss_lr": {"choices": [1.0, 10.0, 100.0], "default": 10.0},
         }
+
+    @property
+    def narrowed(self) -> Mapping[str, Mapping[str, Any]]:  # type: ignore[override]
+        """One batch size, since low rungs prefer small ones (`Dataset.narrowed`)."""
+        return {"batch_size": {"choices": [self._batch]}}
+
+    @property
+    def _batch(self) -> int:
+        """The usual batch: the largest up to 128 of which an epoch has ten steps."""
+        return max(
+            (size for size in BATCHES if size <= USUAL and STEPS * size <= len(self._train)),
+            default=BATCHES[0],
+        )
 
     @cached_property
     def table(self) -> Table:
