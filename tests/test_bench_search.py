@@ -123,6 +123,14 @@ def test_curves_of_before_have_no_lower_rungs_and_knobs_that_not_all_use() -> No
     assert max(one.found for one in seen) == seen[-1].found > 0
 
 
+def test_core_seconds_of_another_machine_are_made_those_of_the_curves() -> None:
+    marks = [
+        {"configuration": number, "schedule": "yardstick", "epochs": 1, "core_seconds": seconds}
+        for number, seconds in ((2, 2.5), (4, 2.0), (6, 1.0))
+    ]
+    assert curves().pace(marks) == pytest.approx(5)
+
+
 def best(rung: float, fits: Callable[[dict[str, Any]], bool]) -> float:
     """The highest recorded value of Smooth-AP at a rung, of the knobs that fit."""
     found = map(json.loads, (CURVES / "smooth_ap.jsonl").read_text().splitlines())

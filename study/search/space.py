@@ -91,7 +91,7 @@ WIDE = Space((
     _shared("momentum",     0.9,      choice(0.0, 0.9, 0.98), "", {"optimizer": ("sgd",)}),
     _shared("per_class",    None,     choice(None, 2, 4, 8)),
     _shared("schedule",     "cosine", choice(*SCHEDULES)),
-    _shared("warmup",       0.1,      choice(0.0, 0.1)),
+    _shared("warmup",       0.5,      choice(0.0, 0.1, 0.5)),
     _shared("averaging",    0.0,      choice(0.0, 0.995)),
     _shared("flip",         False,    choice(False, True)),
     _shared("shift",        0,        choice(0, 1)),

@@ -17,7 +17,8 @@ epochs:
                rung (warm-up, stable, decay)
 
 With `--before` it is `<loss>-before.jsonl`: fewer configurations, of all knobs that a search once
-had, from one epoch on, as it had no lower rung.
+had, from one epoch on, as it had no lower rung. A few of the others are trained beside them for an
+epoch (`yardstick`), which says what the machine's core-seconds are in those of the other file.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ WIDER = {"anchors": {"choices": [10, "all"]}, "tau": {"range": [5e-4, 0.5]}}
 RECORDED = SPACE.changed(WIDER)
 # And as it was before there were few knobs.
 BEFORE, OF_BEFORE, TAKEN_BEFORE = WIDE.changed(WIDER), 60, (0.0, 0.0, 1.0, 1 / 3, 1 / 9)
+YARDSTICKS = 8
 CURVES = Path(__file__).parent / "curves"
 Lines = list[dict[str, Any]]
 
@@ -141,10 +143,9 @@ class Recording:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(json.dumps(line) + "\n")
 
-    def run(self, number: int, **changes: Any) -> Watched:
-        run = Watched(
-            configuration(self.loss, number, self.space)[0].replace(**changes), self.split
-        )
+    def run(self, number: int, space: Space | None = None, **changes: Any) -> Watched:
+        config, _ = configuration(self.loss, number, space or self.space)
+        run = Watched(config.replace(**changes), self.split)
         self.precision = run.precision
         return run
 
@@ -202,6 +203,14 @@ class Recording:
             self.compare(number, end)
             yield f"{number} compared, {end} epochs"
 
+    def measured(self) -> Iterator[str]:
+        """Configurations of the other file, one epoch each."""
+        for number in [n for n in self.mine if n < YARDSTICKS]:
+            if self.value(number, 1, "yardstick") is None:
+                run = self.run(number, RECORDED, epochs=1)
+                self.add(number, 1, "yardstick", run.judge(1))
+            yield f"{number} as a yardstick"
+
     def ended(self) -> Iterator[str]:
         """The configurations that are compared, whatever they promise, to each rung."""
         for number in [n for n in self.mine if n < COMPARED]:
@@ -225,7 +234,7 @@ class Recording:
     def stages(self) -> list[Iterator[str]]:
         """All that is to be recorded, in the order in which it is wanted."""
         if self.before:
-            return [self.climbed(TAKEN_BEFORE)]
+            return [self.measured(), self.climbed(TAKEN_BEFORE)]
         every = (1.0,) * len(RUNGS)
         *short, longest = ENDS
         return [
