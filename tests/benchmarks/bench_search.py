@@ -84,17 +84,8 @@ class Curves:
 
     @cached_property
     def before(self) -> Curves:
-        """Of all knobs that a search had once; its core-seconds in those of these curves."""
-        lines = _lines(f"{self.loss}-before")
-        found = Curves(self.loss, lines, BEFORE)
-        found.costs *= self.pace(lines)
-        return found
-
-    def pace(self, lines: Sequence[dict[str, Any]]) -> float:
-        """What a core-second of the machine of these lines is in those of the curves."""
-        rung, marks = RUNGS.index(1), [x for x in lines if x["schedule"] == "yardstick"]
-        ratios = [self.costs[x["configuration"], rung] / x["core_seconds"] for x in marks]
-        return statistics.median(ratios)
+        """Of all knobs that a search had once."""
+        return Curves(self.loss, _lines(f"{self.loss}-before"), BEFORE)
 
     def _fill(self) -> None:
         """From the lowest rung upwards; costs in proportion to the epochs."""

@@ -11,14 +11,14 @@ first COMPARED configurations, whatever they promise, and the promising ones of 
 to the longest rungs first. Of the first COMPARED there are other schedules too, of each of ENDS
 epochs:
 
-    whole      one run with one schedule, judged at the rungs
+    whole      one run with one schedule, a tenth of it warm-up, judged at the rungs
     averaged   the same run's averaged weights (a decay of 0.995 a step)
     stable     one run at a constant rate, of which a copy decays to 0 over the last fifth of each
                rung (warm-up, stable, decay)
 
 With `--before` it is `<loss>-before.jsonl`: fewer configurations, of all knobs that a search once
-had, from one epoch on, as it had no lower rung. A few of the others are trained beside them for an
-epoch (`yardstick`), which says what the machine's core-seconds are in those of the other file.
+had, from one epoch on, as it had no lower rung. `<loss>-wider.jsonl` is what a first recording had,
+which narrowed the space to what it is: it is not added to.
 """
 
 from __future__ import annotations
@@ -52,12 +52,13 @@ RUNGS = tuple(LONGEST / 3**k for k in (4, 3, 2, 1, 0))
 TAKEN = (1.0, 1.0, 1 / 3, 1 / 9, 1 / 27)  # of the configurations, to a rung, at first
 FEW_QUERIES = 1_000
 DECAY = 0.2
-# The space as it was when the recording began; what it showed has narrowed that of the study.
+RECORDED = SPACE.changed(resolve("fashion_mnist").changes_of(wide=False))
+# What had ranges that the first recording narrowed, and the warm-up that there was then.
 WIDER = {"anchors": {"choices": [10, "all"]}, "tau": {"range": [5e-4, 0.5]}}
-RECORDED = SPACE.changed(WIDER)
-# And as it was before there were few knobs.
-BEFORE, OF_BEFORE, TAKEN_BEFORE = WIDE.changed(WIDER), 60, (0.0, 0.0, 1.0, 1 / 3, 1 / 9)
-YARDSTICKS = 8
+# Of these batches none has several images of each class, as there are ten classes.
+OLDER = {"warmup": {"choices": [0.0, 0.1], "default": 0.1}, "per_class": {"choices": [None]}}
+# And as the space was before there were few knobs.
+BEFORE, OF_BEFORE, TAKEN_BEFORE = WIDE.changed(WIDER | OLDER), 60, (0.0, 0.0, 1.0, 1 / 3, 1 / 9)
 CURVES = Path(__file__).parent / "curves"
 Lines = list[dict[str, Any]]
 
@@ -143,8 +144,8 @@ class Recording:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.write(json.dumps(line) + "\n")
 
-    def run(self, number: int, space: Space | None = None, **changes: Any) -> Watched:
-        config, _ = configuration(self.loss, number, space or self.space)
+    def run(self, number: int, **changes: Any) -> Watched:
+        config, _ = configuration(self.loss, number, self.space)
         run = Watched(config.replace(**changes), self.split)
         self.precision = run.precision
         return run
@@ -158,7 +159,7 @@ class Recording:
         """The other schedules of a configuration, of so many epochs."""
         rungs = [rung for rung in RUNGS if rung <= end]
         if self.value(number, end, "whole", end) is None:
-            run = self.run(number, epochs=end, averaging=0.995)
+            run = self.run(number, epochs=end, warmup=0.1, averaging=0.995)
             for rung in rungs:
                 found = run.judge(rung)
                 self.add(number, rung, "averaged", found, end)
@@ -203,14 +204,6 @@ class Recording:
             self.compare(number, end)
             yield f"{number} compared, {end} epochs"
 
-    def measured(self) -> Iterator[str]:
-        """Configurations of the other file, one epoch each."""
-        for number in [n for n in self.mine if n < YARDSTICKS]:
-            if self.value(number, 1, "yardstick") is None:
-                run = self.run(number, RECORDED, epochs=1)
-                self.add(number, 1, "yardstick", run.judge(1))
-            yield f"{number} as a yardstick"
-
     def ended(self) -> Iterator[str]:
         """The configurations that are compared, whatever they promise, to each rung."""
         for number in [n for n in self.mine if n < COMPARED]:
@@ -234,7 +227,7 @@ class Recording:
     def stages(self) -> list[Iterator[str]]:
         """All that is to be recorded, in the order in which it is wanted."""
         if self.before:
-            return [self.measured(), self.climbed(TAKEN_BEFORE)]
+            return [self.climbed(TAKEN_BEFORE)]
         every = (1.0,) * len(RUNGS)
         *short, longest = ENDS
         return [
