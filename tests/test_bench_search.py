@@ -210,7 +210,7 @@ def test_the_pages_real_searches_are_those_that_are_kept() -> None:
     assert (
         f"seeds, 0 and 2, chose values that are higher by {gains[0]:.4f} and {gains[1]:.4f}" in PAGE
     )
-    alone = found.set_index(["loss", "space", "search"])["chosen"]
+    alone = found.set_index(["loss", "space", "search"])["chosen"].sort_index()
     hand_set, searched = "hand-set defaults", "batches of 256"
     later = ", half of a run warms up"
     low, usual = alone["triplet", searched, 0], alone["triplet", hand_set, 0]
