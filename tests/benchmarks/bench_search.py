@@ -238,14 +238,16 @@ def whole(curves: Curves, seed: int, configurations: int = 24) -> Replay:
         yield Seen(spent, epochs, best)
 
 
-OF_BEFORE = "the same, of all knobs of before (24)"
+TODAY = "promotion from 1/9 epoch, random (81)"
+SCRIPT = "a plain Ray Tune + Optuna script (24)"
+OF_BEFORE = "the search before, of all its knobs: stopping, TPE (24)"
 ROWS: dict[str, Callable[[Curves, int], Replay]] = {
     "random, each to its end (24)": whole,
-    "stopping ASHA from 1 epoch, TPE (24): before": lambda c, s: stopping(c, s, "tpe", 24),
-    "a plain Ray Tune + Optuna script (24)": plain,
+    OF_BEFORE: lambda c, s: stopping(c.before, s, "tpe", 24),
+    "stopping ASHA from 1 epoch, TPE (24)": lambda c, s: stopping(c, s, "tpe", 24),
+    SCRIPT: plain,
     "stopping ASHA from 1 epoch, random (24)": lambda c, s: stopping(c, s, "random", 24),
-    OF_BEFORE: lambda c, s: stopping(c.before, s, "random", 24),
-    "promotion from 1/9 epoch, random (81)": promoting,
+    TODAY: promoting,
     "the same, each promoted at once (81)": lambda c, s: promoting(c, s, search=AtOnce),
     "promotion from 1/9 epoch, TPE (81)": lambda c, s: promoting(c, s, "tpe"),
     "promotion from 1/9 epoch, GP (81)": lambda c, s: promoting(c, s, "gp"),

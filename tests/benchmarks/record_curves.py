@@ -229,12 +229,13 @@ class Recording:
         if self.before:
             return [self.climbed(TAKEN_BEFORE)]
         every = (1.0,) * len(RUNGS)
-        *short, longest = ENDS
+        short, middle, longest = ENDS
         return [
             self.climbed((*TAKEN[:3], 0.0, 0.0)),
             self.climbed(TAKEN),
-            *(self.compared(end) for end in short),
+            self.compared(middle),
             self.ended(),
+            self.compared(short),
             self.compared(longest),
             self.climbed(every),
         ]
