@@ -47,7 +47,7 @@ from trainables.metrics import RetrievalResult
 from trainables.train import DivergedError, TrainingRun
 
 LOSSES = ("smooth_ap", "triplet", "cross_entropy", "normalized_softmax")
-CONFIGURATIONS, COMPARED, ENDS, LONGEST = 200, 24, (1, 3, 9), 9
+CONFIGURATIONS, COMPARED, ENDS, LONGEST = 200, 12, (1, 3, 9), 9
 RUNGS = tuple(LONGEST / 3**k for k in (4, 3, 2, 1, 0))
 TAKEN = (1.0, 1.0, 1 / 3, 1 / 9, 1 / 27)  # of the configurations, to a rung, at first
 FEW_QUERIES = 1_000
