@@ -168,9 +168,35 @@ def test_the_pages_correlations_and_replays_are_those_of_the_curves() -> None:
     recorded = bench.Curves.load("smooth_ap")
     assert f"{recorded.filled:.0%}".replace("%", " %") + " of the values are filled in" in PAGE
     highest = float(recorded.values[:, -1].max())
-    for name in (*list(bench.ROWS)[:2], bench.SCRIPT):
+    for name in (*list(bench.ROWS)[:2], bench.SCRIPT, bench.TODAY):
         replays = [list(bench.ROWS[name](recorded, seed)) for seed in range(100)]
         assert bench.row(name, replays, highest, 0.845) in PAGE
+
+
+def test_what_the_page_says_of_the_recordings() -> None:
+    def count(lines: list[dict[str, Any]], rung: float) -> int:
+        return sum(x["schedule"] == "complete" and x["epochs"] == rung for x in lines)
+
+    recorded, before = (list(bench._lines(f"smooth_ap{kind}")) for kind in ("", "-before"))
+    lowest, low, one, three, nine = (count(recorded, rung) for rung in RUNGS)
+    assert lowest == low
+    said = f"{low} quasi-random configurations at 1/9 and 1/3 of an epoch, {one} at one, {three} at"
+    assert f"{said} three and {nine} at nine" in PAGE
+    one, three, nine = (count(before, rung) for rung in RUNGS[2:])
+    assert f"{one} configurations of all knobs of before" in PAGE
+    assert f"{three} of them at three epochs and {nine} at nine" in PAGE
+    cells = [cell.split()[0] for cell in bench.queries("smooth_ap")[0].strip("| ").split("|")]
+    assert f"does: {cells[0]} at 1/9, {cells[1]} at 1/3, {cells[2]} at one epoch" in PAGE
+    rows = [[x.strip() for x in row.split("|")] for row in bench.correlations("smooth_ap")]
+    of = {(row[1], row[2]): row for row in rows}
+    third = [of[schedule, "3"][4].split()[0] for schedule in ("complete", "whole")]
+    assert f"{third[0]} and {third[1]} are not told apart" in PAGE
+    ends = {schedule: float(of[schedule, "3"][-2]) for schedule in ("averaged", "whole", "stable")}
+    assert max(ends, key=lambda schedule: ends[schedule]) == "whole"  # "no higher value"
+    # Fisher's z of the two correlations: 1.96 standard errors apart would be told apart.
+    z = np.diff(np.arctanh([float(rho) for rho in third]))[0]
+    assert abs(z) < 1.96 * (2 / (12 - 3)) ** 0.5
+    assert f"{bench.PLAIN} core-seconds an epoch here" in PAGE
 
 
 def test_how_many_times_fewer_is_said_of_the_pages_own_rows() -> None:

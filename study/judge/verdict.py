@@ -38,8 +38,8 @@ class Verdict(NamedTuple):
         said = f"{self.mean:+.4f} (95 % interval {self.interval.low:+.4f} to "
         said += f"{self.interval.high:+.4f}, {count})"
         if not any(self.gaps.values()):
-            said = "the search found none above them"
-            return f"it is the hand-set defaults, by each of {count}: {said}"
+            none = "the search found none above them"
+            return f"it is the hand-set defaults, by each of {count}: {none}"
         if self.interval.low > 0:
             return f"it is above the hand-set defaults: {said}"
         if self.interval.high < 0:

@@ -358,7 +358,12 @@ def main() -> None:
         f"| within {NEAR} | reach {options.target} | epochs to it | core-s to it |"
     )
     print("|---|--:|--:|---|--:|--:|--:|--:|")
-    unrecorded = () if (CURVES / f"{options.loss}-before.jsonl").exists() else (OF_BEFORE,)
+    others = {OF_BEFORE: "before", SCRIPT: "wider"}  # the recordings that rows need beside that
+    unrecorded = {
+        name
+        for name, kind in others.items()
+        if not (CURVES / f"{options.loss}-{kind}.jsonl").exists()
+    }
     for name in options.row or [name for name in ROWS if name not in unrecorded]:
         replays = [list(ROWS[name](curves, seed)) for seed in range(options.replays)]
         print(row(name, replays, best, options.target), flush=True)

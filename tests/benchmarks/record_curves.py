@@ -58,7 +58,8 @@ WIDER = {"anchors": {"choices": [10, "all"]}, "tau": {"range": [5e-4, 0.5]}}
 # Of these batches none has several images of each class, as there are ten classes.
 OLDER = {"warmup": {"choices": [0.0, 0.1], "default": 0.1}, "per_class": {"choices": [None]}}
 # And as the space was before there were few knobs.
-BEFORE, OF_BEFORE, TAKEN_BEFORE = WIDE.changed(WIDER | OLDER), 60, (0.0, 0.0, 1.0, 1 / 3, 1 / 9)
+BEFORE = WIDE.changed(WIDER | OLDER)
+CONFIGURATIONS_BEFORE, TAKEN_BEFORE = 60, (0.0, 0.0, 1.0, 1 / 3, 1 / 9)
 CURVES = Path(__file__).parent / "curves"
 Lines = list[dict[str, Any]]
 
@@ -110,7 +111,7 @@ class Recording:
     def __init__(self, loss: str, part: int, parts: int, *, before: bool = False) -> None:
         self.loss, self.path = loss, CURVES / f"{loss}{'-before' if before else ''}.jsonl"
         self.space, self.before = BEFORE if before else RECORDED, before
-        self.mine = range(part, OF_BEFORE if before else CONFIGURATIONS, parts)
+        self.mine = range(part, CONFIGURATIONS_BEFORE if before else CONFIGURATIONS, parts)
         self.split: Split = resolve("fashion_mnist").split()
         self.path.parent.mkdir(exist_ok=True)
         self.path.touch()

@@ -39,7 +39,9 @@ from trainables.terminal import told
 PROTOCOL = "held_out"
 # In a smoke test, of each part: whole classes, until there are so many images.
 SMOKE_TRAIN, SMOKE_JUDGED = 1_000, 400
-BATCHES, USUAL, STEPS = (16, 32, 64, 128, 256), 128, 10
+# Images a step that may be searched; the most of them, and the fewest steps an epoch, where they
+# are not.
+BATCHES, MOST, FEWEST = (16, 32, 64, 128, 256), 128, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +95,9 @@ class OwnData(Dataset):
 
     @property
     def _batch(self) -> int:
-        """The usual batch: the largest up to 128 of which an epoch has ten steps."""
+        """Images a step: the most, up to MOST, with which an epoch has FEWEST steps."""
         return max(
-            (size for size in BATCHES if size <= USUAL and STEPS * size <= len(self._train)),
+            (size for size in BATCHES if size <= MOST and FEWEST * size <= len(self._train)),
             default=BATCHES[0],
         )
 
