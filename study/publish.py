@@ -119,11 +119,8 @@ def publish(folder: Path, record: Path) -> None:
         new = Path(made) / "record"
         hosts: dict[str, str] = {}
         for part, study in studies.items():
-            anonymous = Study.create(new / part, scrubbed(study.info))
-            anonymous.trials = [scrubbed_trial(trial, hosts) for trial in study.trials]
-            for trial in anonymous.trials:
-                anonymous.write_trial(trial)
-            anonymous.write()
+            trials = [scrubbed_trial(trial, hosts) for trial in study.trials]
+            Study(new / part, scrubbed(study.info), trials).write_together()
             write_atomically(new / part / DATA, json.dumps(scrubbed(about(study)), indent=1))
         choices = json.dumps(scrubbed(read_json(folder / CHOICES)), indent=2)
         write_atomically(new / CHOICES, choices)

@@ -16,7 +16,14 @@ from scipy import stats
 from study import pool_comparisons, publish
 from study.judge.choices import Frozen
 from study.judge.pooled import markdown, pooled
-from study.judge.significance import ALPHA, POWER, equivalence, smallest_difference
+from study.judge.significance import (
+    ALPHA,
+    GAPS,
+    POWER,
+    equivalence,
+    smallest_difference,
+    two_way,
+)
 from study.run.plan import Plan
 from study.run.results import Study, StudyError
 
@@ -26,6 +33,12 @@ MAPS: Sequence[Mapping[str, tuple[float, float]]] = (
     {"triplet": (0.70, 0.72), "smooth_ap": (0.82, 0.82)},
     {"triplet": (0.30, 0.32), "smooth_ap": (0.40, 0.40)},
 )
+
+
+# By how much the AP of a class's queries is above their mean: three queries of one class, two of
+# another, and one that has no relevant image.
+BY_QUERY = np.array([0.02, 0.06, 0.04, -0.06, -0.06, np.nan], np.float32)
+QUERIES, LABELS = [0, 2, 3, 5, 6, 7], [1, 9, 1, 1, 9, 4, 4, 9]
 
 
 def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> Path:
@@ -41,6 +54,13 @@ def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> 
     rows.append({"trial_id": "triplet-009", "loss": "triplet", "role": "reference", "map_full": 0})
     (folder / "finals").mkdir()
     pd.DataFrame(rows).assign(map_seed=0.1).to_csv(folder / "finals" / "runs.csv", index=False)
+    # The first loss is better at one class than at the other, the second answers all alike.
+    answered = {
+        f"ap_full/{row['trial_id']}": row["map_full"] + BY_QUERY * (row["loss"] == "triplet")
+        for row in rows
+    }
+    where = {"queries_full": np.array(QUERIES), "labels": np.array(LABELS)}
+    np.savez(folder / "finals" / "queries.npz", **answered, **where)
     (folder / "finals" / "summary.csv").touch()
     return folder
 
@@ -72,6 +92,46 @@ def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
     assert row.p_corrected == pytest.approx(test.pvalue) and row.verdict == "shown"
 
 
+def test_of_common_test_images_queries_and_classes_have_their_say(tmp_path: Path) -> None:
+    """The difference of a comparison is that of its maps, less what each class adds."""
+    found = pooled([write(tmp_path / str(n), maps, seed=n) for n, maps in enumerate(MAPS)])
+    (row,) = found.differences.itertuples()
+    gaps = np.array([0.10, 0.11, 0.09])[:, None] - BY_QUERY[:5].astype(float)
+    assert row.difference == pytest.approx(gaps.mean(), abs=1e-7)
+    over_queries = stats.ttest_1samp(gaps.mean(0), 0)
+    assert row.query_p == pytest.approx(over_queries.pvalue, rel=1e-5)
+    assert row.p_corrected == pytest.approx(max(row.p, over_queries.pvalue), rel=1e-5)
+    both = two_way(gaps, np.array([1, 1, 1, 4, 4]), GAPS)
+    assert (row.both_low, row.both_high) == pytest.approx(tuple(both.interval), abs=1e-6)
+    assert row.both_low < row.low < row.high < row.both_high
+    assert found.classes is not None
+    fashion = ["Trouser", "Coat"]
+    assert list(found.classes.columns) == fashion
+    np.testing.assert_allclose(found.classes.loc["triplet"], [0.51 + 0.04, 0.51 - 0.06], atol=1e-7)
+    np.testing.assert_allclose(found.classes.loc["smooth_ap"], [0.61, 0.61], atol=1e-7)
+    page = markdown(found)
+    assert "| mean AP of the queries of | Trouser | Coat |\n|---|--:|--:|\n" in page
+    assert "\n| Triplet | 0.550 | 0.450 |\n" in page
+    assert f"| {row.both_low:+.3f} to {row.both_high:+.3f} | 3 of 3 |" in page
+    assert "the larger of paired t-tests over comparisons and over queries" in page
+
+
+def test_other_test_images_have_no_queries_in_common(folders: list[Path]) -> None:
+    found = pooled(folders)
+    assert found.classes is None and found.differences[["both_low", "query_p"]].isna().all(
+        axis=None
+    )
+    page = markdown(found)
+    assert "classes |" not in page and "mean AP of" not in page and "of a paired t-test" in page
+
+
+def test_many_classes_are_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [write(tmp_path / str(n), maps, seed=n) for n, maps in enumerate(MAPS)]
+    monkeypatch.setattr("study.judge.pooled.FEW_CLASSES", 1)
+    found = pooled(made)
+    assert found.classes is None and found.differences["both_low"].notna().all()
+
+
 def test_pairs_are_corrected_for_each_other_and_equality_takes_a_test(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     splits = rng.normal(0.5, 0.2, 6)
@@ -79,6 +139,7 @@ def test_pairs_are_corrected_for_each_other_and_equality_takes_a_test(tmp_path: 
         write(
             tmp_path / str(n),
             {"triplet": [s], "smooth_ap": [s + rng.normal(0, 1e-3)], "cross_entropy": [s - 0.1]},
+            holdout_classes=[n, n + 1],
         )
         for n, s in enumerate(splits)
     ]

@@ -14,7 +14,6 @@ import pytest
 from study import publish
 from study.judge.final_test import read_test, readings
 from study.run.results import Study
-from tests.configurations import LOSSES, REFERENCES
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
 from trainables.data.ledger import LEDGER, digest, entries
@@ -46,17 +45,11 @@ def test_a_record_has_the_results_and_nothing_of_the_machine(
     comparison: Path, record: Path, tmp_path: Path
 ) -> None:
     files = {str(path.relative_to(record)) for path in record.rglob("*") if path.is_file()}
-    tables = {"study.json", "data.json", "trials.csv", "epochs.csv", "best.json"}
-    runs = {
-        f"trials/{loss}-{n:03d}.json"
-        for loss in LOSSES
-        for n in range(6 if loss in REFERENCES else 3)
-    }
+    tables = {"study.json", "data.json", "trials.jsonl", "trials.csv", "epochs.csv", "best.json"}
     assert files == (
         tables
         | {"choices.json"}
-        | {name for name in runs if name.endswith(("000.json", "001.json"))}
-        | {f"confirmation/{name}" for name in tables | runs}
+        | {f"confirmation/{name}" for name in tables}
         | {f"finals/{name}.csv" for name in ("runs", "summary", "differences", "classes")}
         | {"finals/queries.npz"}
     )

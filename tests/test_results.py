@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,41 @@ def test_a_truncated_file_is_named(study: Study, name: str) -> None:
     path.write_text(path.read_text()[:40])
     with pytest.raises(StudyError, match=rf"{name} cannot be read"):
         Study.load(study.folder)
+
+
+def test_a_study_in_few_files_is_the_same(study: Study, tmp_path: Path) -> None:
+    few = Study(tmp_path / "few", study.info, study.trials)
+    few.write_together()
+    assert not (few.folder / "trials").exists()
+    there, here = Study.load(few.folder), Study.load(study.folder)
+    assert [trial.to_dict() for trial in there.trials] == [trial.to_dict() for trial in here.trials]
+    pd.testing.assert_frame_equal(there.epochs_frame(), here.epochs_frame())
+    # A trial that has a file of its own since, as after a study went on, is what that says.
+    (few.folder / "trials").mkdir()
+    later = dataclasses.replace(there.trials[0], cause="later")
+    there.write_trial(later)
+    causes = [trial.cause for trial in Study.load(few.folder).trials]
+    assert causes == ["later", *(trial.cause for trial in there.trials[1:])]
+
+
+@pytest.mark.parametrize(
+    ("damage", "law"),
+    [
+        (lambda text: text[:-40], r"trials\.jsonl cannot be read"),
+        (lambda text: text.rpartition('{"trial_id')[0], r"record \S+ is missing"),
+        (lambda text: text + "{}\n", r"trials\.jsonl is not the record of a trial"),
+        (lambda text: text + "[]\n", r"trials\.jsonl is not the record of a trial"),
+    ],
+)
+def test_damage_to_the_one_file_is_named(
+    study: Study, tmp_path: Path, damage: Callable[[str], str], law: str
+) -> None:
+    few = Study(tmp_path / "few", study.info, study.trials)
+    few.write_together()
+    path = few.folder / "trials.jsonl"
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(StudyError, match=law):
+        Study.load(few.folder)
 
 
 def test_a_foreign_record_is_named(study: Study) -> None:

@@ -62,7 +62,7 @@ def summary_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -
                 if mine.empty:
                     continue
                 aps = _by_seed(mine, arrays, protocol)
-                mean = mean_of_runs(aps, _classes(arrays, aps, protocol))
+                mean = mean_of_runs(aps, query_classes(arrays, aps, protocol))
                 trials = [trial for sweep in sweeps for trial in sweep.trials]
                 searched = [t for t in trials if t.loss == search and role == "chosen"]
                 rows.append(
@@ -104,7 +104,7 @@ def differences_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str
         for role, pairs in _families(runs, searches).items():
             both = [[_by_seed(one, arrays, protocol) for one in pair] for pair in pairs]
             family = [
-                difference_of_runs(a, b, _classes(arrays, a, protocol), family=len(pairs))
+                difference_of_runs(a, b, query_classes(arrays, a, protocol), family=len(pairs))
                 for a, b in both
             ]
             wins = [sum(np.nanmean(a[s]) > np.nanmean(b[s]) for s in a if s in b) for a, b in both]
@@ -121,7 +121,7 @@ def class_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> 
     for pair in _families(runs, searches)["chosen"]:
         first, second = (_by_seed(one, arrays, answer) for one in pair)
         common = [seed for seed in first if seed in second]
-        classes = _classes(arrays, first, answer)
+        classes = query_classes(arrays, first, answer)
         if not common:
             continue
         # A query without a relevant image has no AP, and so has a class of none but these.
@@ -205,7 +205,7 @@ def _by_seed(runs: pd.DataFrame, arrays: Arrays, protocol: str) -> Runs:
     }
 
 
-def _classes(arrays: Arrays, runs: Runs, protocol: str) -> np.ndarray:
+def query_classes(arrays: Arrays, runs: Runs, protocol: str) -> np.ndarray:
     """(Q,) of the queries; in records that do not say which they are, the first of the images."""
     queries = arrays.get(f"queries_{protocol}")
     labels = arrays["labels"]

@@ -4,7 +4,9 @@ The unit is a comparison: its split of the classes, the searches on it and the s
 their choices are one draw of what is chance, and a loss's mAP is its mean over the runs.
 Differences are paired by comparison, as a split that is hard is hard for all losses. Comparisons
 that share classes, or test images, are not independent of each other; what they have in common is
-in no interval then, and the tables say so.
+not in their interval then, and the tables say so. Where all have the same test images, the queries
+and their classes are looked at as in one comparison: a test over queries, an interval over
+comparisons and classes both, and the pattern by class.
 """
 
 from __future__ import annotations
@@ -15,13 +17,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+import numpy as np
 import pandas as pd
 
 from study.judge.choices import Frozen
-from study.judge.final_tables import protocols_of
+from study.judge.final_tables import protocols_of, query_classes
 from study.judge.final_test import FINALS, is_complete
+from study.judge.images import classes_of
 from study.judge.significance import (
+    GAPS,
     MARGIN,
+    NO_TEST,
     POWER,
     equivalence,
     holm,
@@ -29,14 +35,16 @@ from study.judge.significance import (
     paired_test,
     said,
     smallest_difference,
+    two_way,
 )
 from study.run.plan import MAY_CHANGE, Plan
-from study.run.results import StudyError, read_json
+from study.run.results import Study, StudyError, read_json
 from trainables.losses import resolve
 
 # What of their plans comparisons need not have alike to be pooled: splits, seeds and machines.
 MAY_DIFFER = {"holdout_classes", "validation_classes", "fold", "seed", "losses", "reference_seeds",
               "reference_epochs", *MAY_CHANGE} - {"data"}  # fmt: skip
+FEW_CLASSES = 20  # a table has a column for each of so many
 TABLE = """\
 | test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest | runs |
 |---|--:|--:|--:|--:|--:|
@@ -45,13 +53,23 @@ TABLE = """\
 {{ "%.4f" | format(row.high) }} | {{ "%.4f" | format(row.lowest) }} | \
 {{ "%.4f" | format(row.highest) }} | {{ row.runs }} |
 {% endfor %}
-| difference | mean | 95 % over comparisons | ahead in | corrected p | could have shown | verdict |
-|---|--:|--:|--:|--:|--:|---|
+| difference | mean | 95 % over comparisons |\
+{% if same %} over comparisons and classes |{% endif %} ahead in | corrected p \
+| could have shown | verdict |
+|---|--:|--:|{% if same %}--:|{% endif %}--:|--:|--:|---|
 {% for row in differences -%}
 | {{ row.name }} | {{ "%+.4f" | format(row.difference) }} | {{ "%+.4f" | format(row.low) }} to \
-{{ "%+.4f" | format(row.high) }} | {{ row.ahead }} of {{ many }} | \
+{{ "%+.4f" | format(row.high) }} |{% if same %} {{ "%+.3f" | format(row.both_low) }} to \
+{{ "%+.3f" | format(row.both_high) }} |{% endif %} {{ row.ahead }} of {{ many }} | \
 {{ "%.2g" | format(row.p_corrected) }} | {{ "%.4f" | format(row.smallest) }} | {{ row.verdict }} |
 {% endfor %}
+{% if classes is not none -%}
+| mean AP of the queries of |{% for name in classes %} {{ name }} |{% endfor %}
+|---|{% for name in classes %}--:|{% endfor %}
+{% for loss, row in classes.iterrows() -%}
+| {{ loss }} |{% for value in row %} {{ "%.3f" | format(value) }} |{% endfor %}
+{% endfor %}
+{% endif -%}
 {{ note }}
 """
 
@@ -64,15 +82,50 @@ class Pooled(NamedTuple):
         losses: a row a loss: `map`, its mean, `low` to `high`, the 95 % interval over comparisons
             (Student's t), `lowest`, `highest`, and `runs`, how many in all.
         differences: a row a pair: `difference`, its interval, `ahead`, in how many comparisons the
-            first is above, `p` (paired t), `equivalence_p` (paired TOST), both corrected over the
-            pairs (Holm) for the `verdict`, and the `smallest` true difference that would be shown.
+            first is above, `p` (paired t), `query_p` (the same over queries, each averaged over the
+            comparisons) and `both_low` to `both_high` over comparisons and classes, which are NaN
+            without common test images; `p_corrected`, the larger of the p that are known, and
+            `equivalence_p` (paired TOST), both corrected over the pairs (Holm) for the `verdict`;
+            and the `smallest` true difference that would be shown over comparisons.
+        classes: (losses, classes), the mean AP of each class's queries, by its name, of common test
+            images with at most `FEW_CLASSES`; else None.
         shared: what of the images the comparisons have in common, in a sentence; or empty.
     """
 
     maps: pd.DataFrame
     losses: pd.DataFrame
     differences: pd.DataFrame
+    classes: pd.DataFrame | None
     shared: str
+
+
+class Queries(NamedTuple):
+    """How the common queries of comparisons were answered.
+
+    Attributes:
+        answered: by loss (comparisons, Q), the AP in the mean of its runs.
+        classes: (Q,) of the queries.
+        names: of the classes.
+    """
+
+    answered: Mapping[str, np.ndarray]
+    classes: np.ndarray
+    names: Sequence[str]
+
+    def gap(self, first: str, second: str) -> np.ndarray:
+        """(comparisons, Q): by how much the first loss is above."""
+        return self.answered[first] - self.answered[second]
+
+    def by_class(self) -> pd.DataFrame | None:
+        """(losses, classes), or None of many classes."""
+        some = np.unique(self.classes)
+        if len(some) > FEW_CLASSES:
+            return None
+        means = {
+            loss: [found[:, self.classes == label].mean() for label in some]
+            for loss, found in self.answered.items()
+        }
+        return pd.DataFrame(means, index=[self.names[label] for label in some]).T
 
 
 def pooled(folders: Sequence[Path]) -> Pooled:
@@ -106,13 +159,38 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         absent = ", ".join(maps.columns[maps.loc[lacking].isna()])
         raise StudyError(f"pooled comparisons must be of the same losses; {lacking} lacks {absent}")
     maps = maps[maps.mean().sort_values(ascending=False).index]
-    return Pooled(maps, _losses(maps, pd.concat(runs)), _differences(maps), _shared(plans))
+    common = len({frozenset(plan["holdout_classes"]) for plan in plans}) == 1
+    queries = _queries(folders, runs, list(maps)) if common else None
+    return Pooled(
+        maps,
+        _losses(maps, pd.concat(runs)),
+        _differences(maps, queries),
+        None if queries is None else queries.by_class(),
+        _shared(plans),
+    )
+
+
+def _queries(
+    folders: Sequence[Path], runs: Sequence[pd.DataFrame], losses: Sequence[str]
+) -> Queries:
+    answered: dict[str, list[np.ndarray]] = {loss: [] for loss in losses}
+    for folder, table in zip(folders, runs, strict=True):
+        with np.load(folder / FINALS / "queries.npz") as arrays:
+            protocol = protocols_of(table)[0]
+            for loss, mine in table.groupby("loss")["trial_id"]:
+                each = [arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine]
+                answered[str(loss)].append(np.mean(each, axis=0, dtype=np.float64))
+            classes = query_classes(arrays, {0: each[0]}, protocol)
+    stacked = {loss: np.stack(found) for loss, found in answered.items()}
+    some = ~np.isnan(next(iter(stacked.values()))).any(0)  # the others have no relevant image
+    stacked = {loss: found[:, some] for loss, found in stacked.items()}
+    return Queries(stacked, classes[some], classes_of(Study.load(folders[0])))
 
 
 def _shared(plans: Sequence[Mapping[str, Any]]) -> str:
     tested = [frozenset(plan["holdout_classes"]) for plan in plans]
     if len(set(tested)) == 1:
-        return "All have the same test images: what other images would give is in no interval."
+        return "All have the same test images: what others would give is in no interval over these."
     if any(one & other for one, other in combinations(tested, 2)):
         return "Their test classes overlap: they are not independent, and the intervals too narrow."
     return ""
@@ -128,11 +206,15 @@ def _losses(maps: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _differences(maps: pd.DataFrame) -> pd.DataFrame:
+def _differences(maps: pd.DataFrame, queries: Queries | None) -> pd.DataFrame:
     rows, pairs = [], list(combinations(maps, 2))
     for first, second in pairs:
         a, b = maps[first].to_numpy(), maps[second].to_numpy()
-        test = paired_test(a, b)
+        test, over_queries, both = paired_test(a, b), NO_TEST, NO_TEST
+        if queries is not None:
+            gap = queries.gap(first, second)
+            over_queries = paired_test(gap.mean(0), np.zeros(gap.shape[1]))
+            both = two_way(gap, queries.classes, GAPS)
         rows.append(
             {
                 "first": first,
@@ -141,7 +223,10 @@ def _differences(maps: pd.DataFrame) -> pd.DataFrame:
                 "low": test.interval.low,
                 "high": test.interval.high,
                 "ahead": int((a > b).sum()),
+                "both_low": both.interval.low,
+                "both_high": both.interval.high,
                 "p": test.p,
+                "query_p": over_queries.p,
                 "equivalence_p": equivalence(a, b, paired=True),
                 "smallest": smallest_difference(a, b, family=len(pairs), paired=True),
             }
@@ -149,7 +234,8 @@ def _differences(maps: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     if table.empty:
         return table
-    table["p_corrected"] = holm(table["p"].tolist())
+    families = [holm(table[column].tolist()) for column in ("p", "query_p")]
+    table["p_corrected"] = np.fmax(*families)
     table["verdict"] = said(table["p_corrected"], holm(table["equivalence_p"].tolist()))
     return table
 
@@ -163,17 +249,23 @@ def markdown(found: Pooled) -> str:
         names = [pairs[column].map(heading) for column in ("first", "second")]
         pairs = pairs.assign(name=names[0] + " − " + names[1])
     many = "one pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
+    same = bool(len(pairs)) and bool(pairs["both_low"].notna().all())
+    largest = "the larger of paired t-tests over comparisons and over queries, each"
     note = (
         "The unit is a comparison, with its split, its searches and its seeds; differences are "
-        f"paired by it. p is of a paired t-test, corrected for {many} (Holm); *could "
+        f"paired by it. p is {largest if same else 'of a paired t-test,'} corrected for {many} "
+        "(Holm); *ahead in* estimates P(A > B); *could "
         f"have shown* is the true difference that {100 * POWER:.0f} % of such sets of comparisons "
         f"would show; *equivalent* is within ±{MARGIN} mAP (paired TOST, corrected alike). "
         f"{found.shared}"
     ).strip()
+    classes = found.classes
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return template.render(
         many=len(found.maps),
         losses=list(named.itertuples()),
         differences=list(pairs.itertuples()),
+        same=same,
+        classes=None if classes is None else classes.rename(index=heading),
         note=note,
     )

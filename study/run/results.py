@@ -4,6 +4,7 @@
         study.json            what was asked, by which command, versions, commit, machine, status
         data.json             the data as it was: name, fingerprint, classes, its card
         trials/<trial>.json   the record of a trial: the truth from which the tables are derived
+        trials.jsonl          in a study that was published: all of these, a line each
         trials.csv            a row a trial: identity, status, best epoch, then the knobs
         epochs.csv            a row an epoch of a trial
         best.json             by loss: the chosen configuration, its validation mAP, its checkpoint
@@ -51,6 +52,7 @@ UNFINISHED = ("running", "interrupted", "failed")  # a study that is continued r
 # The name of a trial's record: `file_name` of a loss and what it fixes, and the trial's number.
 RECORD = re.compile(r"[a-z][\w.+]*(=[\w.=,+-]*)?-\d{3,}\.json")
 FILES = ("checkpoint", "last_checkpoint", "logs")  # of a record's fields, those that name a file
+TOGETHER = "trials.jsonl"
 
 
 class StudyError(ValueError):
@@ -259,7 +261,9 @@ class Study:
         named = _named_in(folder / "trials.csv")
         paths = sorted((folder / "trials").glob("*.json"))
         # What an editor or another system leaves beside the records is none.
-        trials = [_read_trial(path) for path in paths if RECORD.fullmatch(path.name)]
+        own = [_read_trial(path) for path in paths if RECORD.fullmatch(path.name)]
+        together = {trial.trial_id: trial for trial in _read_together(folder / TOGETHER)}
+        trials = [*(together | {trial.trial_id: trial for trial in own}).values()]
         for trial in trials:
             for name in FILES:
                 setattr(trial, name, _here(folder, getattr(trial, name)))
@@ -287,10 +291,19 @@ class Study:
         return list(self.info["plan"]["losses"])
 
     def write_trial(self, trial: TrialRecord) -> None:
-        values = trial.to_dict()
-        values |= {name: _as_seen_from(self.folder, values[name]) for name in FILES}
-        text = json.dumps(values, indent=1)
+        text = json.dumps(self._values(trial), indent=1)
         write_atomically(self.folder / "trials" / f"{trial.trial_id}.json", text)
+
+    def write_together(self) -> None:
+        """The whole study, which has ended, in few files."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(self._values(trial)) + "\n" for trial in self.trials]
+        write_atomically(self.folder / TOGETHER, "".join(lines))
+        self.write()
+
+    def _values(self, trial: TrialRecord) -> dict[str, Any]:
+        values = trial.to_dict()
+        return values | {name: _as_seen_from(self.folder, values[name]) for name in FILES}
 
     def write(self) -> None:
         """study.json and all that is derived from the trials."""
@@ -493,16 +506,32 @@ def _here(folder: Path, path: str | None) -> str | None:
 
 
 def _read_trial(path: Path) -> TrialRecord:
+    trial = _trial_of(read_json(path), path)
+    if trial.trial_id != path.stem:
+        raise StudyError(f"{path} is not the record of a trial: {trial.trial_id}, {trial.status}")
+    return trial
+
+
+def _read_together(path: Path) -> list[TrialRecord]:
+    if not path.exists():
+        return []
     try:
-        trial = TrialRecord.from_dict(read_json(path))
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read: {error}") from error
+    return [_trial_of(line, path) for line in lines]
+
+
+def _trial_of(values: Any, path: Path) -> TrialRecord:
+    """The trial that a file's content, or a line of it, describes."""
+    try:
+        trial = TrialRecord.from_dict(values)
         name = trial_name(trial.loss, trial.number)
         fits = trial.config.loss in (trial.loss, FORMERLY.get(trial.loss))
         maps = [row[trial.metric] for row in trial.epochs]
-    except StudyError:
-        raise
     except (TypeError, KeyError, ValueError, IndexError) as error:
         raise StudyError(f"{path} is not the record of a trial: {error!r}") from error
-    if not (fits and trial.trial_id == path.stem == name and trial.status in STATUSES):
+    if not (fits and trial.trial_id == name and trial.status in STATUSES):
         raise StudyError(f"{path} is not the record of a trial: {trial.trial_id}, {trial.status}")
     if not all(map(math.isfinite, maps)):
         raise StudyError(f"{path}: {trial.metric} must be finite; got {maps}")
