@@ -179,7 +179,7 @@ def _queries(
             protocol = protocols_of(table)[0]
             for loss, mine in table.groupby("loss")["trial_id"]:
                 each = [arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine]
-                answered[str(loss)].append(np.mean(each, axis=0, dtype=np.float64))
+                answered[str(loss)].append(np.stack(each).mean(0, dtype=np.float64))
             classes = query_classes(arrays, {0: each[0]}, protocol)
     stacked = {loss: np.stack(found) for loss, found in answered.items()}
     some = ~np.isnan(next(iter(stacked.values()))).any(0)  # the others have no relevant image
@@ -235,7 +235,7 @@ def _differences(maps: pd.DataFrame, queries: Queries | None) -> pd.DataFrame:
     if table.empty:
         return table
     families = [holm(table[column].tolist()) for column in ("p", "query_p")]
-    table["p_corrected"] = np.fmax(*families)
+    table["p_corrected"] = np.fmax(families[0], families[1])
     table["verdict"] = said(table["p_corrected"], holm(table["equivalence_p"].tolist()))
     return table
 
