@@ -173,6 +173,47 @@ def test_the_pages_correlations_and_replays_are_those_of_the_curves() -> None:
         assert bench.row(name, replays, highest, 0.845) in PAGE
 
 
+def test_the_short_table_of_every_loss_is_that_of_the_curves() -> None:
+    for line in bench.of_each(100):
+        assert line in PAGE
+    alone = real.choices(pd.read_csv(real.KEPT)).set_index(["loss", "space"])["chosen"]
+    for loss in set(bench.TARGETS) - {"smooth_ap"}:
+        by_hand = alone[loss, "hand-set defaults, half of a run warms up"]
+        assert bench.TARGETS[loss] == pytest.approx(by_hand - 0.005, abs=5e-5)
+        lines = [x for x in bench._lines(loss) if x["schedule"] == "complete"]
+        recorded = [sum(line["epochs"] == rung for line in lines) for rung in RUNGS]
+        assert recorded[:2] == [200, 200]
+        said = "{} at one epoch, {} at three and {} at nine".format(*recorded[2:])
+        assert f"but the promising ones alone were taken further: {said}" in PAGE
+        filled = bench.Curves.load(loss).filled
+        assert f"so that {filled:.0%}".replace("%", " %") + " of their values are filled in" in PAGE
+        assert {x["processor"] for x in lines} == {
+            x["processor"] for x in bench._lines("smooth_ap")
+        }
+
+
+def test_what_promotion_is_said_to_save_is_in_the_short_tables_rows() -> None:
+    rows = PAGE.split("**smooth_ap**: ")[1].split("|")
+    names = (bench.STOPPING, bench.WHOLE, bench.TODAY)
+
+    def of(loss: str, column: int) -> list[str]:
+        """What the rows of a loss have: beside its name 9 columns, each row as wide."""
+        start = next(n for n, cell in enumerate(rows) if f"**{loss}**" in cell)
+        part = [cell.strip() for cell in rows[start : start + 45]]
+        return [part[part.index(name) + column] for name in names]
+
+    fewer = "{:.1f} times fewer core-seconds to the target than stopping ASHA with TPE and"
+    for loss, said in (
+        ("triplet", f"for triplet it takes {fewer} {{:.1f}} times fewer than whole runs"),
+        ("cross_entropy", "for linear cross-entropy {:.1f} and {:.1f} times fewer"),
+    ):
+        stopping, whole, ours = map(float, of(loss, 7))
+        assert said.format(stopping / ours, whole / ours) in PAGE
+    stopping, whole, ours = (cell.replace("%", " %") for cell in of("normalized_softmax", 5))
+    assert f"{ours} of its replays do beside {stopping} and {whole}." in PAGE
+    assert "where 2 % of the configurations" in PAGE and "0.8563, 2% of 200" in PAGE
+
+
 def test_what_the_page_says_of_the_recordings() -> None:
     def count(lines: list[dict[str, Any]], rung: float) -> int:
         return sum(x["schedule"] == "complete" and x["epochs"] == rung for x in lines)
