@@ -19,6 +19,7 @@ from study.judge.pooled import markdown, pooled
 from study.judge.significance import (
     ALPHA,
     GAPS,
+    MARGIN,
     POWER,
     equivalence,
     smallest_difference,
@@ -43,6 +44,7 @@ QUERIES, LABELS = [0, 2, 3, 5, 6, 7], [1, 9, 1, 1, 9, 4, 4, 9]
 
 def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> Path:
     """What a finished comparison has of its runs; a reference is not among what is pooled."""
+    changes = {"seed": 10_000 * int(folder.name), **changes}
     plan = Plan(losses=list(maps), num_samples=2, max_epochs=1, **changes)
     Study.create(folder, {"status": "finished", "plan": plan.fields()})
     Frozen("a rule", float(folder.name), {}, [1, 2]).write(folder)
@@ -94,11 +96,16 @@ def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
 
 def test_of_common_test_images_queries_and_classes_have_their_say(tmp_path: Path) -> None:
     """The difference of a comparison is that of its maps, less what each class adds."""
-    found = pooled([write(tmp_path / str(n), maps, seed=n) for n, maps in enumerate(MAPS)])
+    found = pooled([write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)])
     (row,) = found.differences.itertuples()
     gaps = np.array([0.10, 0.11, 0.09])[:, None] - BY_QUERY[:5].astype(float)
     assert row.difference == pytest.approx(gaps.mean(), abs=1e-7)
     over_queries = stats.ttest_1samp(gaps.mean(0), 0)
+    sides = [
+        stats.ttest_1samp(gaps.mean(0), bound, alternative=side).pvalue
+        for bound, side in ((-MARGIN, "greater"), (MARGIN, "less"))
+    ]
+    assert row.query_equivalence_p == pytest.approx(max(sides), rel=1e-5)
     assert row.query_p == pytest.approx(over_queries.pvalue, rel=1e-5)
     assert row.p_corrected == pytest.approx(max(row.p, over_queries.pvalue), rel=1e-5)
     both = two_way(gaps, np.array([1, 1, 1, 4, 4]), GAPS)
@@ -116,6 +123,15 @@ def test_of_common_test_images_queries_and_classes_have_their_say(tmp_path: Path
     assert "the larger of paired t-tests over comparisons and over queries" in page
 
 
+def test_what_few_queries_do_not_show_is_not_equivalent(tmp_path: Path) -> None:
+    """The same mAP to 0.0001 in each comparison, by queries that differ by 0.06 either way."""
+    alike = [{"triplet": (s,), "smooth_ap": (s + d,)} for s, d in ((0.5, 1e-4), (0.6, -1e-4))]
+    found = pooled([write(tmp_path / str(n), maps) for n, maps in enumerate(alike)])
+    (row,) = found.differences.itertuples()
+    assert row.equivalence_p < ALPHA < row.query_equivalence_p
+    assert row.verdict == "not resolved"
+
+
 def test_other_test_images_have_no_queries_in_common(folders: list[Path]) -> None:
     found = pooled(folders)
     assert found.classes is None and found.differences[["both_low", "query_p"]].isna().all(
@@ -126,7 +142,7 @@ def test_other_test_images_have_no_queries_in_common(folders: list[Path]) -> Non
 
 
 def test_many_classes_are_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [write(tmp_path / str(n), maps, seed=n) for n, maps in enumerate(MAPS)]
+    made = [write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)]
     monkeypatch.setattr("study.judge.pooled.FEW_CLASSES", 1)
     found = pooled(made)
     assert found.classes is None and found.differences["both_low"].notna().all()
@@ -193,11 +209,36 @@ def test_what_cannot_be_pooled_is_said(folders: list[Path], tmp_path: Path) -> N
 
 
 def test_what_comparisons_have_in_common_is_said(tmp_path: Path) -> None:
-    overlap = [write(tmp_path / str(n), MAPS[n], holdout_classes=[n, n + 1]) for n in range(3)]
-    assert "Their test classes overlap" in markdown(pooled(overlap))
-    assert "overlap" not in markdown(pooled([overlap[0], overlap[2]]))
-    same = [write(tmp_path / str(10 + n), MAPS[n], fold=n) for n in range(3)]
-    assert "All have the same test images" in markdown(pooled(same))
+    held_out = {
+        "test and training classes": [[0, 1], [1, 2], [2, 3]],
+        "training classes": [[0, 1], [2, 3], [4, 5]],
+    }
+    for n, (common, parts) in enumerate(held_out.items()):
+        made = [
+            write(tmp_path / str(10 * n + k), MAPS[k], holdout_classes=parts[k]) for k in range(3)
+        ]
+        assert f"Some have {common} in common:" in markdown(pooled(made))
+    parts = (([2, 3], [0, 1, 4, 5, 6]), ([7, 8], [2, 3, 4, 5, 6, 9]))  # train on 7 to 9, 0 and 1
+    apart = [
+        write(tmp_path / str(50 + n), MAPS[n], holdout_classes=tested, validation_classes=judging)
+        for n, (tested, judging) in enumerate(parts)
+    ]
+    assert "in common" not in markdown(pooled(apart))
+    same = [write(tmp_path / str(60 + n), MAPS[n], fold=n) for n in range(3)]
+    said = markdown(pooled(same))
+    assert "All have the same test images" in said and "So have their folds most of what" in said
+    once = [write(tmp_path / str(70 + n), MAPS[n]) for n in range(3)]
+    assert "their folds" not in markdown(pooled(once))
+
+
+@pytest.mark.parametrize(("seed", "law"), [(10_001, "got 10,001 and 20,000"), (0, "got 0 and 0")])
+def test_comparisons_with_seeds_in_common_are_not_pooled(
+    tmp_path: Path, seed: int, law: str
+) -> None:
+    made = [write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)]
+    made[1] = write(tmp_path / "9", MAPS[1], seed=seed)
+    with pytest.raises(StudyError, match=f"must be 10,000 apart, .*{law}"):
+        pooled(made)
 
 
 def test_the_program_prints_the_tables(

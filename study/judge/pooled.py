@@ -12,7 +12,7 @@ comparisons and classes both, and the pattern by class.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from study.judge.significance import (
     smallest_difference,
     two_way,
 )
-from study.run.plan import MAY_CHANGE, Plan
+from study.run.plan import APART, MAY_CHANGE, Plan
 from study.run.results import Study, StudyError, read_json
 from trainables.losses import resolve
 
@@ -82,11 +82,12 @@ class Pooled(NamedTuple):
         losses: a row a loss: `map`, its mean, `low` to `high`, the 95 % interval over comparisons
             (Student's t), `lowest`, `highest`, and `runs`, how many in all.
         differences: a row a pair: `difference`, its interval, `ahead`, in how many comparisons the
-            first is above, `p` (paired t), `query_p` (the same over queries, each averaged over the
-            comparisons) and `both_low` to `both_high` over comparisons and classes, which are NaN
-            without common test images; `p_corrected`, the larger of the p that are known, and
-            `equivalence_p` (paired TOST), both corrected over the pairs (Holm) for the `verdict`;
-            and the `smallest` true difference that would be shown over comparisons.
+            first is above, and of paired t-tests `p`, of paired TOST `equivalence_p`; the same over
+            queries, each averaged over the comparisons: `query_p` and `query_equivalence_p`;
+            `both_low` to `both_high` over comparisons and classes. These are NaN without common
+            test images. `p_corrected` is the larger of the p that are known, each corrected over
+            the pairs (Holm), which with the larger of TOST's gives the `verdict`; `smallest` the
+            true difference that would be shown over comparisons.
         classes: (losses, classes), the mean AP of each class's queries, by its name, of common test
             images with at most `FEW_CLASSES`; else None.
         shared: what of the images the comparisons have in common, in a sentence; or empty.
@@ -132,8 +133,8 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     """The finished comparisons in these folders, taken together.
 
     Raises:
-        StudyError: there are fewer than two, one comes twice or is not finished, or they are not of
-            the same losses, data, network and budget.
+        StudyError: there are fewer than two, one comes twice or is not finished, they are not of
+            the same losses, data, network and budget, or runs of two may have the same seed.
     """
     found: dict[str, pd.Series] = {}
     runs, plans, frozen = [], [], set[float]()
@@ -153,6 +154,11 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         if others and name not in MAY_DIFFER:
             law = f"pooled comparisons must have one {name}"
             raise StudyError(f"{law}; got {first} and {others[0]}")
+    seeds = sorted(seed for plan in plans for seed in Plan(**plan).seeds())
+    for one, other in pairwise(seeds):
+        if other - one < APART:
+            law = f"the seeds of pooled comparisons must be {APART:,} apart, else their runs have"
+            raise StudyError(f"{law} initial weights in common; got {one:,} and {other:,}")
     maps = pd.DataFrame(found).T
     if maps.isna().any(axis=None):
         lacking = maps.isna().any(axis=1).idxmax()
@@ -166,7 +172,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         _losses(maps, pd.concat(runs)),
         _differences(maps, queries),
         None if queries is None else queries.by_class(),
-        _shared(plans),
+        _shared(plans, len(classes_of(Study.load(folders[0])))),
     )
 
 
@@ -187,13 +193,26 @@ def _queries(
     return Queries(stacked, classes[some], classes_of(Study.load(folders[0])))
 
 
-def _shared(plans: Sequence[Mapping[str, Any]]) -> str:
+def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
     tested = [frozenset(plan["holdout_classes"]) for plan in plans]
     if len(set(tested)) == 1:
-        return "All have the same test images: what others would give is in no interval over these."
-    if any(one & other for one, other in combinations(tested, 2)):
-        return "Their test classes overlap: they are not independent, and the intervals too narrow."
-    return ""
+        several = len({plan["fold"] for plan in plans}) > 1
+        folds = " So have their folds most of what they train on." if several else ""
+        return f"All have the same test images: what other data would give is in no test.{folds}"
+    judging = [frozenset(plan["validation_classes"]) for plan in plans]
+    trained = [
+        frozenset(range(classes)) - one - other for one, other in zip(tested, judging, strict=True)
+    ]
+    common = [
+        what
+        for what, sets in (("test", tested), ("training", trained))
+        if any(one & other for one, other in combinations(sets, 2))
+    ]
+    if not common:
+        return ""
+    said = " and ".join(common)
+    law = "they are not independent, and the intervals too narrow"
+    return f"Some have {said} classes in common: {law}."
 
 
 def _losses(maps: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -210,10 +229,11 @@ def _differences(maps: pd.DataFrame, queries: Queries | None) -> pd.DataFrame:
     rows, pairs = [], list(combinations(maps, 2))
     for first, second in pairs:
         a, b = maps[first].to_numpy(), maps[second].to_numpy()
-        test, over_queries, both = paired_test(a, b), NO_TEST, NO_TEST
+        test, over_queries, both, alike = paired_test(a, b), NO_TEST, NO_TEST, np.nan
         if queries is not None:
             gap = queries.gap(first, second)
-            over_queries = paired_test(gap.mean(0), np.zeros(gap.shape[1]))
+            means, none = gap.mean(0), np.zeros(gap.shape[1])
+            over_queries, alike = paired_test(means, none), equivalence(means, none, paired=True)
             both = two_way(gap, queries.classes, GAPS)
         rows.append(
             {
@@ -228,16 +248,23 @@ def _differences(maps: pd.DataFrame, queries: Queries | None) -> pd.DataFrame:
                 "p": test.p,
                 "query_p": over_queries.p,
                 "equivalence_p": equivalence(a, b, paired=True),
+                "query_equivalence_p": alike,
                 "smallest": smallest_difference(a, b, family=len(pairs), paired=True),
             }
         )
     table = pd.DataFrame(rows)
     if table.empty:
         return table
-    families = [holm(table[column].tolist()) for column in ("p", "query_p")]
-    table["p_corrected"] = np.fmax(families[0], families[1])
-    table["verdict"] = said(table["p_corrected"], holm(table["equivalence_p"].tolist()))
+    table["p_corrected"] = _larger(table, "p", "query_p")
+    same = _larger(table, "equivalence_p", "query_equivalence_p")
+    table["verdict"] = said(table["p_corrected"], same)
     return table
+
+
+def _larger(table: pd.DataFrame, first: str, second: str) -> list[float]:
+    """The larger of two columns of p, each corrected over the pairs; where one is unknown, the
+    other."""
+    return np.fmax(holm(table[first].tolist()), holm(table[second].tolist())).tolist()
 
 
 def markdown(found: Pooled) -> str:
@@ -256,7 +283,7 @@ def markdown(found: Pooled) -> str:
         f"paired by it. p is {largest if same else 'of a paired t-test,'} corrected for {many} "
         "(Holm); *ahead in* estimates P(A > B); *could "
         f"have shown* is the true difference that {100 * POWER:.0f} % of such sets of comparisons "
-        f"would show; *equivalent* is within ±{MARGIN} mAP (paired TOST, corrected alike). "
+        f"would show over comparisons; *equivalent* is within ±{MARGIN} mAP (paired TOST, alike). "
         f"{found.shared}"
     ).strip()
     classes = found.classes
