@@ -219,6 +219,25 @@ def test_pr_plot_has_a_curve_a_loss_and_its_map(
     assert [figure.name for figure in each] == ["pr_curve_smooth_ap", "pr_curve_triplet"]
 
 
+@pytest.mark.parametrize(("curves", "beneath"), [(4, False), (5, True), (8, True)])
+def test_the_names_of_many_curves_stand_beneath_the_plot(
+    results: Results, curves: int, beneath: bool
+) -> None:
+    """Within it they would lie over the curves."""
+    full = pr_table(results).query("protocol == 'full' and loss == 'triplet'")
+    names = [(loss, role) for role in ("chosen", "reference") for loss in style.COLOURS][:curves]
+    table = pd.concat([full.assign(loss=loss, role=role) for loss, role in names])
+    figure = Figure(figsize=(6.4, 8), layout="constrained")
+    draw_all(figure, table, results)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    (legend,) = figure.legends if beneath else [axes.get_legend()]
+    assert len(legend.get_texts()) == curves
+    box, plot = legend.get_window_extent(), axes.get_tightbbox()
+    assert plot is not None and (box.y1 <= plot.y0) == beneath
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
+
+
 def test_band_over_seeds_is_students_at_every_point() -> None:
     curves = np.random.default_rng(0).random((5, 7))
     table = over_seeds(curves)

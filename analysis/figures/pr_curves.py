@@ -10,7 +10,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, ReportFigure, listed, loss_name, plural, render
+from analysis.figures.style import (
+    COLOURS,
+    ReportFigure,
+    legend_columns,
+    listed,
+    loss_name,
+    plural,
+    render,
+)
 from analysis.found.runs import Results, over_seeds
 
 RULE = (
@@ -19,6 +27,8 @@ RULE = (
 )
 DASHES = ("-", "--", "-.", ":")  # of the protocols, the answer's first
 REFERENCE_DASH = (0, (1, 1.2))
+WITHIN = 4  # curves whose names find a place beneath them; those of more stand below the plot
+SIDE, NAME = 6.4, 0.22  # inches: the plot of all losses, and a line of a legend below it
 
 
 def pr_table(results: Results) -> pd.DataFrame:
@@ -58,7 +68,12 @@ def draw_all(figure: Figure, table: pd.DataFrame, results: Results) -> None:
     for (loss, role), curve in table.groupby(["loss", "role"], sort=False):
         name = f"{loss_name(loss)}{', ' + role if several else ''}"
         _curve(axes, curve, "-" if role == "chosen" else REFERENCE_DASH, name)
-    _finish(axes, f"Retrieval among {results.sizes(results.first)[1]:,}\n{results.described}")
+    below = len(axes.lines) > WITHIN
+    title = f"Retrieval among {results.sizes(results.first)[1]:,}\n{results.described}"
+    _finish(axes, title, legend=not below)
+    if below:
+        columns = legend_columns(axes.lines, SIDE)
+        figure.legend(handles=axes.lines, loc="outside lower center", ncols=columns)
 
 
 def draw_one(figure: Figure, table: pd.DataFrame, results: Results) -> None:
@@ -102,7 +117,7 @@ def _all_losses(table: pd.DataFrame, results: Results) -> ReportFigure:
     return render(
         "pr_curves",
         partial(draw_all, table=table, results=results),
-        size=(6.4, 6.0),
+        size=(SIDE, 6.0 + NAME * max(0, table.groupby(["loss", "role"]).ngroups - WITHIN)),
         data=table,
         caption=caption,
         alt=f"Precision-recall curves of all losses on the {results.name}.",
@@ -136,8 +151,9 @@ def _band(table: pd.DataFrame) -> str:
     return f"; mean and 95 % band over {plural(runs, 'seed')}" if runs > 1 else ""
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _finish(axes: Axes, title: str, *, legend: bool = True) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
     axes.set_title(title.replace("; ", ";\n"))  # each part fits the narrowest plot
     axes.set_aspect("equal")
-    axes.legend(loc="lower left")
+    if legend:
+        axes.legend(loc="lower left")
