@@ -221,14 +221,14 @@ def test_pr_plot_has_a_curve_a_loss_and_its_map(
 
 @pytest.mark.parametrize(("curves", "beneath"), [(4, False), (5, True), (8, True)])
 def test_the_names_of_many_curves_stand_beneath_the_plot(
-    results: Results, curves: int, beneath: bool
+    results: Results, monkeypatch: pytest.MonkeyPatch, curves: int, beneath: bool
 ) -> None:
     """Within it they would lie over the curves."""
     full = pr_table(results).query("protocol == 'full' and loss == 'triplet'")
     names = [(loss, role) for role in ("chosen", "reference") for loss in style.COLOURS][:curves]
     table = pd.concat([full.assign(loss=loss, role=role) for loss, role in names])
-    figure = Figure(figsize=(6.4, 8), layout="constrained")
-    draw_all(figure, table, results)
+    monkeypatch.setattr("analysis.figures.pr_curves.pr_table", lambda results: table)
+    figure = pr_figures(results)[0].figure
     figure.draw_without_rendering()
     (axes,) = figure.axes
     (legend,) = figure.legends if beneath else [axes.get_legend()]
