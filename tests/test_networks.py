@@ -34,6 +34,7 @@ from trainables.networks import (
     weights,
 )
 
+ROOT = Path(__file__).parents[1]
 LITE0 = "package:efficientnet_lite0"
 
 
@@ -399,6 +400,21 @@ def test_a_network_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text("INPUT = {'heigth': 3}\ndef f(): pass")
     with pytest.raises(NetworkError, match=r"INPUT: TypeError.*'heigth'"):
         resolve(f"{tmp_path}/wrong.py:f")
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "side", "said", "weights"),
+    [("small_cnn", 3, 32, "390,000", 388_896), ("wide_cnn", 1, 28, "1.1 million", 1_145_152)],
+)
+def test_the_networks_that_are_given_as_examples(
+    name: str, channels: int, side: int, said: str, weights: int
+) -> None:
+    file = ROOT / "study" / "examples" / f"{name}.py"
+    entry = resolve(f"{file}:{name}", channels=channels, size=side)
+    network = entry.build(None)
+    assert network(torch.zeros(2, channels, side, side)).shape == (2, 256)
+    assert sum(weight.numel() for weight in network.parameters()) == weights
+    assert said in file.read_text() and entry.lr == 3e-3
 
 
 # Weights of a file
