@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.page.answer_tables import differences_table as differences_cells
 from study import publish
 from study.judge.choices import Frozen
 from study.judge.comparison import CONFIRMATION
@@ -120,6 +121,16 @@ def test_a_records_tables_follow_from_its_raw_files(name: str) -> None:
         for protocol in protocols_of(record.runs):
             stored = record.arrays[f"ap_{protocol}/{run.trial_id}"].astype(float).mean()
             assert stored == pytest.approx(getattr(run, f"map_{protocol}"), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_verdict_stands_beside_the_difference(name: str) -> None:
+    """A narrow window cuts off what stands last."""
+    kept = pd.read_csv(RECORDS / name / "finals" / "differences.csv")
+    table = differences_cells(kept)
+    assert table is not None and table.cells["verdict"].tolist() == kept["verdict"].tolist()
+    columns = list(table.cells)
+    assert columns.index("verdict") == columns.index("mAP") + 1 < 5
 
 
 @pytest.mark.parametrize("page", [RECORDS / "README.md", ROOT / "README.md"])

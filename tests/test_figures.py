@@ -16,7 +16,12 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.figures import style
-from analysis.figures.class_figures import class_ap_table, confusion_table, draw_confusion
+from analysis.figures.class_figures import (
+    class_ap_table,
+    confusion_table,
+    draw_confusion,
+    draw_tall,
+)
 from analysis.figures.expected_figure import (
     draw_expected,
     expected_figure,
@@ -733,3 +738,17 @@ def test_every_trial_is_in_the_search_plot(study: Study) -> None:
         "trial diverged",
         "trial failed",
     ]
+
+
+def test_slanted_names_end_below_their_columns() -> None:
+    """Centred ones of unlike lengths would end below others'."""
+    losses = ["smooth_ap", "supervised contrastive, reference", "triplet"]
+    wide = pd.DataFrame(np.full((3, 4), 0.5), index=losses, columns=list("abcd")).T
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    draw_tall(figure, {"a": wide, "b": wide}, "mean AP")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for column, name in enumerate(axes.get_xticklabels()):
+            middle = axes.transData.transform((column + 0.5, 0))[0]
+            box = name.get_window_extent()
+            assert box.x1 == pytest.approx(middle, abs=15) and box.x0 < middle - 20

@@ -45,7 +45,7 @@ def test_a_record_has_the_results_and_nothing_of_the_machine(
     comparison: Path, record: Path, tmp_path: Path
 ) -> None:
     files = {str(path.relative_to(record)) for path in record.rglob("*") if path.is_file()}
-    tables = {"study.json", "data.json", "trials.jsonl", "trials.csv", "epochs.csv", "best.json"}
+    tables = {"study.json", "data.json", "trials.jsonl", "trials.csv", "best.json"}
     assert files == (
         tables
         | {"choices.json"}

@@ -88,6 +88,7 @@ def draw_class_differences(figure: Figure, table: pd.DataFrame) -> None:
         axes.set_yticks(range(len(lines)), list(map(cut, lines)))
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.set(title=_title(first, second), xlabel="difference in AP")
+        axes.tick_params(labelbottom=True)  # a figure of many rows is read a row at a time
         axes.grid(axis="y", visible=False)
     for axes in list(panels.flat)[len(pairs) :]:
         axes.set_visible(False)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.style import (
@@ -200,8 +201,7 @@ def draw_confusion(
         annot_kws={"size": 8},
     )
     axes.set(title=title, xlabel="class of the image found", ylabel="class of the query")
-    axes.tick_params(axis="x", rotation=60)
-    axes.tick_params(axis="y", rotation=0)
+    _slant(axes, 60)
     axes.grid(False)
 
 
@@ -317,7 +317,13 @@ def _draw_wide(figure: Figure, wide: pd.DataFrame, label: str) -> None:
         ax=axes, linewidths=0.5, annot_kws={"size": 9},
     )  # fmt: skip
     axes.set(xlabel=label, ylabel="")
-    axes.tick_params(axis="x", rotation=35)
+    _slant(axes, 35)
+
+
+def _slant(axes: Axes, degrees: float) -> None:
+    """The columns' names at an angle, each with its end below its column."""
+    for name in axes.get_xticklabels():
+        name.set(rotation=degrees, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="y", rotation=0)
 
 
@@ -330,6 +336,5 @@ def draw_tall(figure: Figure, parts: dict[str, pd.DataFrame], label: str) -> Non
             ax=axes, linewidths=0.5, annot_kws={"size": 9},
         )  # fmt: skip
         axes.set(title=title, xlabel="", ylabel="")
-        axes.tick_params(axis="x", rotation=35)
-        axes.tick_params(axis="y", rotation=0)
+        _slant(axes, 35)
     figure.supxlabel(label, size=10)

@@ -191,7 +191,7 @@ def _label(axes: Axes, retrieval: Retrieval, names: Sequence[str], grid: Grid) -
         for head, cells in (("AP", precisions), ("right", hits))
         if set(cells) != {"–"}
     ]
-    for offset, (head, cells) in zip((20, 62), known, strict=False):
+    for offset, (head, cells) in zip((20, 52), known, strict=False):
         _column(axes, offset, head, rows, cells)
 
 

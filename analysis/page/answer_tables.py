@@ -64,6 +64,7 @@ def differences_table(differences: pd.DataFrame) -> Table | None:
             "difference": f"{first} less {second}",
             "configuration": "chosen less reference" if tuning else row["role"],
             "mAP": f"{row['difference']:+.4f}",
+            "verdict": row["verdict"],  # where no narrow window cuts it off
         }
         if not np.isnan(row["seed_low"]):
             cells["95 % over seeds"] = _interval(row, "seed_low", "seed_high", sign="+")
@@ -76,7 +77,7 @@ def differences_table(differences: pd.DataFrame) -> Table | None:
             cells[f"p of not within ±{MARGIN}"] = _p(row["equivalence_p"])
             cells["P(first above second)"] = f"{row['superiority']:.2f}"
             cells["smallest that could be shown"] = f"{row['smallest']:.4f}"
-        rows.append(cells | {"verdict": row["verdict"]})
+        rows.append(cells)
     cells = pd.DataFrame(rows).fillna("")
     return Table("Differences in mAP", cells if several else cells.drop(columns="protocol"))
 

@@ -4,7 +4,8 @@
         study.json            what was asked, by which command, versions, commit, machine, status
         data.json             the data as it was: name, fingerprint, classes, its card
         trials/<trial>.json   the record of a trial: the truth from which the tables are derived
-        trials.jsonl          in a study that was published: all of these, a line each
+        trials.jsonl          in a study that was published: all of these, a line each, and no
+                              epochs.csv
         trials.csv            a row a trial: identity, status, best epoch, then the knobs
         epochs.csv            a row an epoch of a trial
         best.json             by loss: the chosen configuration, its validation mAP, its checkpoint
@@ -299,17 +300,18 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(self._values(trial)) + "\n" for trial in self.trials]
         write_atomically(self.folder / TOGETHER, "".join(lines))
-        self.write()
+        self.write(epochs=False)
 
     def _values(self, trial: TrialRecord) -> dict[str, Any]:
         values = trial.to_dict()
         return values | {name: _as_seen_from(self.folder, values[name]) for name in FILES}
 
-    def write(self) -> None:
-        """study.json and all that is derived from the trials."""
+    def write(self, *, epochs: bool = True) -> None:
+        """study.json and all that is derived from the trials; the table of epochs if asked."""
         write_atomically(self.folder / "study.json", json.dumps(self.info, indent=2))
         write_atomically(self.folder / "trials.csv", self.trials_frame().to_csv(index=False))
-        write_atomically(self.folder / "epochs.csv", self.epochs_frame().to_csv(index=False))
+        if epochs:
+            write_atomically(self.folder / "epochs.csv", self.epochs_frame().to_csv(index=False))
         best = {loss: choice.to_dict() for loss, choice in self.best().items()}
         write_atomically(self.folder / "best.json", json.dumps(best, indent=2))
 
