@@ -11,11 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from analysis.figures.style import listed
 from analysis.page.answer_tables import differences_table as differences_cells
 from study import publish
 from study.judge.choices import Frozen
 from study.judge.comparison import CONFIRMATION
+from study.judge.pooled import pooled
 from study.judge.final_tables import (
     class_table,
     differences_table,
@@ -25,13 +28,20 @@ from study.judge.final_tables import (
 from study.run.results import Study, TrialRecord
 from tests.test_study import ROOT
 from trainables.data.fashion_mnist import CLASSES
+from trainables.losses import resolve
 
 RECORDS = ROOT / "study" / "records"
 PAGE = " ".join((RECORDS / "README.md").read_text(encoding="utf-8").split())
 README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-EMOJI = "2026-11-25-emoji"
 SHORT, LONG = "2026-11-24-fashion-mnist", "2026-11-24-longer-fashion-mnist"
 EVERY = sorted(path.parent.name for path in RECORDS.glob("*/choices.json"))
+FOLDS = [name for name in EVERY if "emoji-fold" in name]
+BLOCK = re.compile(r"<!-- results: (.*?) -->(.*?)<!-- end of results -->", re.DOTALL)
+POOLED = {
+    named: block
+    for named, block in BLOCK.findall((RECORDS / "README.md").read_text(encoding="utf-8"))
+    if " " in named
+}
 
 
 class Record(NamedTuple):
@@ -102,8 +112,8 @@ def says(page: str, *claims: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def emoji() -> Record:
-    return load(EMOJI)
+def folds() -> list[Record]:
+    return [load(name) for name in FOLDS]
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -279,49 +289,117 @@ def test_what_is_not_resolved_by_either(short: Record, long: Record) -> None:
     says(PAGE, f"lie {lower.min():.3f} to {lower.max():.3f} lower than in validation")
 
 
-def test_what_the_emoji_say(emoji: Record) -> None:
-    """Smooth-AP is ahead of all three; of what its lead is, and beside which search."""
-    others = ("pml:SupConLoss", "triplet", "normalized_softmax")
-    gaps = []
-    for loss in others:
-        pair = ("smooth_ap", loss) if loss == "pml:SupConLoss" else (loss, "smooth_ap")
-        row = emoji.gap(*pair)
-        assert row["verdict"] == "shown"
-        gaps.append(abs(row["difference"]))
-    first, second, third = gaps
-    says(
-        PAGE,
-        f"by {first:.3f} of supervised contrastive, {second:.3f} of triplet and {third:.3f} of "
-        "normalised softmax",
+def slow_holm(p: list[float]) -> list[float]:
+    found, worst = [0.0] * len(p), 0.0
+    for rank, place in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        worst = max(worst, min(1.0, p[place] * (len(p) - rank)))
+        found[place] = worst
+    return found
+
+
+def slow_verdicts(records: list[Record]) -> dict[tuple[str, str], tuple[float, str]]:
+    """By pair of losses, the higher first, the mean difference and what the plan calls it."""
+    maps = pd.DataFrame([record.maps("full") for record in records])
+    maps = maps[maps.mean().sort_values(ascending=False).index]
+    first = records[0].sweep.info["plan"]
+    common = all(
+        record.sweep.info["plan"]["holdout_classes"] == first["holdout_classes"]
+        for record in records
     )
-    says(README, f"Smooth-AP is ahead of supervised contrastive by {first:.3f}")
-    maps = emoji.maps("full")
-    found = emoji.runs[emoji.runs["loss"] == "smooth_ap"]["recall_at_1"]
-    says(PAGE, f"R@1 is {found.mean():.3f} in the mean of three seeds, {found.max():.3f} at best")
-    says(README, f"mAP {maps['smooth_ap']:.3f}", f"R@1 {found.mean():.3f}")
-    labels = emoji.arrays["labels"]
-    says(README, f"among {len(np.unique(labels))} classes that it never saw")
-    says(README, f"its ten nearest of {len(emoji.arrays['gallery_full']):,} test images")
+    pairs, kinds = list(combinations(maps, 2)), [maps]
+    if common:
+        answered = {
+            loss: np.mean(
+                [
+                    record.arrays[f"ap_full/{trial}"].astype(float)
+                    for record in records
+                    for trial in record.runs.query("role == 'chosen' and loss == @loss")["trial_id"]
+                ],
+                axis=0,
+            )
+            for loss in maps
+        }
+        kinds.append(pd.DataFrame(answered))
+    shown, alike = [], []
+    for values in kinds:
+        gaps = [values[a] - values[b] for a, b in pairs]
+        shown.append(slow_holm([stats.ttest_1samp(gap, 0).pvalue for gap in gaps]))
+        sides = [
+            [
+                stats.ttest_1samp(gap, bound, alternative=side).pvalue
+                for bound, side in ((-0.005, "greater"), (0.005, "less"))
+            ]
+            for gap in gaps
+        ]
+        alike.append(slow_holm([max(both) for both in sides]))
+    said = [
+        "shown" if max(p) < 0.05 else "equivalent" if max(q) < 0.05 else "not resolved"
+        for p, q in zip(zip(*shown, strict=True), zip(*alike, strict=True), strict=True)
+    ]
+    means = [float((maps[a] - maps[b]).mean()) for a, b in pairs]
+    return dict(zip(pairs, zip(means, said, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("named", POOLED)
+def test_the_verdicts_of_several_records_follow_from_their_queries(named: str) -> None:
+    records = [load(Path(place).name) for place in named.split()]
+    rows = [line.strip("| ").split(" | ") for line in POOLED[named].splitlines()]
+    there = {row[0]: (row[1], row[-1]) for row in rows if "−" in row[0]}
+    by_hand = {
+        f"{resolve(a).heading} − {resolve(b).heading}": (f"{difference:+.4f}", verdict)
+        for (a, b), (difference, verdict) in slow_verdicts(records).items()
+    }
+    assert there == by_hand and by_hand
+
+
+def emoji_claims(folds: list[Record]) -> list[str]:
+    """What is written of the emoji, made of the records' raw values."""
+    verdicts = slow_verdicts(folds)
+    means = pd.DataFrame([record.maps("full") for record in folds]).mean()
+    order = list(means.sort_values(ascending=False).index)
+    first, last = order[:3], order[3:]
+    apart = [verdicts[a, b] for a in first for b in last]
+    assert [verdict for _, verdict in apart] == ["shown"] * 9
+    gaps = [difference for difference, _ in apart]
+    among = [verdicts[pair] for pair in combinations(first, 2)]
+    assert [verdict for _, verdict in among] == ["not resolved"] * 3
+    table = pooled([RECORDS / name for name in FOLDS]).differences
+    close = table[table["first"].isin(first) & table["second"].isin(first)]["smallest"]
+    lower = [verdicts[pair] for pair in combinations(last, 2)]
+    assert [verdict for _, verdict in lower] == ["shown"] * 3
+    names = {loss: resolve(loss).title for loss in order}
+    recalls = pd.concat([r.runs for r in folds]).groupby("loss")["recall_at_1"].mean()
+    summary = pd.concat([record.summary for record in folds])
+    drop = summary["val_map"] - summary["map"]
+    seconds = summary.groupby("loss")["sweep_seconds"].sum()
+    confirming = summary["confirm_seconds"].sum()
+    hours = (seconds.sum() + confirming) / 3600
+    early = pd.concat([r.runs for r in folds]).query("loss == 'cross_entropy'")["best_epoch"]
+    assert (summary["trials"] == 114).all() and (summary["epochs"] == 648).all()
+    return [
+        f"**{listed([names[loss] for loss in first])} are ahead of {listed([names[loss] for loss in last])}, shown**",
+        f"all nine differences, of {min(gaps):.3f} to {max(gaps):.3f}",
+        f"lie within {max(d for d, _ in among):.4f} of each other in the mean of the folds, and true differences below {close.min():.3f} to {close.max():.3f}, by pair, would rather not have been shown",
+        f"{names[last[0]]} is ahead of {names[last[1]]}, and that of {names[last[2]]}, shown",
+        f"R@1 is {', '.join(f'{recalls[loss]:.3f}' for loss in order)} in the same order",
+        f"mAP is {drop.min():.3f} to {drop.max():.3f} lower than in validation",
+        f"114 trials and 648 epochs for each loss and fold; {seconds.min():,.0f} core-seconds ({names[seconds.idxmin()]}) to {seconds.max():,.0f} ({names[seconds.idxmax()]}) a loss over the four searches, {hours:.1f} core-hours in all with the confirming runs",
+        f"{(early <= 3).sum()} of its {len(early)} confirming runs are best within their first three epochs",
+    ]
+
+
+def test_what_the_emoji_say(folds: list[Record]) -> None:
+    for claim in emoji_claims(folds):
+        says(PAGE, claim)
+    labels = folds[0].arrays["labels"]
     assert set(np.unique(labels, return_counts=True)[1]) == {3}  # "two of them can be right"
-    softmax = [t for t in emoji.sweep.trials if t.loss == "normalized_softmax"]
-    assert {t.config.loss_lr for t in softmax} == {1.0, 10.0}
-    says(PAGE, "tried at 1 and 10 times the network's (100 was in the range too)")
-    whole = [t for t in emoji.sampled if len(t.epochs) == t.config.epochs]
-    chosen = emoji.frozen.choices["pml:SupConLoss"].trial_id
-    assert [trial.trial_id for trial in whole] == [chosen]
-    says(PAGE, f"Of the {len(emoji.sampled)} sampled trials one reached the last epoch")
-    chosen_rows = emoji.summary[emoji.summary["role"] == "chosen"].set_index("loss")
-    lower = chosen_rows["val_map"] - chosen_rows["map"]
-    says(PAGE, f"mAP is {lower.min():.3f} to {lower.max():.3f} lower than in validation")
-    epochs = chosen_rows["epochs"]
-    rest = epochs.drop("smooth_ap")
-    said = f"Smooth-AP {epochs['smooth_ap']} epochs, and the others {rest.min()} to {rest.max()}"
-    says(PAGE, said)
-    card = json.loads((RECORDS / EMOJI / "data.json").read_text())["card"]
+    classes, images = len(np.unique(labels)), len(folds[0].arrays["gallery_full"])
+    says(README, f"{classes} classes that it never saw", f"ten nearest of {images:,} test images")
+    card = json.loads((RECORDS / FOLDS[0] / "data.json").read_text())["card"]
     for fact in ("1,852 classes", "694 classes", "232 classes", "926 classes"):
         assert fact in card
-        number = fact.split()[0]
-        assert number in PAGE
+        says(PAGE, fact.split()[0])
+    assert "6 pictures in several classes" in card and "5 pictures in several parts" in card
 
 
 def test_no_page_claims_more_than_was_shown() -> None:

@@ -411,7 +411,7 @@ def test_wrong_inputs_are_one_line(
 
 
 def test_a_record_has_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = str(EXAMPLES.parents[1] / "study" / "records" / "2026-11-25-emoji")
+    record = str(EXAMPLES.parents[1] / "study" / "records" / "2026-11-26-emoji-fold-0")
     for words in ([record, str(noise(tmp_path / "q.png", 1))], [record]):
         program = retrieve if len(words) > 1 else explore
         assert program.main(words) == 2
