@@ -392,8 +392,8 @@ def emoji_claims(folds: list[Record]) -> list[str]:
         f"lie within {max(d for d, _ in among):.4f} of each other in the mean of the folds, and "
         f"true differences below {close.min():.3f} to {close.max():.3f}, by pair, would rather not "
         "have been shown",
-        f"{capital(names[a])} and {names[b]} are ahead of {names[c]}, shown; {names[a]}'s lead over "
-        f"{names[b]}, {verdicts[a, b][0]:.3f} and in all four folds, is not resolved",
+        f"{capital(names[a])} and {names[b]} are ahead of {names[c]}, shown; {names[a]}'s lead "
+        f"over {names[b]}, {verdicts[a, b][0]:.3f} and in all four folds, is not resolved",
         f"R@1 is {', '.join(f'{recalls[loss]:.3f}' for loss in order)}, in the table's order",
         f"mAP is {drop.min():.3f} to {drop.max():.3f} lower than in validation",
         f"114 trials and 648 epochs for each loss and fold, {seconds.min():,.0f} "
