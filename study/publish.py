@@ -241,10 +241,12 @@ def sampled_sentence(study: Study) -> str:
     ended = sum(trial.trial_id in whole for trial in sampled)
     best = {choice.trial_id for choice in study.best().values()}
     by_hand = sum(study.root(t).hand_set for t in study.trials if t.trial_id in best)
+    beginning = f"Of {len(sampled)} sampled configurations {ended or 'none'} reached the last epoch"
+    if not by_hand:
+        return f"{beginning}; none of the {len(best)} choices is a hand-set start."
     return (
-        f"Of {len(sampled)} sampled configurations {ended or 'none'} reached the last epoch; "
-        f"{by_hand} of the {len(best)} choices are hand-set starts, which the search did not "
-        "improve on."
+        f"{beginning}; {by_hand} of the {len(best)} choices are hand-set starts, which the search "
+        "did not improve on."
     )
 
 
