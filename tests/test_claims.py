@@ -29,6 +29,7 @@ from study.run.results import Study, TrialRecord
 from tests.test_study import ROOT
 from trainables.data.fashion_mnist import CLASSES
 from trainables.losses import resolve
+from trainables.networks import resolve as network
 
 RECORDS = ROOT / "study" / "records"
 PAGE = " ".join((RECORDS / "README.md").read_text(encoding="utf-8").split())
@@ -412,6 +413,16 @@ def test_what_the_emoji_say(folds: list[Record]) -> None:
     assert set(np.unique(labels, return_counts=True)[1]) == {3}  # "two of them can be right"
     classes, images = len(np.unique(labels)), len(folds[0].arrays["gallery_full"])
     says(README, f"{classes} classes that it never saw", f"ten nearest of {images:,} test images")
+    means = pd.DataFrame([record.maps("full") for record in folds]).mean()
+    means = means.sort_values(ascending=False)
+    said = "; ".join(f"{resolve(loss).title} {value:.3f}" for loss, value in means.items())
+    first, last = (
+        listed([resolve(loss).title for loss in part]) for part in np.split(means.index, 2)
+    )
+    says(README, f"(mAP: {said})", f"four folds, {first} are ahead of {last}, [shown]")
+    weights = sum(weight.numel() for weight in network("seed_cnn", channels=3).build().parameters())
+    says(README, f"a network of {weights:,} weights")
+    says(PAGE, f"({weights:,} with three channels)")
     card = json.loads((RECORDS / FOLDS[0] / "data.json").read_text())["card"]
     for fact in ("1,852 classes", "694 classes", "232 classes", "926 classes"):
         assert fact in card

@@ -11,6 +11,7 @@ import pytest
 
 from study.compare_losses import parser
 from study.run.plan import APART, Plan
+from tests.benchmarks.bench_search import TODAY
 from tests.test_study import ROOT
 
 FOLDER = ROOT / "study" / "records"
@@ -89,6 +90,16 @@ def test_the_experiments_arms_are_those_of_the_plan() -> None:
         kept = ("search_seeds", "confirm_seeds", "final_seeds", "reference_seeds", "max_epochs")
         assert [options[what] for what in kept] == [5, 2, 0, 0, 9]
     assert asked("sgd")["space"] == ["study/records/2026-11-26-sgd.toml"]
+
+
+def test_the_regrets_that_the_plan_quotes_are_those_of_the_replays() -> None:
+    page = (ROOT / "tests" / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    part = page.split("**smooth_ap**: ")[1].split("For Smooth-AP, whose space")[0]
+    found = re.findall(re.escape(f"| {TODAY} |") + r".*?to (0\.\d{4})\)", part)
+    smooth_ap, triplet, linear, normalised = (f"{float(regret):.3f}" for regret in found)
+    assert smooth_ap == triplet
+    said = f"{triplet} (Smooth-AP, triplet), {normalised} (normalised softmax), {linear} (linear"
+    assert f"its regret is up to {said} cross-entropy) in 95 % of the replays" in PLAN
 
 
 def test_a_comparison_that_is_not_planned_is_refused() -> None:

@@ -166,18 +166,22 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         raise StudyError(f"pooled comparisons must be of the same losses; {lacking} lacks {absent}")
     maps = maps[maps.mean().sort_values(ascending=False).index]
     common = len({frozenset(plan["holdout_classes"]) for plan in plans}) == 1
-    queries = _queries(folders, runs, list(maps)) if common else None
+    names = classes_of(Study.load(folders[0]))
+    queries = _queries(folders, runs, list(maps), names) if common else None
     return Pooled(
         maps,
         _losses(maps, pd.concat(runs)),
         _differences(maps, queries),
         None if queries is None else queries.by_class(),
-        _shared(plans, len(classes_of(Study.load(folders[0])))),
+        _shared(plans, len(names)),
     )
 
 
 def _queries(
-    folders: Sequence[Path], runs: Sequence[pd.DataFrame], losses: Sequence[str]
+    folders: Sequence[Path],
+    runs: Sequence[pd.DataFrame],
+    losses: Sequence[str],
+    names: Sequence[str],
 ) -> Queries:
     answered: dict[str, list[np.ndarray]] = {loss: [] for loss in losses}
     for folder, table in zip(folders, runs, strict=True):
@@ -190,7 +194,7 @@ def _queries(
     stacked = {loss: np.stack(found) for loss, found in answered.items()}
     some = ~np.isnan(next(iter(stacked.values()))).any(0)  # the others have no relevant image
     stacked = {loss: found[:, some] for loss, found in stacked.items()}
-    return Queries(stacked, classes[some], classes_of(Study.load(folders[0])))
+    return Queries(stacked, classes[some], names)
 
 
 def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
