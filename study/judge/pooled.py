@@ -139,6 +139,8 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     found: dict[str, pd.Series] = {}
     runs, plans, frozen = [], [], set[float]()
     for folder in folders:
+        if not (folder / "study.json").is_file():
+            raise StudyError(f"{folder} is not a study: it has no study.json")
         if not is_complete(folder):
             raise StudyError(f"comparisons are pooled when their tests are done; {folder} is not")
         table = pd.read_csv(folder / FINALS / "runs.csv").query("role == 'chosen'")
