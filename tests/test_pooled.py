@@ -203,7 +203,7 @@ def test_what_cannot_be_pooled_is_said(folders: list[Path], tmp_path: Path) -> N
     other = write(tmp_path / "9", {"triplet": (0.1, 0.2)})
     with pytest.raises(StudyError, match=r"must be of the same losses; .*9 lacks smooth_ap"):
         pooled([*folders, other])
-    with pytest.raises(StudyError, match="nowhere is not a study: it has no study.json"):
+    with pytest.raises(StudyError, match=r"nowhere is not a study: it has no study\.json"):
         pooled([*folders, tmp_path / "nowhere"])
     (other / "finals" / "summary.csv").unlink()
     with pytest.raises(StudyError, match=r"when their tests are done; .*9 is not"):
