@@ -412,6 +412,18 @@ def test_numbers_are_the_columns_of_numbers_alone() -> None:
     assert tables.Table("", cells).numbers == ["a", "c"]
 
 
+def test_a_long_table_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page asks at each cell: it took minutes, of a study of hundreds of trials."""
+    cells = pd.DataFrame({"mAP": [f"0.{n}" for n in range(100)], "cause": ["a word"] * 100})
+    asked: list[str] = []
+    plain = tables._is_number
+    monkeypatch.setattr(tables, "_is_number", lambda cell: bool(asked.append(cell)) or plain(cell))
+    table = tables.Table("trials", cells)
+    for _ in range(3):
+        assert table.numbers == ["mAP"] and table.long == []
+    assert len(asked) == 101  # all of the one, and of the other the first, which is none
+
+
 def test_a_plan_has_no_empty_values(make_study: Maker) -> None:
     study = make_study(trial("triplet", 0, [0.1]))
     study.info["plan"] |= {"max_concurrent": None, "holdout_classes": [], "smoke_test": False}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,8 @@ FAULTS = ("failed", "diverged", "interrupted")
 LONG = 40  # letters, from which on a cell is text that may be broken into lines
 
 
-class Table(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Table:
     """A table of text: a title and the cells.
 
     Attributes:
@@ -35,14 +37,14 @@ class Table(NamedTuple):
 
     title: str
     cells: pd.DataFrame
-    notes: Mapping[str, str] = {}
+    notes: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property  # the page asks at each cell
     def numbers(self) -> list[str]:
         """The columns whose filled cells are all numbers."""
         return [name for name in self.cells if all(map(_is_number, self.cells[name]))]
 
-    @property
+    @cached_property
     def long(self) -> list[str]:
         """The columns that hold text of more than `LONG` letters."""
         return [name for name in self.cells if self.cells[name].map(len).max() > LONG]
