@@ -74,6 +74,20 @@ def test_a_study_that_waits_says_for_what(study: Study, monkeypatch: pytest.Monk
     assert lines[2] == "  no trial runs yet: it waits for 1 CPU"
 
 
+def test_lines_of_the_study_are_five_seconds_apart(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first trial that ends has one, and each trial a line of its own."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    lines: list[str] = []
+    shown = Progress(study, Cost(9, 9), 2, write=lines.append)
+    for now[0] in (101.0, 102.0, 105.9, 106.0, 110.0):
+        shown(study.trials[0])
+    of_the_study = [" of about 9 trials ended" in line for line in lines]
+    assert of_the_study == [False, True, False, False, False, True, False]
+
+
 @pytest.fixture
 def climbed(study: Study) -> Study:
     """Of two configurations the defaults are worse, on one of two rungs and on two fresh seeds."""

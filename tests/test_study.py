@@ -175,8 +175,7 @@ def test_the_tables_hold_every_trial(finished: Finished) -> None:
 def test_the_terminal_tells_what_a_user_wants_to_know(finished: Finished) -> None:
     output = finished.output
     assert re.search(r"dashboard: http://127\.0\.0\.1:\d+", output)
-    count = len(finished.study.trials)
-    assert f"{count} of about {max(count, 26)} trials ended" in output
+    assert "1 of about 26 trials ended" in output
     assert re.search(r"about .* left", output)
     assert "Best trials, by validation mAP" in output
     assert f"Everything lies in {finished.study.folder}" in output

@@ -14,13 +14,15 @@ from study.run.results import SELECTION, SOUND, Choice, Study, TrialRecord, titl
 from study.search.ladder import Cost
 from trainables.config import FIELDS
 
-STATUS_EVERY = 30.0  # seconds
+STATUS_EVERY = 30.0  # seconds, at the latest
+STATUS_APART = 5.0  # seconds, at the least: short trials end faster than one reads
 TABLE_ROWS = 10
 INTERRUPTED = 130  # the exit code after Ctrl-C, by convention
 
 
 class Progress:
-    """A line for each trial that ends and, at least every half minute, one for the whole study.
+    """A line for each trial that ends and, after it or at least every half minute, one for the
+    whole study; five seconds apart.
 
     Args:
         waits: says what a trial that cannot start waits for.
@@ -40,12 +42,14 @@ class Progress:
         self.waits = waits
         self.write = write
         self.start = self.last = time.monotonic()
+        self.told = False
 
     def __call__(self, record: TrialRecord) -> None:
         """Shows what changed with this record."""
         if record.status != "running":
             self.write(f"  {trial_line(record)}")
-            self._tell()
+            if not self.told or time.monotonic() - self.last >= STATUS_APART:
+                self._tell()
 
     def look(self, running: int, waiting: int) -> None:
         """Shows how things are, and what all trials wait for, if nothing was shown for long."""
@@ -55,15 +59,15 @@ class Progress:
                 self.write(f"  no trial runs yet: {self.waits()}")
 
     def _tell(self) -> None:
-        self.last = time.monotonic()
+        self.last, self.told = time.monotonic(), True
         self.write(self.status_line())
 
     def status_line(self) -> str:
         ended = sum(trial.has_ended for trial in self.study.trials)
         elapsed = time.monotonic() - self.start
-        best = (
-            "; ".join(f"{loss} {_best(c)}" for loss, c in self.study.best().items()) or "none yet"
-        )
+        choices = self.study.best()
+        show = _best if len(choices) < 3 else lambda choice: f"{choice.score:.4f}"  # fits a line
+        best = "; ".join(f"{loss} {show(c)}" for loss, c in choices.items()) or "none yet"
         return (
             f"[{duration(elapsed)}] {ended} of about {max(self.total.trials, ended)} trials ended "
             f"({counts_line(self.study)}) · "
