@@ -5,8 +5,8 @@ their choices are one draw of what is chance, and a loss's mAP is its mean over 
 Differences are paired by comparison, as a split that is hard is hard for all losses. Comparisons
 that share classes, or test images, are not independent of each other; what they have in common is
 not in their interval then, and the tables say so. Where all have the same test images, the queries
-and their classes are looked at as in one comparison: a test over queries, an interval over
-comparisons and classes both, and the pattern by class.
+and their classes are looked at as in one comparison: a test over queries, and an interval over
+comparisons and classes both.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ TABLE = """\
 {{ "%.2g" | format(row.p_corrected) }} | {{ "%.4f" | format(row.smallest) }} | {{ row.verdict }} |
 {% endfor %}
 {% if classes is not none -%}
-| mean AP of the queries of |{% for name in classes %} {{ name }} |{% endfor %}
+| mean AP of a class's queries{{ "" if same else " where tested" }} |\
+{% for name in classes %} {{ name }} |{% endfor %}
 |---|{% for name in classes %}--:|{% endfor %}
 {% for loss, row in classes.iterrows() -%}
 | {{ loss }} |{% for value in row %} {{ "%.3f" | format(value) }} |{% endfor %}
@@ -88,8 +89,8 @@ class Pooled(NamedTuple):
             test images. `p_corrected` is the larger of the p that are known, each corrected over
             the pairs (Holm), which with the larger of TOST's gives the `verdict`; `smallest` the
             true difference that would be shown over comparisons.
-        classes: (losses, classes), the mean AP of each class's queries, by its name, of common test
-            images with at most `FEW_CLASSES`; else None.
+        classes: (losses, classes), the mean AP of each class's queries, by its name, over the
+            comparisons that test it; None of more than `FEW_CLASSES`.
         shared: what of the images the comparisons have in common, in a sentence; or empty.
     """
 
@@ -101,32 +102,19 @@ class Pooled(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """How the common queries of comparisons were answered.
+    """How one comparison's queries were answered.
 
     Attributes:
-        answered: by loss (comparisons, Q), the AP in the mean of its runs.
+        answered: by loss (Q,), the AP in the mean of its runs.
         classes: (Q,) of the queries.
-        names: of the classes.
     """
 
     answered: Mapping[str, np.ndarray]
     classes: np.ndarray
-    names: Sequence[str]
 
-    def gap(self, first: str, second: str) -> np.ndarray:
-        """(comparisons, Q): by how much the first loss is above."""
-        return self.answered[first] - self.answered[second]
-
-    def by_class(self) -> pd.DataFrame | None:
-        """(losses, classes), or None of many classes."""
-        some = np.unique(self.classes)
-        if len(some) > FEW_CLASSES:
-            return None
-        means = {
-            loss: [found[:, self.classes == label].mean() for label in some]
-            for loss, found in self.answered.items()
-        }
-        return pd.DataFrame(means, index=[self.names[label] for label in some]).T
+    def by_class(self) -> pd.DataFrame:
+        """(classes, losses), the mean AP of each class's queries."""
+        return pd.DataFrame(self.answered).groupby(self.classes).mean()
 
 
 def pooled(folders: Sequence[Path]) -> Pooled:
@@ -169,34 +157,34 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     maps = maps[maps.mean().sort_values(ascending=False).index]
     common = len({frozenset(plan["holdout_classes"]) for plan in plans}) == 1
     names = classes_of(Study.load(folders[0]))
-    queries = _queries(folders, runs, list(maps), names) if common else None
+    queries = [_queries(*both, list(maps)) for both in zip(folders, runs, strict=True)]
     return Pooled(
         maps,
         _losses(maps, pd.concat(runs)),
-        _differences(maps, queries),
-        None if queries is None else queries.by_class(),
+        _differences(maps, queries if common else []),
+        _by_class(queries, names),
         _shared(plans, len(names)),
     )
 
 
-def _queries(
-    folders: Sequence[Path],
-    runs: Sequence[pd.DataFrame],
-    losses: Sequence[str],
-    names: Sequence[str],
-) -> Queries:
-    answered: dict[str, list[np.ndarray]] = {loss: [] for loss in losses}
-    for folder, table in zip(folders, runs, strict=True):
-        with np.load(folder / FINALS / "queries.npz") as arrays:
-            protocol = protocols_of(table)[0]
-            for loss, mine in table.groupby("loss")["trial_id"]:
-                each = [arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine]
-                answered[str(loss)].append(np.stack(each).mean(0, dtype=np.float64))
-            classes = query_classes(arrays, {0: each[0]}, protocol)
-    stacked = {loss: np.stack(found) for loss, found in answered.items()}
-    some = ~np.isnan(next(iter(stacked.values()))).any(0)  # the others have no relevant image
-    stacked = {loss: found[:, some] for loss, found in stacked.items()}
-    return Queries(stacked, classes[some], names)
+def _queries(folder: Path, runs: pd.DataFrame, losses: Sequence[str]) -> Queries:
+    protocol = protocols_of(runs)[0]
+    answered: dict[str, np.ndarray] = {}
+    with np.load(folder / FINALS / "queries.npz") as arrays:
+        for loss in losses:
+            mine = runs.loc[runs["loss"] == loss, "trial_id"]
+            each = np.stack([arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine])
+            answered[loss] = each.mean(0, dtype=np.float64)
+        classes = query_classes(arrays, answered, protocol)
+    some = ~np.isnan(answered[losses[0]])  # the others have no relevant image
+    return Queries({loss: found[some] for loss, found in answered.items()}, classes[some])
+
+
+def _by_class(queries: Sequence[Queries], names: Sequence[str]) -> pd.DataFrame | None:
+    found = pd.concat([one.by_class() for one in queries]).groupby(level=0).mean()
+    if len(found) > FEW_CLASSES:
+        return None
+    return found.rename(index=lambda label: names[label]).T
 
 
 def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
@@ -231,16 +219,17 @@ def _losses(maps: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _differences(maps: pd.DataFrame, queries: Queries | None) -> pd.DataFrame:
+def _differences(maps: pd.DataFrame, common: Sequence[Queries]) -> pd.DataFrame:
+    """`common`: each comparison's queries, where all have the same."""
     rows, pairs = [], list(combinations(maps, 2))
     for first, second in pairs:
         a, b = maps[first].to_numpy(), maps[second].to_numpy()
         test, over_queries, both, alike = paired_test(a, b), NO_TEST, NO_TEST, np.nan
-        if queries is not None:
-            gap = queries.gap(first, second)
+        if common:
+            gap = np.stack([one.answered[first] - one.answered[second] for one in common])
             means, none = gap.mean(0), np.zeros(gap.shape[1])
             over_queries, alike = paired_test(means, none), equivalence(means, none, paired=True)
-            both = two_way(gap, queries.classes, GAPS)
+            both = two_way(gap, common[0].classes, GAPS)
         rows.append(
             {
                 "first": first,
