@@ -175,7 +175,7 @@ def _queries(folder: Path, runs: pd.DataFrame, losses: Sequence[str]) -> Queries
             mine = runs.loc[runs["loss"] == loss, "trial_id"]
             each = np.stack([arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine])
             answered[loss] = each.mean(0, dtype=np.float64)
-        classes = query_classes(arrays, answered, protocol)
+        classes = query_classes(arrays, dict(enumerate(answered.values())), protocol)
     some = ~np.isnan(answered[losses[0]])  # the others have no relevant image
     return Queries({loss: found[some] for loss, found in answered.items()}, classes[some])
 
