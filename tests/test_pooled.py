@@ -55,7 +55,8 @@ def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> 
     ]
     rows.append({"trial_id": "triplet-009", "loss": "triplet", "role": "reference", "map_full": 0})
     (folder / "finals").mkdir()
-    pd.DataFrame(rows).assign(map_seed=0.1).to_csv(folder / "finals" / "runs.csv", index=False)
+    table = pd.DataFrame(rows)
+    table.assign(map_seed=table["map_full"] / 2).to_csv(folder / "finals" / "runs.csv", index=False)
     # The first loss is better at one class than at the other, the second answers all alike.
     answered = {
         f"ap_full/{row['trial_id']}": row["map_full"] + BY_QUERY * (row["loss"] == "triplet")
@@ -63,7 +64,13 @@ def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> 
     }
     where = {"queries_full": np.array(QUERIES), "labels": np.array(LABELS)}
     np.savez(folder / "finals" / "queries.npz", **answered, **where)
-    (folder / "finals" / "summary.csv").touch()
+    number = 1 + int(folder.name)
+    summary = [
+        {"protocol": protocol, "role": role, "loss": loss, "trials": 10 * number,
+         "epochs": 1.25 * number, "sweep_seconds": 360 * number}
+        for protocol in ("full", "seed") for role in ("chosen", "reference") for loss in maps
+    ]  # fmt: skip
+    pd.DataFrame(summary).to_csv(folder / "finals" / "summary.csv", index=False)
     return folder
 
 
@@ -85,6 +92,8 @@ def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
     assert found_of == pytest.approx([0.51, 0.31, 0.71, 6])
     half = 4.302652730 * 0.2 / math.sqrt(3)  # t of two degrees of freedom, from a table
     assert losses.loc["triplet", "low"] == pytest.approx(0.51 - half)
+    spent = losses.loc["triplet", ["trials", "epochs", "seconds"]]
+    assert list(spent) == [10 + 20 + 30, 1.25 + 2.5 + 3.75, 360 + 720 + 1080]
     (row,) = found.differences.itertuples()
     assert (row.first, row.second, row.ahead) == ("smooth_ap", "triplet", 3)
     assert row.difference == pytest.approx(0.1)
@@ -92,6 +101,11 @@ def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
     interval = test.confidence_interval(0.95)
     assert (row.p, row.low, row.high) == pytest.approx((test.pvalue, *interval))
     assert row.p_corrected == pytest.approx(test.pvalue) and row.verdict == "shown"
+    beside = losses.loc["triplet", ["map_seed", "low_seed", "high_seed"]]
+    assert list(beside) == pytest.approx([0.255, 0.255 - half / 2, 0.255 + half / 2])
+    page = markdown(found)
+    assert "| lowest | highest | seed protocol | 95 % | runs | search |" in page
+    assert "| 0.2550 | 0.0066 to 0.5034 | 6 | 60 trials, 8 epochs, 0.60 h |" in page
 
 
 def test_of_common_test_images_queries_and_classes_have_their_say(tmp_path: Path) -> None:

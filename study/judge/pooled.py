@@ -46,12 +46,17 @@ MAY_DIFFER = {"holdout_classes", "validation_classes", "fold", "seed", "losses",
               "reference_epochs", *MAY_CHANGE} - {"data"}  # fmt: skip
 FEW_CLASSES = 20  # a table has a column for each of so many
 TABLE = """\
-| test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest | runs |
-|---|--:|--:|--:|--:|--:|
+| test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest |\
+{% for name in others %} {{ name }} protocol | 95 % |{% endfor %} runs | search |
+|---|--:|--:|--:|--:|{% for name in others %}--:|--:|{% endfor %}--:|--:|
 {% for row in losses -%}
 | {{ row.name }} | {{ "%.4f" | format(row.map) }} | {{ "%.4f" | format(row.low) }} to \
 {{ "%.4f" | format(row.high) }} | {{ "%.4f" | format(row.lowest) }} | \
-{{ "%.4f" | format(row.highest) }} | {{ row.runs }} |
+{{ "%.4f" | format(row.highest) }} |\
+{% for name in others %} {{ "%.4f" | format(row["map_" + name]) }} | \
+{{ "%.4f" | format(row["low_" + name]) }} to {{ "%.4f" | format(row["high_" + name]) }} |\
+{% endfor %} {{ row.runs }} | {{ "{:,}".format(row.trials) }} trials, \
+{{ "{:,.0f}".format(row.epochs) }} epochs, {{ "%.2f" | format(row.seconds / 3600) }} h |
 {% endfor %}
 | difference | mean | 95 % over comparisons |\
 {% if same %} over comparisons and classes |{% endif %} ahead in | corrected p \
@@ -81,7 +86,9 @@ class Pooled(NamedTuple):
     Attributes:
         maps: (comparisons, losses), the mean test mAP of each loss's choices, first protocol.
         losses: a row a loss: `map`, its mean, `low` to `high`, the 95 % interval over comparisons
-            (Student's t), `lowest`, `highest`, and `runs`, how many in all.
+            (Student's t), `lowest`, `highest`; of a further protocol `map_` and so on with its
+            name; and in all `runs`, and of the searches `trials`, `epochs` and `seconds` (of
+            training, on the CPUs of a trial).
         differences: a row a pair: `difference`, its interval, `ahead`, in how many comparisons the
             first is above, and of paired t-tests `p`, of paired TOST `equivalence_p`; the same over
             queries, each averaged over the comparisons: `query_p` and `query_equivalence_p`;
@@ -91,6 +98,7 @@ class Pooled(NamedTuple):
             true difference that would be shown over comparisons.
         classes: (losses, classes), the mean AP of each class's queries, by its name, over the
             comparisons that test it; None of more than `FEW_CLASSES`.
+        protocols: the first one, and those beside it.
         shared: what of the images the comparisons have in common, in a sentence; or empty.
     """
 
@@ -98,6 +106,7 @@ class Pooled(NamedTuple):
     losses: pd.DataFrame
     differences: pd.DataFrame
     classes: pd.DataFrame | None
+    protocols: Sequence[str]
     shared: str
 
 
@@ -124,20 +133,19 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         StudyError: there are fewer than two, one comes twice or is not finished, they are not of
             the same losses, data, network and budget, or runs of two may have the same seed.
     """
-    found: dict[str, pd.Series] = {}
-    runs, plans, frozen = [], [], set[float]()
+    runs: dict[str, pd.DataFrame] = {}
+    plans, costs, frozen = [], [], set[float]()
     for folder in folders:
         if not (folder / "study.json").is_file():
             raise StudyError(f"{folder} is not a study: it has no study.json")
         if not is_complete(folder):
             raise StudyError(f"comparisons are pooled when their tests are done; {folder} is not")
         table = pd.read_csv(folder / FINALS / "runs.csv").query("role == 'chosen'")
-        score = f"map_{protocols_of(table)[0]}"
-        found[str(folder.resolve())] = table.groupby("loss")[score].mean()
-        runs.append(table)
+        runs[str(folder.resolve())] = table
+        costs.append(pd.read_csv(folder / FINALS / "summary.csv").query("role == 'chosen'"))
         plans.append(Plan(**read_json(folder / "study.json")["plan"]).fields())
         frozen.add(Frozen.load(folder).frozen)  # a record has it as its study has
-    if len(found) < 2 or len(frozen) < len(folders):
+    if len(runs) < 2 or len(frozen) < len(folders):
         raise StudyError(f"two comparisons or more must be given, once each; got {len(folders)}")
     for name, first in plans[0].items():
         others = [plan[name] for plan in plans if plan[name] != first]
@@ -149,7 +157,8 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         if other - one < APART:
             law = f"the seeds of pooled comparisons must be {APART:,} apart, else their runs have"
             raise StudyError(f"{law} initial weights in common; got {one:,} and {other:,}")
-    maps = pd.DataFrame(found).T
+    protocols = protocols_of(table)
+    maps = _maps(runs, protocols[0])
     if maps.isna().any(axis=None):
         lacking = maps.isna().any(axis=1).idxmax()
         absent = ", ".join(maps.columns[maps.loc[lacking].isna()])
@@ -157,12 +166,13 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     maps = maps[maps.mean().sort_values(ascending=False).index]
     common = len({frozenset(plan["holdout_classes"]) for plan in plans}) == 1
     names = classes_of(Study.load(folders[0]))
-    queries = [_queries(*both, list(maps)) for both in zip(folders, runs, strict=True)]
+    queries = [_queries(*each, list(maps)) for each in zip(folders, runs.values(), strict=True)]
     return Pooled(
         maps,
-        _losses(maps, pd.concat(runs)),
+        _losses(maps, runs, protocols[1:], pd.concat(costs)),
         _differences(maps, queries if common else []),
         _by_class(queries, names),
+        protocols,
         _shared(plans, len(names)),
     )
 
@@ -209,13 +219,33 @@ def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
     return f"Some have {said} classes in common: {law}."
 
 
-def _losses(maps: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+def _maps(runs: Mapping[str, pd.DataFrame], protocol: str) -> pd.DataFrame:
+    """(comparisons, losses), the mean over the runs."""
+    score = f"map_{protocol}"
+    return pd.DataFrame({name: one.groupby("loss")[score].mean() for name, one in runs.items()}).T
+
+
+def _losses(
+    maps: pd.DataFrame,
+    runs: Mapping[str, pd.DataFrame],
+    others: Sequence[str],
+    costs: pd.DataFrame,
+) -> pd.DataFrame:
+    many = pd.concat(list(runs.values())).groupby("loss").size()
+    searched = costs[costs["protocol"] == costs["protocol"].iloc[0]].groupby("loss")
+    cost = searched[["trials", "epochs", "sweep_seconds"]].sum()
+    beside = {name: _maps(runs, name) for name in others}
     rows = []
     for loss in maps:
         low, high = mean_interval(maps[loss].to_numpy())
         row = {"loss": loss, "map": maps[loss].mean(), "low": low, "high": high}
         row |= {"lowest": maps[loss].min(), "highest": maps[loss].max()}
-        rows.append({**row, "runs": int((runs["loss"] == loss).sum())})
+        for name, table in beside.items():
+            low, high = mean_interval(table[loss].to_numpy())
+            row |= {f"map_{name}": table[loss].mean(), f"low_{name}": low, f"high_{name}": high}
+        trials, epochs, seconds = cost.loc[loss]
+        row |= {"trials": int(trials), "epochs": epochs, "seconds": seconds}
+        rows.append({**row, "runs": int(many[loss])})
     return pd.DataFrame(rows)
 
 
@@ -274,7 +304,8 @@ def markdown(found: Pooled) -> str:
     same = bool(len(pairs)) and bool(pairs["both_low"].notna().all())
     largest = "the larger of paired t-tests over comparisons and over queries, each"
     note = (
-        "The unit is a comparison, with its split, its searches and its seeds; differences are "
+        "The unit is a comparison, with its split, its searches and its seeds; *search* is what "
+        "all of them took, in trials, epochs and hours of training. Differences are "
         f"paired by it. p is {largest if same else 'of a paired t-test,'} corrected for {many} "
         "(Holm); *ahead in* estimates P(A > B); *could "
         f"have shown* is the true difference that {100 * POWER:.0f} % of such sets of comparisons "
@@ -285,7 +316,8 @@ def markdown(found: Pooled) -> str:
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return template.render(
         many=len(found.maps),
-        losses=list(named.itertuples()),
+        losses=named.to_dict("records"),
+        others=found.protocols[1:],
         differences=list(pairs.itertuples()),
         same=same,
         classes=None if classes is None else classes.rename(index=heading),
