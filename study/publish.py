@@ -1,4 +1,4 @@
-"""Publishes a finished comparison: a record to commit, and the README's table of results.
+"""Publishes a finished comparison: a record to commit, and its table in the pages.
 
     python study/publish.py results/NAME study/records/2026-12-24-fashion-mnist
     python study/publish.py --readme study/records/2026-12-24-fashion-mnist
@@ -16,51 +16,22 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import pandas as pd
-
-from study.judge.choices import CHOICES, Frozen
+from study.judge.choices import CHOICES
 from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_test import FILES, FINALS, is_complete, readings
-from study.judge.images import DATA, about, classes_of
-from study.judge.pooled import markdown, pooled
-from study.judge.significance import MARGIN, POWER
+from study.judge.images import DATA, about
+from study.judge.pages import with_records
 from study.run.cluster import ROOT
-from study.run.plan import Plan
 from study.run.results import Study, StudyError, TrialRecord, read_json, write_atomically
-from trainables.config import reference
 from trainables.data import DataError
 from trainables.data.ledger import append, digest, ledger_of
-from trainables.losses import resolve
-from trainables.metrics import METRICS
 from trainables.terminal import Parser, patient_streams
 
-PAGES = (ROOT / "README.md", ROOT / "study" / "records" / "README.md")
-BEGIN, END = "<!-- results: {records} -->", "<!-- end of results -->"
-RESULTS = re.compile(r"<!-- results: (.*?) -->.*?<!-- end of results -->", re.DOTALL)
 QUOTED = re.compile(r"(['\"])/(?:[^'\"/]+/)+")  # the same within quotes, blanks and all
 FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\"=,;:]+/)+")  # of an absolute path
-TABLE = """\
-| test mAP |{% for name in protocols %} {{ name }} protocol | 95 % over seeds |\
-{% if loop.first %} over seeds and classes |{% endif %}{% endfor %} runs | search |
-|---|{% for name in protocols %}--:|--:|{% if loop.first %}--:|{% endif %}{% endfor %}--:|--:|
-{% for row in rows -%}
-| {{ row.name }} |{% for one in row.protocols %} {{ one.map }} | {{ one.seeds }} |\
-{% if loop.first %} {{ row.both }} |{% endif %}{% endfor %} {{ row.runs }} | {{ row.search }} |
-{% endfor %}
-| difference, full protocol | mean | 95 % over seeds | over seeds and classes | corrected p \
-| P(A > B) | could have shown | verdict |
-|---|--:|--:|--:|--:|--:|--:|---|
-{% for row in differences -%}
-| {{ row.name }} | {{ row.mean }} | {{ row.seeds }} | {{ row.both }} | {{ row.p }} \
-| {{ row.superiority }} | {{ row.smallest }} | {{ row.verdict }} |
-{% endfor %}
-{{ note }}
-"""
 
 
 @patient_streams()
@@ -74,18 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         nargs="+",
         metavar="RECORD",
-        help="write its table into README; of several, that of all together",
+        help="write its table into the pages; of several, that of all together",
     )
     options = text.parse_args(arguments)
     if (options.readme is None) == (options.record is None):
         text.error("give a STUDY and a RECORD, or --readme RECORD")
     try:
         if options.readme is not None:
-            made = {
-                page: with_results(content, options.readme)
-                for page, content in pages_of(options.readme).items()
-            }
-            for page, content in made.items():  # all, or none
+            for page, content in with_records(options.readme).items():  # all, or none
                 write_atomically(page, content)
         else:
             publish(options.study, options.record)
@@ -165,140 +132,6 @@ def scrubbed_trial(trial: TrialRecord, hosts: dict[str, str]) -> TrialRecord:
         logs=None,
         worker=worker,
     )
-
-
-def pages_of(records: Sequence[Path]) -> dict[Path, str]:
-    """The pages that show records, and their text: those that name them; if none does, all."""
-    texts = {page: page.read_text(encoding="utf-8") for page in PAGES}
-    name = _shown_as(records)
-    naming = {page: text for page, text in texts.items() if name in RESULTS.findall(text)}
-    return naming or texts
-
-
-def _shown_as(records: Sequence[Path]) -> str:
-    """The names of records between the markers of a page."""
-    places = [record.resolve() for record in records]
-    return " ".join(str(p.relative_to(ROOT) if p.is_relative_to(ROOT) else p.name) for p in places)
-
-
-def with_results(readme: str, records: Sequence[Path]) -> str:
-    """A page's text with the table of a record, or of several together, between its two markers:
-    those that name these; of one record, else the only ones.
-
-    Raises:
-        StudyError: it has no such markers, or several of other records.
-    """
-    name = _shown_as(records)
-    there = RESULTS.findall(readme)
-    only = len(there) == 1 and len(records) == 1
-    if not only and there.count(name) != 1:
-        law = f"a page must have one {BEGIN.format(records=name)} and, after it, one {END}"
-        raise StudyError(f"{law}; it has those of {', '.join(there) or 'no record'}")
-    found = results(records[0]) if len(records) == 1 else markdown(pooled(records))
-    block = f"{BEGIN.format(records=name)}\n{found}{END}"
-    return RESULTS.sub(lambda found: block if only or found[1] == name else found[0], readme)
-
-
-def results(record: Path) -> str:
-    """The record's table in Markdown: the choices, the references, and their differences."""
-    study, confirmation = Study.load(record), Study.load(record / CONFIRMATION)
-    summary = pd.read_csv(record / FINALS / "summary.csv")
-    differences = pd.read_csv(record / FINALS / "differences.csv")
-    plan, runs = Plan(**study.info["plan"]), confirmation.trials
-    classes = classes_of(study)
-    parts = {"Held out": plan.holdout_classes, "Validation": plan.validation_classes}
-    named = {part: ", ".join(classes[n] for n in numbers) for part, numbers in parts.items()}
-    images = "".join(f" {part}: {of}." for part, of in named.items() if of)
-    note = (
-        f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, its "
-        f"best by validation {METRICS[plan.select_by].title} trained again on {plan.confirm_seeds} "
-        f"fresh seeds for {runs[0].config.epochs:g} epochs. {sampled_sentence(study)}{images} "
-        f"{_statistics(differences)} `{study.info['command']}`."
-    )
-    template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    chosen = {
-        choice.config.loss: choice.trial_id for choice in Frozen.load(record).choices.values()
-    }
-    roots = {trial.trial_id: study.root(trial) for trial in study.trials}
-    found = {loss: not roots[trial_id].hand_set for loss, trial_id in chosen.items()}
-    configurations = summary[["role", "loss"]].drop_duplicates().itertuples(index=False)
-    rows = [_row(summary, role, loss, found) for role, loss in configurations]
-    shown = differences[(differences["protocol"] == "full") & (differences["role"] != "reference")]
-    return template.render(
-        protocols=summary["protocol"].unique(),
-        rows=rows,
-        differences=[_difference(row) for _, row in shown.iterrows()],
-        note=note,
-    )
-
-
-def sampled_sentence(study: Study) -> str:
-    """What became of the configurations that a search sampled, and whether its choices are of
-    these."""
-    sampled = [trial for trial in study.trials if trial.follows is None and not trial.hand_set]
-    most = study.info["plan"]["max_epochs"]
-    whole = {study.root(trial).trial_id for trial in study.trials if trial.reached >= most}
-    ended = sum(trial.trial_id in whole for trial in sampled)
-    best = {choice.trial_id for choice in study.best().values()}
-    by_hand = sum(study.root(t).hand_set for t in study.trials if t.trial_id in best)
-    beginning = f"Of {len(sampled)} sampled configurations {ended or 'none'} reached the last epoch"
-    if not by_hand:
-        return f"{beginning}; none of the {len(best)} choices is a hand-set start."
-    return (
-        f"{beginning}; {by_hand} of the {len(best)} choices are hand-set starts, which the search "
-        "did not improve on."
-    )
-
-
-def _statistics(differences: pd.DataFrame) -> str:
-    pairs = ((differences["protocol"] == "full") & (differences["role"] == "chosen")).sum()
-    return (
-        f"p is the largest over seeds (paired; Welch) and over queries, corrected for {pairs} "
-        f"comparisons (Holm); *could have shown* is the true difference that {100 * POWER:.0f} % "
-        "of such studies would show over seeds; *not resolved* is neither shown nor equivalent "
-        f"within ±{MARGIN} mAP (TOST)."
-    )
-
-
-def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool]) -> dict[str, Any]:
-    mine = summary[(summary["role"] == role) & (summary["loss"] == loss)].set_index("protocol")
-    full = mine.loc["full"]
-    tuned = role == "chosen"
-    origin = ("found by the search" if found[loss] else "hand-set start") if tuned else "reference"
-    asked = "" if tuned or full["confirm_epochs"] >= _asked(loss) else f" of its {_asked(loss)}"
-    search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
-    return {
-        "name": f"{resolve(loss).heading}, {origin}",
-        "protocols": [
-            {"map": f"{one['map']:.4f}", "seeds": f"{one['low']:.4f} to {one['high']:.4f}"}
-            for _, one in mine.iterrows()
-        ],
-        "both": f"{full['both_low']:.3f} to {full['both_high']:.3f}",
-        "runs": f"{full['runs']:.0f} × {full['confirm_epochs']:.0f}{asked} epochs",
-        "search": f"{search}, {full['sweep_seconds'] / 3600:.1f} h" if tuned else "-",
-    }
-
-
-def _difference(row: pd.Series) -> dict[str, str]:
-    first, second = (resolve(row[column]).heading for column in ("first", "second"))
-    beside = ", reference" if row["role"] == "tuning" else ""
-    return {
-        "name": f"{first} − {second}{beside}",
-        "mean": f"{row['difference']:+.4f}",
-        "seeds": f"{row['seed_low']:+.4f} to {row['seed_high']:+.4f}",
-        "both": f"{row['both_low']:+.3f} to {row['both_high']:+.3f}",
-        "p": f"{row['p_corrected']:.2g}",
-        "superiority": f"{row['superiority']:.2f}",
-        "smallest": f"{row['smallest']:.4f}",
-        "verdict": row["verdict"],
-    }
-
-
-def _asked(loss: str) -> float:
-    """For how many epochs the seed study trained a loss."""
-    found = reference(loss)
-    assert found is not None
-    return found.epochs
 
 
 if __name__ == "__main__":

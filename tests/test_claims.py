@@ -15,7 +15,7 @@ from scipy import stats
 
 from analysis.figures.style import capital, listed
 from analysis.page.answer_tables import differences_table as differences_cells
-from study import publish
+from study.judge import pages
 from study.judge.choices import Frozen
 from study.judge.comparison import CONFIRMATION
 from study.judge.final_tables import (
@@ -156,7 +156,7 @@ def test_the_pages_have_the_records_tables(page: Path) -> None:
     assert named
     for records in named:
         places = [ROOT / record for record in records.split()]
-        assert publish.with_results(text, places) == text
+        assert pages.with_results(text, places) == text
 
 
 def test_every_record_stands_on_the_records_page() -> None:

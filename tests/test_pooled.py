@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from study import pool_comparisons, publish
+from study import pool_comparisons
 from study.judge.choices import Frozen
 from study.judge.pooled import markdown, pooled
 from study.judge.significance import (
@@ -280,13 +280,3 @@ def test_the_program_prints_the_tables(
     assert "3 of 3" in said and "corrected for one pair" in said
     assert pool_comparisons.main([str(folders[0])]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_a_page_has_the_table_of_several_records(folders: list[Path]) -> None:
-    name = " ".join(folder.name for folder in folders)
-    page = f"before\n<!-- results: {name} -->\nold\n<!-- end of results -->\nafter\n"
-    with pytest.raises(StudyError, match="a page must have one"):
-        publish.with_results(page.replace(name, "other"), folders)
-    found = publish.with_results(page, folders)
-    assert markdown(pooled(folders)) in found and "old" not in found
-    assert publish.with_results(found, folders) == found

@@ -1,11 +1,8 @@
-"""The record of a comparison, and the README's table that comes from it."""
+"""The record of a comparison."""
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +14,6 @@ from study.run.results import Study
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
 from trainables.data.ledger import LEDGER, digest, entries
-
-README = "before\n<!-- results: none -->\nnothing yet\n<!-- end of results -->\nafter\n"
 
 
 @pytest.fixture
@@ -117,64 +112,6 @@ def test_a_record_is_made_whole_or_not_at_all(
     assert publish.main([str(tmp_path), str(tmp_path / "records" / "other")]) == 2
     assert "is not a study" in capsys.readouterr().err
     assert sorted(path.name for path in record.parent.iterdir()) == [record.name, LEDGER]
-
-
-def test_the_readme_says_what_the_record_says(record: Path) -> None:
-    text = publish.with_results(README, [record])
-    assert text.startswith(f"before\n<!-- results: {record.name} -->\n| test mAP |")
-    assert text.endswith("<!-- end of results -->\nafter\n")
-    assert publish.with_results(text, [record]) == text
-    summary = pd.read_csv(record / "finals" / "summary.csv")
-    cells = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in text.splitlines()
-        if line.startswith("|")
-    ]
-    widths = [len(row) for row in cells]
-    chosen = ["Cross-entropy", "Normalised softmax", "Triplet", "Smooth-AP"]
-    beside = ["Cross-entropy", "Triplet", "Smooth-AP"]
-    assert widths == [8] * (2 + 4 + 3) + [8] * (2 + 6 + 3)
-    assert [row[0] for row in cells[2:9]] == [
-        *(f"{name}, found by the search" for name in chosen),
-        *(f"{name}, reference" for name in beside),
-    ]
-    full = summary[summary["protocol"] == "full"].set_index(["role", "loss"])
-    triplet = full.loc[("chosen", "triplet")]
-    assert cells[4][1] == f"{triplet['map']:.4f}"
-    assert cells[4][3] == f"{triplet['both_low']:.3f} to {triplet['both_high']:.3f}"
-    # One of three runs failed; two trials of one epoch.
-    assert cells[4][6:] == ["2 × 1 epochs", "2 trials, 2 epochs, 0.0 h"]
-    assert cells[6][6:] == ["3 × 1 of its 100 epochs", "-"]
-    first = pd.read_csv(record / "finals" / "differences.csv").iloc[0]
-    pairs = [f"{a} − {b}" for a, b in itertools.combinations(chosen, 2)]
-    tuned = [f"{name} − {name}, reference" for name in beside]
-    assert [row[0] for row in cells[11:]] == [*pairs, *tuned]
-    assert cells[11][1] == f"{first['difference']:+.4f}"
-    assert cells[11][5:] == [
-        f"{first['superiority']:.2f}",
-        f"{first['smallest']:.4f}",
-        first["verdict"],
-    ]
-    trained = f"its best by validation mAP trained again on {len(SEEDS)}"
-    assert f"2 configurations of at most 1 epochs, {trained}" in text
-
-
-@pytest.mark.parametrize("text", ["nothing", README + README])
-def test_a_readme_has_its_two_markers_once(text: str, record: Path) -> None:
-    with pytest.raises(ValueError, match=r"must have one <!-- results: .*; it has those of"):
-        publish.with_results(text, [record])
-
-
-def test_readme_and_a_changed_record_do_not_agree(record: Path, tmp_path: Path) -> None:
-    """The test above can fail."""
-    text = publish.with_results(README, [record])
-    changed = tmp_path / "changed" / record.name
-    shutil.copytree(record, changed)
-    path = changed / "finals" / "summary.csv"
-    path.write_text(re.sub(r"0\.\d{4}", "0.1234", path.read_text()))
-    assert publish.with_results(text, [changed]) != text
-    plan = json.loads((changed / "study.json").read_text())["plan"]
-    assert plan["confirm_seeds"] == len(SEEDS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,254 @@
+"""What the pages show of records: tables in Markdown, between two markers that name the records.
+
+<!-- results: study/records/2026-12-24-fashion-mnist -->    of one; of several, what they show
+<!-- end of results -->                                     together
+
+<!-- answer -->                                             each loss's mAP in each part: in all
+<!-- end of answer -->                                      those records of the records' page
+                                                            that are shown together
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import pandas as pd
+
+from study.judge.choices import Frozen
+from study.judge.comparison import CONFIRMATION
+from study.judge.final_test import FINALS
+from study.judge.images import classes_of
+from study.judge.pooled import Pooled, markdown, pooled
+from study.judge.significance import MARGIN, POWER
+from study.run.cluster import ROOT
+from study.run.plan import Plan
+from study.run.results import Study, StudyError
+from trainables.config import reference
+from trainables.losses import resolve
+from trainables.metrics import METRICS
+
+README, RECORDS_PAGE = ROOT / "README.md", ROOT / "study" / "records" / "README.md"
+BEGIN, END = "<!-- results: {records} -->", "<!-- end of results -->"
+RESULTS = re.compile(r"<!-- results: (.*?) -->.*?<!-- end of results -->", re.DOTALL)
+ANSWER = re.compile(r"(?<=<!-- answer -->\n).*?(?=<!-- end of answer -->)", re.DOTALL)
+SECTION = re.compile(r"^## ([^:\n]+)(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+TABLE = """\
+| test mAP |{% for name in protocols %} {{ name }} protocol | 95 % over seeds |\
+{% if loop.first %} over seeds and classes |{% endif %}{% endfor %} runs | search |
+|---|{% for name in protocols %}--:|--:|{% if loop.first %}--:|{% endif %}{% endfor %}--:|--:|
+{% for row in rows -%}
+| {{ row.name }} |{% for one in row.protocols %} {{ one.map }} | {{ one.seeds }} |\
+{% if loop.first %} {{ row.both }} |{% endif %}{% endfor %} {{ row.runs }} | {{ row.search }} |
+{% endfor %}
+| difference, full protocol | mean | 95 % over seeds | over seeds and classes | corrected p \
+| P(A > B) | could have shown | verdict |
+|---|--:|--:|--:|--:|--:|--:|---|
+{% for row in differences -%}
+| {{ row.name }} | {{ row.mean }} | {{ row.seeds }} | {{ row.both }} | {{ row.p }} \
+| {{ row.superiority }} | {{ row.smallest }} | {{ row.verdict }} |
+{% endfor %}
+{{ note }}
+"""
+
+ANSWERED = """\
+| test mAP |{% for title, many, leading in parts %} {{ title }} |{% endfor %}
+|---|{% for part in parts %}--:|{% endfor %}
+{% for loss, name, row in rows -%}
+| {{ name }} |{% for value in row %}{% set bold = "**" if loss in parts[loop.index0][2] else "" %} \
+{{ bold }}{{ "%.3f" | format(value) }}{{ bold }} |{% endfor %}
+{% endfor %}
+In bold: no other loss is shown to be ahead. Means over comparisons, each with its searches and \
+seeds: {% for title, many, leading in parts %}{{ many }} of {{ title }}\
+{{ "." if loop.last else "; " }}{% endfor %}
+"""
+
+
+def with_records(records: Sequence[Path]) -> dict[Path, str]:
+    """The pages that show these records, with their tables, and with the answer that follows.
+
+    Raises:
+        StudyError: a page has no markers for them.
+    """
+    made = {page: with_results(text, records) for page, text in pages_of(records).items()}
+    readme, page = (
+        made.get(path) or path.read_text(encoding="utf-8") for path in (README, RECORDS_PAGE)
+    )
+    return {**made, README: with_answer(readme, page)}
+
+
+def pages_of(records: Sequence[Path]) -> dict[Path, str]:
+    """The pages that show records, and their text: those that name them; if none does, all."""
+    texts = {page: page.read_text(encoding="utf-8") for page in (README, RECORDS_PAGE)}
+    name = _shown_as(records)
+    naming = {page: text for page, text in texts.items() if name in RESULTS.findall(text)}
+    return naming or texts
+
+
+def _shown_as(records: Sequence[Path]) -> str:
+    """The names of records between the markers of a page."""
+    places = [record.resolve() for record in records]
+    return " ".join(str(p.relative_to(ROOT) if p.is_relative_to(ROOT) else p.name) for p in places)
+
+
+def with_results(readme: str, records: Sequence[Path]) -> str:
+    """A page's text with the table of a record, or of several together, between its two markers:
+    those that name these; of one record, else the only ones.
+
+    Raises:
+        StudyError: it has no such markers, or several of other records.
+    """
+    name = _shown_as(records)
+    there = RESULTS.findall(readme)
+    only = len(there) == 1 and len(records) == 1
+    if not only and there.count(name) != 1:
+        law = f"a page must have one {BEGIN.format(records=name)} and, after it, one {END}"
+        raise StudyError(f"{law}; it has those of {', '.join(there) or 'no record'}")
+    found = results(records[0]) if len(records) == 1 else markdown(pooled(records))
+    block = f"{BEGIN.format(records=name)}\n{found}{END}"
+    return RESULTS.sub(lambda found: block if only or found[1] == name else found[0], readme)
+
+
+class Part(NamedTuple):
+    """Comparisons that a page shows together, by the heading of their section up to its colon."""
+
+    title: str
+    found: Pooled
+
+    def leading(self) -> set[str]:
+        """The losses that no other is shown to be ahead of."""
+        shown = self.found.differences.query("verdict == 'shown'")
+        return {*self.found.maps} - {*shown["second"]}
+
+
+def parts(page: str) -> list[Part]:
+    """What a page shows together, from its records."""
+    return [
+        Part(title, pooled([ROOT / name for name in names.split()]))
+        for title, section in SECTION.findall(page)
+        for names in RESULTS.findall(section)
+        if " " in names
+    ]
+
+
+def with_answer(readme: str, page: str) -> str:
+    """The first page's text with the table of what the second shows, where it has markers."""
+    return ANSWER.sub(lambda _: answer(parts(page)), readme)
+
+
+def answer(parts: Sequence[Part]) -> str:
+    """A row a loss, the highest first in the mean of the parts, and a column a part."""
+    maps = pd.DataFrame({part.title: part.found.maps.mean() for part in parts})
+    maps = maps.loc[maps.mean(axis=1).sort_values(ascending=False).index]
+    template = jinja2.Template(
+        ANSWERED, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    return template.render(
+        parts=[(part.title, len(part.found.maps), part.leading()) for part in parts],
+        rows=[(loss, resolve(str(loss)).heading, list(row)) for loss, row in maps.iterrows()],
+    )
+
+
+def results(record: Path) -> str:
+    """The record's table in Markdown: the choices, the references, and their differences."""
+    study, confirmation = Study.load(record), Study.load(record / CONFIRMATION)
+    summary = pd.read_csv(record / FINALS / "summary.csv")
+    differences = pd.read_csv(record / FINALS / "differences.csv")
+    plan, runs = Plan(**study.info["plan"]), confirmation.trials
+    classes = classes_of(study)
+    parts = {"Held out": plan.holdout_classes, "Validation": plan.validation_classes}
+    named = {part: ", ".join(classes[n] for n in numbers) for part, numbers in parts.items()}
+    images = "".join(f" {part}: {of}." for part, of in named.items() if of)
+    note = (
+        f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, its "
+        f"best by validation {METRICS[plan.select_by].title} trained again on {plan.confirm_seeds} "
+        f"fresh seeds for {runs[0].config.epochs:g} epochs. {sampled_sentence(study)}{images} "
+        f"{_statistics(differences)} `{study.info['command']}`."
+    )
+    template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    chosen = {
+        choice.config.loss: choice.trial_id for choice in Frozen.load(record).choices.values()
+    }
+    roots = {trial.trial_id: study.root(trial) for trial in study.trials}
+    found = {loss: not roots[trial_id].hand_set for loss, trial_id in chosen.items()}
+    configurations = summary[["role", "loss"]].drop_duplicates().itertuples(index=False)
+    rows = [_row(summary, role, loss, found) for role, loss in configurations]
+    shown = differences[(differences["protocol"] == "full") & (differences["role"] != "reference")]
+    return template.render(
+        protocols=summary["protocol"].unique(),
+        rows=rows,
+        differences=[_difference(row) for _, row in shown.iterrows()],
+        note=note,
+    )
+
+
+def sampled_sentence(study: Study) -> str:
+    """What became of the configurations that a search sampled, and whether its choices are of
+    these."""
+    sampled = [trial for trial in study.trials if trial.follows is None and not trial.hand_set]
+    most = study.info["plan"]["max_epochs"]
+    whole = {study.root(trial).trial_id for trial in study.trials if trial.reached >= most}
+    ended = sum(trial.trial_id in whole for trial in sampled)
+    best = {choice.trial_id for choice in study.best().values()}
+    by_hand = sum(study.root(t).hand_set for t in study.trials if t.trial_id in best)
+    beginning = f"Of {len(sampled)} sampled configurations {ended or 'none'} reached the last epoch"
+    if not by_hand:
+        return f"{beginning}; none of the {len(best)} choices is a hand-set start."
+    return (
+        f"{beginning}; {by_hand} of the {len(best)} choices are hand-set starts, which the search "
+        "did not improve on."
+    )
+
+
+def _statistics(differences: pd.DataFrame) -> str:
+    pairs = ((differences["protocol"] == "full") & (differences["role"] == "chosen")).sum()
+    return (
+        f"p is the largest over seeds (paired; Welch) and over queries, corrected for {pairs} "
+        f"comparisons (Holm); *could have shown* is the true difference that {100 * POWER:.0f} % "
+        "of such studies would show over seeds; *not resolved* is neither shown nor equivalent "
+        f"within ±{MARGIN} mAP (TOST)."
+    )
+
+
+def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool]) -> dict[str, Any]:
+    mine = summary[(summary["role"] == role) & (summary["loss"] == loss)].set_index("protocol")
+    full = mine.loc["full"]
+    tuned = role == "chosen"
+    origin = ("found by the search" if found[loss] else "hand-set start") if tuned else "reference"
+    asked = "" if tuned or full["confirm_epochs"] >= _asked(loss) else f" of its {_asked(loss)}"
+    search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
+    return {
+        "name": f"{resolve(loss).heading}, {origin}",
+        "protocols": [
+            {"map": f"{one['map']:.4f}", "seeds": f"{one['low']:.4f} to {one['high']:.4f}"}
+            for _, one in mine.iterrows()
+        ],
+        "both": f"{full['both_low']:.3f} to {full['both_high']:.3f}",
+        "runs": f"{full['runs']:.0f} × {full['confirm_epochs']:.0f}{asked} epochs",
+        "search": f"{search}, {full['sweep_seconds'] / 3600:.1f} h" if tuned else "-",
+    }
+
+
+def _difference(row: pd.Series) -> dict[str, str]:
+    first, second = (resolve(row[column]).heading for column in ("first", "second"))
+    beside = ", reference" if row["role"] == "tuning" else ""
+    return {
+        "name": f"{first} − {second}{beside}",
+        "mean": f"{row['difference']:+.4f}",
+        "seeds": f"{row['seed_low']:+.4f} to {row['seed_high']:+.4f}",
+        "both": f"{row['both_low']:+.3f} to {row['both_high']:+.3f}",
+        "p": f"{row['p_corrected']:.2g}",
+        "superiority": f"{row['superiority']:.2f}",
+        "smallest": f"{row['smallest']:.4f}",
+        "verdict": row["verdict"],
+    }
+
+
+def _asked(loss: str) -> float:
+    """For how many epochs the seed study trained a loss."""
+    found = reference(loss)
+    assert found is not None
+    return found.epochs
