@@ -175,6 +175,16 @@ def test_many_classes_are_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found.classes is None and found.differences["both_low"].notna().all()
 
 
+def test_two_comparisons_that_differ_could_have_shown_no_difference_that_there_is(
+    folders: list[Path],
+) -> None:
+    """An mAP is 1 at most."""
+    found = pooled(folders[:2])
+    wide = found.differences.assign(smallest=1.9)
+    assert "| none | not resolved |" in markdown(found._replace(differences=wide))
+    assert "| none |" not in markdown(found)
+
+
 def test_pairs_are_corrected_for_each_other_and_equality_takes_a_test(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     splits = rng.normal(0.5, 0.2, 6)

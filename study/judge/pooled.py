@@ -66,7 +66,8 @@ TABLE = """\
 | {{ row.name }} | {{ "%+.4f" | format(row.difference) }} | {{ "%+.4f" | format(row.low) }} to \
 {{ "%+.4f" | format(row.high) }} |{% if same %} {{ "%+.3f" | format(row.both_low) }} to \
 {{ "%+.3f" | format(row.both_high) }} |{% endif %} {{ row.ahead }} of {{ many }} | \
-{{ "%.2g" | format(row.p_corrected) }} | {{ "%.4f" | format(row.smallest) }} | {{ row.verdict }} |
+{{ "%.2g" | format(row.p_corrected) }} | \
+{{ "%.4f" | format(row.smallest) if row.smallest < 1 else "none" }} | {{ row.verdict }} |
 {% endfor %}
 {% if classes is not none -%}
 | mean AP of a class's queries{{ "" if same else " where tested" }} |\
