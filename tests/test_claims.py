@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from itertools import combinations
 from pathlib import Path
@@ -177,14 +178,14 @@ def test_which_loss_is_not_resolved(long: Record) -> None:
         PAGE,
         f"within {spreads[0]:.4f} of each other on the full protocol",
         f"within {spreads[1]:.4f} on the seed protocol",
-        f"below {smallest[0]:.4f} to {smallest[-1]:.4f}, by pair",
+        f"of {smallest[0]:.4f} to {smallest[-1]:.4f}, by pair",
         f"have p from {equal[0]:.3f} to {equal[-1]:.3f}",
         f"above Smooth-AP on {long.gap('normalized_softmax', 'smooth_ap')['wins']} of 5 seeds",
     )
     says(
         README,
         f"within {spreads[0]:.4f} of each other",
-        f"below {smallest[0]:.4f} to {smallest[-1]:.4f}",
+        f"of {smallest[0]:.4f} to {smallest[-1]:.4f}, by pair",
     )
 
 
@@ -384,15 +385,18 @@ def emoji_claims(folds: list[Record]) -> list[str]:
     drop = summary["val_map"] - summary["map"]
     seconds = summary.groupby("loss")["sweep_seconds"].sum()
     hours = (seconds.sum() + summary["confirm_seconds"].sum()) / 3600
-    early = runs[runs["loss"] == "cross_entropy"]["best_epoch"]
+    late = pd.concat([record.runs.assign(fold=k) for k, record in enumerate(folds)])
+    late = late[(late["loss"] == "cross_entropy") & (late["fold"] > 0)]["best_epoch"]
+    linear = [t for t in folds[1].confirmation.trials if t.loss == "cross_entropy"]
+    guessed = float(np.mean([trial.epochs[-1]["train_loss"] for trial in linear]))
     assert (summary["trials"] == 114).all() and (summary["epochs"] == 648).all()
     gaps = [difference for difference, _ in apart]
     return [
         f"**{capital(leading)} are ahead of {others}, shown**",
         f"all nine differences, of {min(gaps):.3f} to {max(gaps):.3f}",
-        f"lie within {max(d for d, _ in among):.4f} of each other in the mean of the folds, and "
-        f"true differences below {close.min():.3f} to {close.max():.3f}, by pair, would rather not "
-        "have been shown",
+        f"lie within {max(d for d, _ in among):.4f} of each other in the mean of the folds, and a "
+        f"true difference of {close.min():.3f} to {close.max():.3f}, by pair, would have been "
+        "shown in four of five such sets of folds",
         f"{capital(names[a])} and {names[b]} are ahead of {names[c]}, shown; {names[a]}'s lead "
         f"over {names[b]}, {verdicts[a, b][0]:.3f} and in all four folds, is not resolved",
         f"R@1 is {', '.join(f'{recalls[loss]:.3f}' for loss in order)}, in the table's order",
@@ -401,9 +405,27 @@ def emoji_claims(folds: list[Record]) -> list[str]:
         f"({names[seconds.idxmin()]}) to {seconds.max():,.0f} ({names[seconds.idxmax()]}) seconds "
         f"of training on one core a loss over the four searches, {hours:.1f} core-hours in all "
         "with the confirming runs",
-        f"{(early <= 3).sum()} of its {len(early)} confirming runs are best within their first "
-        "three epochs",
+        f"in folds 1 to 3, {(late <= 3).sum()} of its {len(late)} confirming runs are best within "
+        "their first three epochs",
+        f"in fold 1 its training loss ends at {guessed:.2f}, where guessing among 694 classes has "
+        f"{math.log(694):.2f}",
+        *(
+            chosen_from(folds, loss, knob)
+            for loss, knob in (
+                ("pml:SupConLoss", "temperature"),
+                ("triplet", "margin"),
+                ("normalized_softmax", "temperature"),
+            )
+        ),
     ]
+
+
+def chosen_from(folds: list[Record], loss: str, knob: str) -> str:
+    """Where the choices of a knob lie in its range."""
+    (span,) = [one.range for one in resolve(loss).knobs if one.name == knob]
+    values = [record.frozen.choices[loss].config.loss_args[knob] for record in folds]
+    one = "one" if loss != "pml:SupConLoss" else "a range"
+    return f"from {min(values):.3f} to {max(values):.3f} in {one} of {span.low:g} to {span.high:g}"
 
 
 def test_what_the_emoji_say(folds: list[Record]) -> None:
@@ -412,14 +434,18 @@ def test_what_the_emoji_say(folds: list[Record]) -> None:
     labels = folds[0].arrays["labels"]
     assert set(np.unique(labels, return_counts=True)[1]) == {3}  # "two of them can be right"
     classes, images = len(np.unique(labels)), len(folds[0].arrays["gallery_full"])
-    says(README, f"{classes} classes that it never saw", f"ten nearest of {images:,} test images")
+    says(
+        README,
+        f"{classes} classes that the network never saw",
+        f"ten nearest of {images:,} test images",
+    )
     means = pd.DataFrame([record.maps("full") for record in folds]).mean()
     means = means.sort_values(ascending=False)
     said = "; ".join(f"{resolve(loss).title} {value:.3f}" for loss, value in means.items())
     first, last = (
         listed([resolve(loss).title for loss in part]) for part in np.split(means.index, 2)
     )
-    says(README, f"(mAP: {said})", f"four folds, {first} are ahead of {last}, [shown]")
+    says(README, f"(mAP: {said})", f"four folds, {first} are ahead of {last}, [shown](study")
     weights = sum(weight.numel() for weight in network("seed_cnn", channels=3).build().parameters())
     says(README, f"a network of {weights:,} weights")
     says(PAGE, f"({weights:,} with three channels)")

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study.run.cli import FINAL_SEEDS
+from study.run.cluster import ROOT
 from study.run.results import SELECTION, TrialRecord
 from study.search import ladder
 from study.search.space import default
@@ -206,3 +208,15 @@ def test_what_exact_halving_takes(
     configurations: int, rungs: tuple[float, ...], finals: int, trials: int, epochs: float
 ) -> None:
     assert ladder.Cost.expected(configurations, rungs, finals) == (trials, epochs)
+
+
+def test_what_a_comparison_of_ones_own_images_costs() -> None:
+    """As the page on them says it."""
+    images, epochs = 10_000, 27
+    steps = ladder.rungs(epochs, images)
+    rungs = ladder.Cost.expected(81, steps, 0).epochs - epochs * (81 // 3 ** (len(steps) - 1))
+    runs = (ladder.FINALISTS + 1) * FINAL_SEEDS + 5
+    page = (ROOT / "study" / "OWN-IMAGES.md").read_text(encoding="utf-8")
+    assert f"(81 configurations, {epochs} epochs) and {images:,} images" in page
+    assert f"the rungs see {images * rungs / 1e6:.1f} million images" in page
+    assert f"{images * epochs * runs / 1e6:.1f} million more" in page

@@ -19,7 +19,8 @@ from PIL import Image
 
 from analysis import report
 from study import compare_losses, tune_smoothap
-from study.run.cli import FINAL_SEEDS
+from study.run.cli import FINAL_SEEDS, run
+from study.run.plan import APART, Plan
 from study.run.results import SELECTION, Study
 from trainables.data.ledger import LEDGER, entries
 from trainables.data.pixels import making
@@ -350,3 +351,28 @@ def test_other_data_does_not_continue_it(
         path.write_bytes(before)
         (compared / "c" / "study.json").write_text(json.dumps(info))
     assert "is of other data: list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "seeds"),
+    [
+        ({}, [0]),
+        ({"fold": 3}, [3 * APART]),
+        ({"fold": 2, "search_seeds": 2}, [4 * APART, 5 * APART]),
+        ({"fold": 2, "seed": 7}, [7]),
+    ],
+)
+def test_folds_have_seeds_of_their_own_unless_they_are_given(
+    options: dict[str, int], seeds: list[int], tmp_path: Path
+) -> None:
+    """So that they can be pooled."""
+    found: list[Plan] = []
+    code = run(
+        {"data": str(photos(tmp_path / "photos")), "storage_path": tmp_path, **options},
+        job=lambda plan, *_, **__: found.append(plan),
+        tell=lambda *_: 0,
+        losses=["triplet"],
+        num_samples=3,
+        max_epochs=1,
+    )
+    assert code == 0 and [plan.seeds() for plan in found] == [seeds]

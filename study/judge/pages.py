@@ -163,8 +163,8 @@ def results(record: Path) -> str:
     named = {part: ", ".join(classes[n] for n in numbers) for part, numbers in parts.items()}
     images = "".join(f" {part}: {of}." for part, of in named.items() if of)
     note = (
-        f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, its "
-        f"best by validation {METRICS[plan.select_by].title} trained again on {plan.confirm_seeds} "
+        f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, "
+        f"{_finals(plan)} trained again on {plan.confirm_seeds} "
         f"fresh seeds for {runs[0].config.epochs:g} epochs. {sampled_sentence(study)}{images} "
         f"{_statistics(differences)} `{study.info['command']}`."
     )
@@ -183,6 +183,14 @@ def results(record: Path) -> str:
         differences=[_difference(row) for _, row in shown.iterrows()],
         note=note,
     )
+
+
+def _finals(plan: Plan) -> str:
+    """How a search's choice was made."""
+    metric = f"validation {METRICS[plan.select_by].title}"
+    if not plan.final_seeds:
+        return f"its best by {metric}"
+    return f"its best three trained on {plan.final_seeds} seeds, and of these the best by {metric}"
 
 
 def sampled_sentence(study: Study) -> str:

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ray.tune import TuneError
 from study.judge.images import dataset_of
 from study.run.cluster import ROOT, end_in_order_on_sigterm
 from study.run.commands import going_on
-from study.run.plan import Plan
+from study.run.plan import APART, Plan
 from study.run.progress import INTERRUPTED, summarize
 from study.run.results import Study, StudyError
 from study.run.runner import check_folder, run_study
@@ -41,7 +41,8 @@ def add_run_options(text: Parser) -> None:
     add = text.add_argument
     add("--storage-path", type=Path, help="where studies are kept (default: results/)")
     add("--name", help="of the study (default: its losses and the time)")
-    add("--seed", type=int, help="of the searches and of every trial (default: 0)")
+    seeds = f"of the searches and of every trial (default: 0; {APART:,} more for each --fold)"
+    add("--seed", type=int, help=seeds)
     add("--search", choices=SEARCHES, help=f"draws configurations (default: {SEARCHES[0]})")
     add("--from-scratch", action="store_true", help="without the hand-set defaults as a prior")
     add(
@@ -135,7 +136,7 @@ def run(
 
     def study() -> int:
         check_folder(folder, resume)
-        new = {"final_seeds": FINAL_SEEDS, **defaults}
+        new = {"final_seeds": FINAL_SEEDS, "seed": first_seed(options), **defaults}
         before = Study.load(folder).info["plan"] if resume else new
         plan = Plan(**{**before, **options})
         if check:
@@ -146,6 +147,12 @@ def run(
 
     go_on = going_on(name=folder.name, storage_path=folder.parent, **where)
     return exit_code(study, folder, go_on)
+
+
+def first_seed(options: Mapping[str, Any]) -> int:
+    """That of a fold has no runs in common with the other folds', so that they can be pooled."""
+    searches, fold = (options.get(name) or 0 for name in ("search_seeds", "fold"))
+    return APART * max(searches, 1) * max(fold, 0)
 
 
 def _changes(spaces: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
