@@ -461,6 +461,23 @@ def test_two_studies_that_chose_by_two_metrics_say_which(source: Source, tmp_pat
     assert budgets["best validation R@1"].tolist() == ["0.445"] * 4
 
 
+def test_of_two_studies_each_losss_own_range_is_beside_its_other(
+    source: Source, tmp_path: Path
+) -> None:
+    """Two losses have a knob of one name; that of the first differs."""
+    other = dataclasses.replace(source, study=own_study(tmp_path / "other", "recall_at_1"))
+    for one, low in ((source, "0.05"), (other, "0.01")):
+        one.study.info["space"] = [
+            {"knob": "temperature", "range": f"{low} to 1", "used by": "normalized_softmax"},
+            {"knob": "temperature", "range": "0.01 to 0.5", "used by": "pml:SupConLoss"},
+        ]
+    tables = side_by_side([source, other]).tables
+    rows = [" ".join(map(str, row)) for table in tables for row in table.cells.to_numpy()]
+    said = [row for row in rows if "temperature" in row]
+    assert len(said) == 1 and "normalized_softmax" in said[0]
+    assert "0.05 to 1" in said[0] and "0.01 to 1" in said[0]
+
+
 def test_the_classes_on_which_losses_differ_most_are_shown() -> None:
     rng = np.random.default_rng(2)
     pairs = [("smooth_ap", "triplet"), ("smooth_ap", "cross_entropy")]

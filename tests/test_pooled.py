@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from scipy import stats
 
 from study import pool_comparisons
 from study.judge.choices import Frozen
+from study.judge.images import DATA
 from study.judge.pooled import markdown, pooled
 from study.judge.significance import (
     ALPHA,
@@ -27,6 +29,7 @@ from study.judge.significance import (
 )
 from study.run.plan import Plan
 from study.run.results import Study, StudyError
+from trainables.data.fashion_mnist import CLASSES
 
 # By comparison and loss, the mAPs of two runs.
 MAPS: Sequence[Mapping[str, tuple[float, float]]] = (
@@ -45,6 +48,8 @@ QUERIES, LABELS = [0, 2, 3, 5, 6, 7], [1, 9, 1, 1, 9, 4, 4, 9]
 def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> Path:
     """What a finished comparison has of its runs; a reference is not among what is pooled."""
     changes = {"seed": 10_000 * int(folder.name), **changes}
+    folder.mkdir()
+    (folder / DATA).write_text(json.dumps({"name": "fashion_mnist", "classes": CLASSES}))
     plan = Plan(losses=list(maps), num_samples=2, max_epochs=1, **changes)
     Study.create(folder, {"status": "finished", "plan": plan.fields()})
     Frozen("a rule", float(folder.name), {}, [1, 2]).write(folder)
@@ -245,6 +250,19 @@ def test_what_cannot_be_pooled_is_said(folders: list[Path], tmp_path: Path) -> N
     (other / "finals" / "summary.csv").unlink()
     with pytest.raises(StudyError, match=r"when their tests are done; .*9 is not"):
         pooled([*folders, other])
+
+
+def test_comparisons_of_other_data_are_not_pooled(tmp_path: Path) -> None:
+    """Whatever the folders of the data are called."""
+    made = [write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)]
+    path = made[2] / "finals" / "queries.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "labels": arrays["labels"][::-1]})
+    with pytest.raises(StudyError, match=r"must have the same test images; those of .*2 are not"):
+        pooled(made)
+    (made[2] / DATA).write_text(json.dumps({"name": "photos", "classes": ["cat", "dog"]}))
+    with pytest.raises(StudyError, match="must be of the same data; classes of "):
+        pooled(made)
 
 
 def test_what_comparisons_have_in_common_is_said(tmp_path: Path) -> None:

@@ -445,6 +445,21 @@ def test_only_long_text_may_be_broken_into_lines() -> None:
     assert tables.Table("", cells).long == ["cause"]
 
 
+def test_a_librarys_knob_is_explained_by_its_unit(make_study: Maker) -> None:
+    """`margin` and `temperature` are others there."""
+    study = make_study(trial("triplet", 0, [0.1]))
+    losses = ["triplet", "pml:TripletMarginLoss", "pml:SupConLoss"]
+    study.info["space"] = describe(losses, SPACE)
+    rows = tables.space_table(study).cells
+    margins = rows[rows["knob"] == "margin"]["what it is"].tolist()
+    assert margins == [
+        "by how much farther another class must be: of triplet, in squared distance",
+        "an argument of its library's loss, of distance",
+    ]
+    (own,) = rows[rows["knob"] == "temperature"]["what it is"]
+    assert own == "an argument of its library's loss, of cosine"
+
+
 def test_every_knob_of_the_search_is_explained(make_study: Maker) -> None:
     study = make_study(trial("triplet", 0, [0.1]))
     assert tables.space_table(study).cells.empty  # not recorded

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis.found.finals import is_comparison
 from study.run import results
 from study.run.results import (
     EPOCH_COLUMNS,
@@ -467,3 +468,14 @@ def test_a_study_of_a_loss_with_a_dot_in_its_file_is_read(tmp_path: Path) -> Non
     made.write_trial(made.trials[0])
     made.write()
     assert Study.load(made.folder).trials == made.trials
+
+
+def test_the_parts_of_a_comparison_are_none_themselves(tmp_path: Path) -> None:
+    """They have its plan: its further searches, what confirms its choices, an audit."""
+    plan = {"plan": {"confirm_seeds": 5}}
+    whole = Study(tmp_path / "x", plan, [])
+    further = Study(tmp_path / "x" / "searches" / "02", plan, [])
+    confirmation = Study(tmp_path / "x" / "confirmation", {**plan, "listed": True}, [])
+    found = [is_comparison(study) for study in (whole, further, confirmation)]
+    assert found == [True, False, False]
+    assert not is_comparison(Study(tmp_path / "x", {"plan": {"confirm_seeds": 0}}, []))

@@ -20,12 +20,12 @@ from PIL import Image, ImageDraw
 from analysis import explore, report, retrieve
 from analysis.found.reranked import average_precisions, mirrored, reranked
 from analysis.gallery import index as index_module
-from analysis.gallery import neighbours, neighbours_figure, rerank, search
+from analysis.gallery import neighbours, neighbours_figure, pictures, rerank, search
 from analysis.gallery.index import Index, index_of
 from analysis.gallery.networks import Chosen, choices, chosen
-from analysis.gallery.pictures import INDEXES, Gallery, of_files
+from analysis.gallery.pictures import INDEXES, Gallery, distinct, of_files, of_study
 from study.judge.evaluation import evaluate, trained_network
-from study.judge.images import Images
+from study.judge.images import Images, validation_images
 from study.run.progress import INTERRUPTED
 from study.run.results import Study
 from tests.oracles import slow_average_precision
@@ -311,6 +311,20 @@ def test_a_picture_of_the_gallery_is_left_out_of_its_own_ranking(
         }
     right = table["class"] == table["query"].map(lambda query: Path(query).parent.name)
     np.testing.assert_array_equal(found.right.ravel(), right)
+
+
+def test_two_boxes_of_a_file_are_two_pictures(
+    study: Study, network: Chosen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the study's own gallery the name alone is known, and it is the same."""
+    assert distinct(["a", "b", "a", "a"]) == ("a", "b", "a #2", "a #3")
+    images = validation_images(study)
+    named = images._replace(names=("street.jpg",) * 60)
+    monkeypatch.setattr(pictures, "validation_images", lambda *_: named)
+    for _ in ("made", "read again"):
+        gallery = of_study(study)
+        found = neighbours.find([noise(tmp_path / "q.png", 1)], gallery, network, k=60)
+        assert sorted(found.places[0]) == list(range(60))
 
 
 def test_an_equal_picture_elsewhere_is_the_nearest_at_no_distance(

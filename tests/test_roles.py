@@ -175,7 +175,7 @@ def test_one_class_is_no_retrieval() -> None:
 def test_each_validation_image_asks_for_all_others_unless_it_is_said() -> None:
     split = Split(synthetic(300, seed=0), synthetic(20, seed=1))
     assert split.roles.queries.tolist() == split.roles.gallery.tolist() == list(range(20))
-    assert (split.shape, split.trained, split.same_classes) == ((1, 28, 28), 10, True)
+    assert (split.shape, split.trained, split.same_classes) == ((1, 28, 28), [*range(10)], True)
     few = split.sliced(12, 15)
     assert (len(few.train), len(few.validation), few.roles.ranked) == (12, 15, 14)
     assert few.train.array is split.train.array
@@ -187,7 +187,7 @@ def test_classes_of_training_are_numbered_first_and_roles_stay() -> None:
     validation = LabelledImages(pixels, np.array([8, 9, 0, 8, 2, 0]))
     asked = Roles(np.array([0, 3]), np.array([5, 3, 0]), np.zeros(6, np.int64))
     split = Split(train, validation, asked)
-    assert (split.trained, split.same_classes) == (3, False)
+    assert (split.trained, split.same_classes) == ([2, 7, 9], False)
     new = split.renumbered()
     assert new.train.labels.tolist() == [1, 0, 2, 1, 0, 2]
     assert new.validation.labels.tolist() == [4, 2, 3, 4, 0, 3]  # 0 and 8 come after 2, 7 and 9

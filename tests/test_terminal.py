@@ -35,6 +35,7 @@ def parser() -> Parser:
     for option in ("--checkpoint-uri", "--gpus-per-trial", "--max-concurrent", "--max-epochs"):
         made.add_argument(option)
     made.add_argument("--loss", choices=("triplet", "smooth_ap"))
+    made.add_argument("-k", type=int)
     made.add_argument("rest", nargs="*")
     return made
 
@@ -72,6 +73,10 @@ def test_what_is_no_option_is_not_taken_for_one() -> None:
     found = parser().parse_args(words)
     assert (found.max_epochs, found.checkpoint_uri, found.loss) == ("-3", "--x", "triplet")
     assert found.rest == ["-", "--y"]
+
+
+def test_a_short_option_may_have_its_value_at_once() -> None:
+    assert parser().parse_args(["-k50"]).k == 50
 
 
 def data_main(words: list[str]) -> int:

@@ -366,9 +366,10 @@ def test_a_foreign_or_damaged_checkpoint_is_refused(
     other = TrainingRun(smooth_ap_config.replace(lr=1.0), small_split)
     with pytest.raises(ValueError, match=r"belongs to .*, not to this trial"):
         other.load(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=f"checkpoint {path} cannot be read"):
-        other.load(path)
+    for damaged in (path.read_bytes()[:-100], b""):  # of the last torch says nothing
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=f"checkpoint {path} cannot be read: .+"):
+            other.load(path)
 
 
 def test_weights_depend_on_the_seed_alone(
@@ -494,7 +495,9 @@ def test_the_classifier_has_an_output_for_each_class_that_is_there(
     assert set(own) == ({7} if config.entry.knows_classes else set())
     assert [numbers(metrics) for metrics in run] == [numbers(metrics) for metrics in same]
     run.save(tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match=r"must be of 10 classes; it is of 7"):
+    with pytest.raises(
+        ValueError, match=r"of the classes \[0, 1, .*9\]; it is of \[0, 1, 2, 3, 4, 6, 8\]"
+    ):
         TrainingRun(config, small_split).load(tmp_path / "checkpoint.pt")
 
 

@@ -32,7 +32,8 @@ class Parser(argparse.ArgumentParser):
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.split("=")[0]
             value = len(word) < 2 or " " in word or NUMBER.match(word)  # as argparse has it
-            if word.startswith("-") and name not in options and not value:
+            short = word[1:2] != "-" and word[:2] in options  # -k50
+            if word.startswith("-") and name not in options and not value and not short:
                 self.error(f"{name}: no such option{nearest(name, options)}")
         return super().parse_known_args(words, namespace)
 
@@ -78,6 +79,11 @@ def told(what: str) -> Callable[[int, int], None]:
             shown[0].close()
 
     return tell
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class BestEffort:

@@ -33,7 +33,7 @@ from trainables.losses.distillation import similarity_loss
 from trainables.metrics import METRICS, RetrievalResult, evaluate_roles
 from trainables.networks import Embedder, seeded
 from trainables.retrieval import unit_length
-from trainables.trained import embedding_batch, read_checkpoint
+from trainables.trained import embedding_batch, read_checkpoint, repeat_exactly
 
 RESIDENT_SHARE = 0.25  # of a trial's memory on a card that its pixels may take
 
@@ -112,10 +112,9 @@ class TrainingRun:
         self.epoch: float = 0  # at which it was judged last
         self.step = 0
         self.device = torch.device(device)
-        if self.device.type == "cuda":  # the same numbers again, and float32 that is float32
-            torch.backends.cudnn.deterministic = True
-            torch.backends.cudnn.allow_tf32 = False
+        repeat_exactly(self.device.type)
         self.precision = resolve_precision(config.precision, self.device)
+        self.classes = split.trained  # as the data numbers them
         self.split = split.renumbered()
         self.pixels = _resident(split.train, self.device)
         self.val_pixels = self.pixels
@@ -128,7 +127,7 @@ class TrainingRun:
         size = split.shape[1:] if side is None else (side, side)
         entry = network_of(config, channels=split.shape[0], size=size)
         self.shape = (split.shape[0], entry.input.height, entry.input.width)
-        self.learner = Learner(config, entry, self.split.trained).to(self.device)
+        self.learner = Learner(config, entry, len(self.classes)).to(self.device)
         self.optimizer = optimizer_of(config, self.learner)
         self.steps_per_epoch = len(split.train) // config.batch_size
         self.steps = max(1, round(config.epochs * self.steps_per_epoch))
@@ -188,7 +187,7 @@ class TrainingRun:
         state = {
             "config": self.config.to_dict(),
             "shape": self.shape,
-            "classes": self.split.trained,
+            "classes": self.classes,
             "epoch": self.epoch,
             "step": self.step,
             "last_finite": self.last_finite,
@@ -211,9 +210,9 @@ class TrainingRun:
         state = read_checkpoint(path)
         if TrialConfig.from_dict(state["config"]) != self.config:
             raise ValueError(f"checkpoint {path} belongs to {state['config']}, not to this trial")
-        mine, theirs = self.split.trained, state["classes"]
-        if mine != theirs:
-            raise ValueError(f"checkpoint {path} must be of {mine} classes; it is of {theirs}")
+        if state["classes"] != self.classes:
+            law = f"must be of the classes {self.classes}; it is of {state['classes']}"
+            raise ValueError(f"checkpoint {path} {law}")
         self.epoch, self.step = state["epoch"], state["step"]
         self.last_finite = state["last_finite"]
         self.judged.network.load_state_dict(state["network"])

@@ -16,7 +16,7 @@ from trainables.data import LabelledImages
 from trainables.learner import network_of
 from trainables.networks import Embedder
 from trainables.retrieval import unit_length
-from trainables.terminal import bar
+from trainables.terminal import bar, in_a_line
 
 # Images at a time where no gradient is needed: so many, or those of so many numbers together.
 EMBEDDING_BATCH, EMBEDDED_NUMBERS = 1_000, 10_000_000
@@ -33,22 +33,41 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:  # whose advice is to let the file run code
         raise ValueError(f"checkpoint {path} cannot be read: it is no file of weights") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"checkpoint {path} cannot be read: {reason}") from error
+        raise ValueError(f"checkpoint {path} cannot be read: {in_a_line(error)}") from error
     if not isinstance(state, dict) or not {"config", "network"} <= set(state):
         raise ValueError(f"{path} is not a checkpoint of a trial: it holds something else")
     return state
 
 
 def load_network(path: Path) -> tuple[TrialConfig, Embedder]:
-    """The configuration and the trained network of a checkpoint."""
-    state = read_checkpoint(path)
+    """The configuration and the trained network of a checkpoint.
+
+    Raises:
+        ValueError: as `read_checkpoint`, or the weights are of another network.
+    """
+    return network_in(read_checkpoint(path), path)
+
+
+def network_in(state: dict[str, Any], path: Path) -> tuple[TrialConfig, Embedder]:
+    """The same of what was read there."""
     config = TrialConfig.from_dict(state["config"])
     channels, *size = state["shape"]
     bare = config.replace(weights="none", freeze="none")  # its weights come from the checkpoint
     network = network_of(bare, channels=channels, size=tuple(size)).build(config.embedding_dim)
-    network.load_state_dict(state["network"])
+    try:
+        network.load_state_dict(state["network"])
+    except RuntimeError as error:
+        law = f"{path} has the weights of another network"
+        raise ValueError(f"{law}: {in_a_line(error)}") from error
     return config, network.eval()
+
+
+def repeat_exactly(kind: str) -> None:
+    """On a device of a kind, `cuda` or `cpu`: of a card the same numbers again, and float32 that is
+    float32."""
+    if kind == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
 
 
 @torch.no_grad()
@@ -78,6 +97,7 @@ def embed_pixels(network: Embedder, pixels: Tensor) -> Tensor:
 def _features(network: Embedder, pixels: Tensor) -> Tensor:
     """(B, C, H, W) uint8 → (B, D) float32 on the CPU, not of unit length."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    repeat_exactly(device)
     network, wants = network.eval().to(device), network.input
     batch = centre_crop(pixels, wants.height, wants.width)
     return network(wants.scale(batch.to(device))).cpu()

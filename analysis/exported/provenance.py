@@ -107,7 +107,7 @@ def _first_weights(network: Network, weights: str, wants: Input) -> str:
 
 def _trained_classes(found: Chosen) -> int:
     assert found.choice.checkpoint is not None  # the network was read from it
-    return int(read_checkpoint(found.choice.checkpoint)["classes"])
+    return len(read_checkpoint(found.choice.checkpoint)["classes"])
 
 
 def _data(found: Chosen) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from study.judge.choices import CHOICES, Frozen
-from study.judge.comparison import CONFIRMATION
+from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_test import FINALS, readings
 from study.run.results import Study, StudyError
 from trainables.config import TrialConfig
@@ -90,9 +90,11 @@ class Finals:
 
 
 def is_comparison(study: Study) -> bool:
-    """Whether the study is the sweep of a comparison, at whatever step that is."""
+    """Whether the study is the first sweep of a comparison, at whatever step that is; its further
+    searches, its confirmation and an audit have its plan, and are studies by themselves."""
     started = any((study.folder / name).exists() for name in (CHOICES, CONFIRMATION))
-    return started or bool(study.info["plan"].get("confirm_seeds"))
+    part = study.info.get("listed") or study.folder.parent.name == SEARCHES
+    return started or (bool(study.info["plan"].get("confirm_seeds")) and not part)
 
 
 def has_finals(study: Study) -> bool:

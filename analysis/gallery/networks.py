@@ -43,7 +43,7 @@ class Chosen:
         digest = hashlib.sha256(f"{self.network.input} {VERSION}".encode())
         for name, weight in self.network.state_dict().items():
             digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            digest.update(weight.contiguous().numpy().tobytes())
+            digest.update(weight.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,7 +101,7 @@ def of_study(study: Study, data_dir: Path | str | None = None) -> Gallery:
         title=f"the study's {len(data):,} {images.name}",
         names=tuple(names),
         labels=tuple(images.classes[label] for label in data.labels),
-        states=tuple(f"{whose} {name}" for name in names),
+        states=distinct([f"{whose} {name}" for name in names]),
         index=study.folder / "index",
         paths=None,
         load=lambda places: _of_memory(data, places),
@@ -153,6 +154,16 @@ def load(pictures: list[tuple[str, Box | None]], dataset: Dataset) -> Loaded:
 
 def _of_memory(images: LabelledImages, places: NDArray[np.int64]) -> Loaded:
     return Loaded(images.take(places).images, np.arange(len(places)), {})
+
+
+def distinct(states: Iterable[str]) -> tuple[str, ...]:
+    """The same, with a number where one was there before: of a file's second box."""
+    seen: Counter[str] = Counter()
+    found = []
+    for state in states:
+        seen[state] += 1
+        found.append(state if seen[state] == 1 else f"{state} #{seen[state]}")
+    return tuple(found)
 
 
 def _state(folder: Path, path: str, box: Box | None) -> str:

@@ -57,14 +57,18 @@ KNOBS = {
     "loss_lr": "of the loss's own weights, as a multiple of the learning rate",
     "erase": "the side of a square, in pixels, that is blanked at random in training images",
     "classifier": "linear, or cosine, which makes the loss normalised softmax",
-    "temperature": "divides the similarities to the class weights",
+    "temperature": "divides the cosines: the smaller, the sharper",
     "label_smoothing": "the share of the target that is spread over all classes",
     "anchors": "the images of a batch that the others are ranked for",
-    "margin": "by how much farther, in squared distance, another class must be",
+    "margin": "by how much farther another class must be: of triplet, in squared distance",
     "reduction": "how the triplets of a batch become one number",
     "tau": "how soft the ranking is, in squared distance; the smaller, the closer to true AP",
     "numerator": "of Smooth-AP's fraction: of the paper, or of the seed study",
 }
+
+
+# Of a knob of a library's loss, whose unit the knob says.
+THEIRS = "an argument of its library's loss, {unit}"
 
 
 def scored(name: str) -> Mapping[str, str]:

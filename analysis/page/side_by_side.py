@@ -259,6 +259,8 @@ def _facts(study: Study) -> dict[str, str]:
         for key, value in (info.get(part) or {}).items():
             facts[f"{part}: {words(str(key))}"] = text(value)
     for row in info.get("space") or []:
-        said = ", ".join(f"{key} {value}" for key, value in row.items() if key != "knob")
-        facts[f"space: {row['knob']}"] = said
+        apart = ("knob", "used by")
+        said = ", ".join(f"{key} {value}" for key, value in row.items() if key not in apart)
+        for loss in row["used by"].split(", "):  # two losses may have knobs of one name
+            facts[f"space: {row['knob']}, {loss}"] = said
     return facts

@@ -15,10 +15,12 @@ from analysis.figures.style import listed, loss_name, plural, text, words
 from analysis.found.knobs import NONE, settings_table
 from analysis.found.runs import Results
 from analysis.found.scores import score_column, validation
-from analysis.page.glossary import HEADS, KNOBS, MEANINGS, RANKING, scored
+from analysis.page.glossary import HEADS, KNOBS, MEANINGS, RANKING, THEIRS, scored
 from study.judge.verdict import against_defaults
 from study.run.results import Study
 from study.search.space import WIDE
+from trainables.losses import PML
+from trainables.losses.pml_knobs import CHOSEN
 from trainables.metrics import METRICS
 
 FAULTS = ("failed", "diverged", "interrupted")
@@ -132,7 +134,7 @@ def space_table(study: Study) -> Table:
     rows = [
         {
             "knob": words(row["knob"]),
-            "what it is": KNOBS.get(row["knob"]) or KNOBS.get(fields.get(row["knob"], ""), ""),
+            "what it is": _meaning(row["knob"], row["used by"].split(", "), fields),
             "searched over": row["range"].replace("None", NONE),
             "default": row["default"].replace("None", NONE),
             "used by": ", ".join(map(loss_name, row["used by"].split(", "))),
@@ -141,6 +143,14 @@ def space_table(study: Study) -> Table:
     ]
     columns = ["knob", "what it is", "searched over", "default", "used by"]
     return Table("What was searched", pd.DataFrame(rows, columns=columns))
+
+
+def _meaning(knob: str, losses: Sequence[str], fields: Mapping[str, str]) -> str:
+    """Of a knob; of one that libraries' losses alone have, its unit."""
+    if all(loss.startswith(PML) for loss in losses):
+        known = [own for loss in losses for own in CHOSEN.get(loss.split(":")[1], ())]
+        return next((THEIRS.format(unit=own.unit) for own in known if own.name == knob), "")
+    return KNOBS.get(knob) or KNOBS.get(fields.get(knob, ""), "")
 
 
 def budget_table(study: Study) -> Table:

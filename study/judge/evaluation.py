@@ -17,7 +17,7 @@ from trainables.data import Roles
 from trainables.metrics import RetrievalResult, evaluate_roles
 from trainables.networks import Embedder
 from trainables.retrieval import nearest
-from trainables.trained import embed, load_network, read_checkpoint
+from trainables.trained import embed, network_in, read_checkpoint
 
 
 class ProtocolResult(NamedTuple):
@@ -81,11 +81,11 @@ def trained_network(choice: Choice) -> Embedder:
         where = choice.checkpoint or "none was recorded"
         raise StudyError(f"the checkpoint of trial {choice.trial_id} is missing: {where}")
     try:
-        config, network = load_network(choice.checkpoint)
-    except RuntimeError as error:  # weights of another network
-        reason = " ".join(str(error).split())
-        raise StudyError(f"{choice.checkpoint} is not a checkpoint: {reason}") from error
-    if config != choice.config or read_checkpoint(choice.checkpoint)["epoch"] != choice.epoch:
+        state = read_checkpoint(choice.checkpoint)
+        config, network = network_in(state, choice.checkpoint)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    if config != choice.config or state["epoch"] != choice.epoch:
         wanted = f"epoch {choice.epoch} of trial {choice.trial_id}"
         raise StudyError(f"{choice.checkpoint} is not the checkpoint of {wanted}")
     return network

@@ -165,9 +165,17 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         absent = ", ".join(maps.columns[maps.loc[lacking].isna()])
         raise StudyError(f"pooled comparisons must be of the same losses; {lacking} lacks {absent}")
     maps = maps[maps.mean().sort_values(ascending=False).index]
+    data = [classes_of(Study.load(folder)) for folder in folders]
+    if len(set(data)) > 1:
+        law = "pooled comparisons must be of the same data"
+        raise StudyError(f"{law}; classes of {folders[0]} are not those of all others")
     common = len({frozenset(plan["holdout_classes"]) for plan in plans}) == 1
-    names = classes_of(Study.load(folders[0]))
+    names = data[0]
     queries = [_queries(*each, list(maps)) for each in zip(folders, runs.values(), strict=True)]
+    for folder, asked in zip(folders, queries, strict=True):
+        if common and not np.array_equal(asked.classes, queries[0].classes):
+            law = "pooled comparisons that hold out the same classes must have the same test images"
+            raise StudyError(f"{law}; those of {folder} are not those of {folders[0]}")
     return Pooled(
         maps,
         _losses(maps, runs, protocols[1:], pd.concat(costs)),

@@ -171,7 +171,7 @@ def _check_built(entry: Network, space: Space) -> None:
 def _taught(split: Split, teacher: str, dataset: Dataset) -> Split:
     """With what the teacher says of the images; StudyError if it cannot teach these."""
     try:
-        return taught(split, teacher, dataset=dataset.name, fingerprint=dataset.fingerprint)
+        return taught(split, teacher, dataset=dataset.name)
     except ValueError as error:
         raise StudyError(str(error)) from error
 

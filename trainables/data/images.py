@@ -196,9 +196,9 @@ class Split:
         return self.train.shape
 
     @property
-    def trained(self) -> int:
-        """How many classes there are in training."""
-        return len(np.unique(self.train.labels))
+    def trained(self) -> list[int]:
+        """The classes of training, ascending."""
+        return np.unique(self.train.labels).tolist()
 
     @property
     def same_classes(self) -> bool:
