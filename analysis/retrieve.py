@@ -25,9 +25,9 @@ from analysis.gallery.neighbours import Found, find
 from analysis.gallery.neighbours_figure import neighbours_figure
 from analysis.gallery.networks import chosen
 from analysis.gallery.pictures import of_files, of_study
-from analysis.gallery.rerank import RERANKINGS
 from study.run.progress import INTERRUPTED
 from study.run.results import Study, StudyError, write_atomically
+from trainables.reranking import RERANKINGS
 from trainables.terminal import Parser, patient_streams
 
 PRINTED = 10  # of the nearest of a picture

@@ -78,6 +78,7 @@ def parser() -> Parser:
         metavar="CLASS,CLASS,...",
         help="of the others, those that are not trained on either and alone judge the search",
     )
+    add("--rerank", action="store_true", help="other orders too: re-ranked, and with the mirror")
     add("--reread-test", metavar="WHY", help="read the test images again; the reason is logged")
     add_run_options(text)
     return text

@@ -21,7 +21,7 @@ from typing import Any
 
 from study.judge.choices import CHOICES
 from study.judge.comparison import CONFIRMATION, SEARCHES
-from study.judge.final_test import FILES, FINALS, is_complete, readings
+from study.judge.final_test import FILES, FINALS, ORDERED, is_complete, readings
 from study.judge.images import DATA, about
 from study.judge.pages import with_records
 from study.run.cluster import ROOT
@@ -93,8 +93,9 @@ def publish(folder: Path, record: Path) -> None:
         write_atomically(new / CHOICES, choices)
         lines = [line | {"sha256": digest(new / CHOICES)} for line in lines]
         (new / FINALS).mkdir()
-        for name in FILES:
-            shutil.copy(folder / FINALS / name, new / FINALS)
+        for name in (*FILES, ORDERED):
+            if name in FILES or (folder / FINALS / name).exists():
+                shutil.copy(folder / FINALS / name, new / FINALS)
         for line in lines:  # first: no record is without its reading
             append(ledger_of(record), line)
         new.rename(record)

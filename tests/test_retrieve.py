@@ -18,24 +18,22 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from analysis import explore, report, retrieve
-from analysis.found.reranked import average_precisions, mirrored, reranked
 from analysis.gallery import index as index_module
-from analysis.gallery import neighbours, neighbours_figure, pictures, rerank, search
+from analysis.gallery import neighbours, neighbours_figure, pictures, search
 from analysis.gallery.index import Index, index_of
 from analysis.gallery.networks import Chosen, choices, chosen
 from analysis.gallery.pictures import INDEXES, Gallery, distinct, of_files, of_study
-from study.judge.evaluation import evaluate, trained_network
-from study.judge.images import Images, validation_images
+from study.judge.images import validation_images
 from study.run.progress import INTERRUPTED
 from study.run.results import Study
-from tests.oracles import slow_average_precision
 from tests.small_data import SmallData, use
 from tests.small_studies import TEST, VALIDATION, trial, write_study
+from tests.test_reranking import unit
 from trainables.config import TrialConfig
-from trainables.data import Roles, Split
+from trainables.data import Split
 from trainables.data.fashion_mnist import CLASSES, FashionMnist, as_fashion
 from trainables.data.pixels.decode import shown
-from trainables.retrieval import unit_length
+from trainables.reranking import RERANKINGS
 from trainables.train import TrainingRun
 from trainables.trained import embed, embed_pixels
 
@@ -468,115 +466,12 @@ def test_interrupted_by_its_user(
     assert "what was embedded is kept" in capsys.readouterr().err
 
 
-def unit(count: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Unit vectors around a few directions."""
-    rng = torch.Generator().manual_seed(seed)
-    centres = torch.randn(5, width, generator=rng)
-    return unit_length(centres[torch.arange(count) % 5] + torch.randn(count, width, generator=rng))
-
-
-def slow_k_reciprocal(
-    x: np.ndarray, asks: int, k1: int, k2: int, weight: float
-) -> list[list[float]]:
-    """Zhong et al.'s equations, with sets."""
-    count = len(x)
-    d = [[float(((a - b) ** 2).sum()) for b in x] for a in x]
-    d = [[one / max(row) for one in row] for row in d]
-    order = [sorted(range(count), key=lambda j, row=row: (row[j], j)) for row in d]
-
-    def reciprocal(i: int, k: int) -> set[int]:
-        return {j for j in order[i][: k + 1] if i in order[j][: k + 1]}
-
-    described = []
-    for i in range(count):
-        own = reciprocal(i, k1)
-        alike = set(own)
-        for j in own:
-            theirs = reciprocal(j, round(k1 / 2))
-            if len(own & theirs) >= 2 / 3 * len(theirs):
-                alike |= theirs
-        total = sum(np.exp(-d[i][j]) for j in alike)
-        described.append([np.exp(-d[i][j]) / total if j in alike else 0.0 for j in range(count)])
-    described = [np.mean([described[j] for j in order[i][:k2]], axis=0) for i in range(count)]
-    found = []
-    for i in range(asks):
-        shared = [float(np.minimum(described[i], described[j]).sum()) for j in range(count)]
-        widest = [float(np.maximum(described[i], described[j]).sum()) for j in range(count)]
-        jaccard = [1 - a / b for a, b in zip(shared, widest, strict=True)]
-        found.append([(1 - weight) * a + weight * b for a, b in zip(jaccard, d[i], strict=True)])
-    return found
-
-
-@pytest.mark.parametrize(
-    ("count", "k1", "k2", "weight"), [(40, 8, 3, 0.3), (30, 5, 1, 0), (6, 20, 6, 1)]
-)
-def test_k_reciprocal_is_the_paper(count: int, k1: int, k2: int, weight: float) -> None:
-    x = unit(count, 6).double()
-    found = rerank.k_reciprocal(x, 7 if count > 6 else 2, k1=k1, k2=k2, weight=weight)
-    wanted = slow_k_reciprocal(x.numpy(), len(found), k1, k2, weight)
-    np.testing.assert_allclose(found, wanted, atol=2e-6)
-
-
-def test_expansion_is_the_paper() -> None:
-    x = unit(20, 4)
-    found = rerank.expanded(x, 3, count=4, power=3.0)
-    for query in range(3):
-        similar = (x @ x[query]).tolist()
-        order = sorted(range(20), key=lambda j, s=similar: -s[j])[:5]
-        total = sum(max(similar[j], 0) ** 3 * x[j] for j in order)
-        direction = total / torch.linalg.vector_norm(total)
-        wanted = [float(((direction - row) ** 2).sum()) for row in x]
-        np.testing.assert_allclose(found[query], wanted, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", rerank.RERANKINGS)
-def test_what_re_ranking_is_worth_is_the_slow_average_precision(name: str) -> None:
-    x, labels = unit(30, 4), np.arange(30) % 5
-    groups = np.where(np.arange(30) % 3 == 0, np.arange(30) // 6, -1)
-    roles = Roles(np.array([4, 9, 0, 21]), np.array([21, 3, 9, 14, 6, 8, 2, 29, 24]), groups)
-    found = average_precisions(x, labels, roles, name)
-    order = [4, 9, 0, 21, *sorted(set(roles.gallery.tolist()) - {9, 21})]
-    gallery = np.array([order.index(place) for place in roles.gallery])
-    distances = rerank.RERANKINGS[name](x[order], 4, gallery)
-    for place, query in enumerate(roles.queries):
-        left = [g for g in roles.gallery if g != query and not (groups[g] == groups[query] >= 0)]
-        ranked = sorted(left, key=lambda g, p=place: distances[p, order.index(g)])
-        wanted = slow_average_precision([labels[g] == labels[query] for g in ranked])
-        assert found[place] == pytest.approx(np.nan if wanted is None else wanted, nan_ok=True)
-
-
-def test_with_the_mirror_an_embedding_is_the_mean_of_two(study: Study) -> None:
-    choice = study.best()["smooth_ap"]
-    images = Images(TEST, {"full": Roles.first(40, len(TEST))}, CLASSES, "", "")
-    evaluation = evaluate(choice, images)
-    pixels = torch.from_numpy(TEST.pixels[TEST.rows])
-    network = trained_network(choice)
-    both = embed_pixels(network, pixels) + embed_pixels(network, pixels.flip(3))
-    expected = both / both.norm(dim=1, keepdim=True)
-    found = mirrored(evaluation, TEST)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    assert (found - evaluation.embeddings).abs().max() > 0.01
-    table = reranked({"smooth_ap": evaluation}, TEST).set_index("order")
-    labels, gap = TEST.labels.tolist(), []
-    for query in range(40):
-        distances = 2 - 2 * (expected @ expected[query])
-        order = [g for g in distances.argsort(stable=True).tolist() if g != query]
-        gap.append(slow_average_precision([labels[g] == labels[query] for g in order]))
-    assert table.loc["with the mirror", "map"] == pytest.approx(np.mean(gap), abs=1e-3)
-
-
-def test_equal_vectors_can_be_re_ranked() -> None:
-    x = torch.ones(50, 4) / 2
-    for name, method in rerank.RERANKINGS.items():
-        assert np.isfinite(method(x, 5, np.arange(50))).all(), name
-
-
 def test_re_ranking_changes_the_order_of_the_nearest_alone(
     photos: Path, network: Chosen, tmp_path: Path
 ) -> None:
     gallery, ask = of_files(photos, network.dataset), [noise(tmp_path / "q.png", 77)]
     plain = neighbours.find(ask, gallery, network, k=12)
-    for name in rerank.RERANKINGS:
+    for name in RERANKINGS:
         other = neighbours.find(ask, gallery, network, k=12, rerank=name)
         both = [dict(zip(one.places[0], one.distances[0], strict=True)) for one in (plain, other)]
         assert both[0] == both[1]
@@ -587,7 +482,7 @@ def test_re_ranking_changes_the_order_of_the_nearest_alone(
             ]
         )
         both = x[[0, *(1 + plain.places[0])]]
-        distances = rerank.RERANKINGS[name](both, 1, np.arange(1, 13))[0, 1:]
+        distances = RERANKINGS[name](both, 1, np.arange(1, 13))[0, 1:]
         assert list(other.places[0]) == list(plain.places[0][np.argsort(distances, kind="stable")])
 
 
@@ -603,14 +498,6 @@ def test_approximate_search_says_its_recall(tmp_path: Path) -> None:
     own = lists.nearest(queries, 5, np.arange(20))
     assert not (own.rows == np.arange(20)[:, None]).any()
     np.testing.assert_allclose(found.distances[:, 1:6], own.distances, atol=1e-6)
-
-
-def test_a_query_is_expanded_by_the_gallery_alone() -> None:
-    x = unit(20, 4)
-    together = rerank.expanded(x, 5, np.arange(5, 20), count=4)
-    for query in range(5):
-        alone = rerank.expanded(x[[query, *range(5, 20)]], 1, np.arange(1, 16), count=4)
-        np.testing.assert_allclose(together[query, 5:], alone[0, 1:], atol=1e-6)
 
 
 def test_approximate_search_finds_as_many_as_it_is_asked(
@@ -720,7 +607,7 @@ def test_a_report_says_what_re_ranking_gains(
     folder = study.folder / "report"
     table = pd.read_csv(folder / "table_what_re_ranking_gains_and_costs.csv")
     scores = pd.read_csv(folder / "scores.csv").query("protocol == 'full'").set_index("loss")["map"]
-    names = list(rerank.RERANKINGS)
+    names = list(RERANKINGS)
     mirrored = ["with the mirror", *(f"with the mirror, {name}" for name in names)]
     assert table["order"].tolist() == [*names, *mirrored] * 2
     plain = table["loss"].map({"Smooth-AP": scores["smooth_ap"], "triplet": scores["triplet"]})
@@ -729,8 +616,3 @@ def test_a_report_says_what_re_ranking_gains(
     gains = table["above the plain order"]
     assert ((ends[0] < gains) & (gains < ends[1])).all()
     assert "nothing was chosen by these numbers" in (folder / "index.html").read_text()
-    (study.folder / "finals").mkdir()
-    (study.folder / "finals" / "summary.csv").touch()
-    capsys.readouterr()
-    assert report.main([str(study.folder), "--rerank"]) == 2
-    assert "is a finished comparison" in capsys.readouterr().err

@@ -16,7 +16,8 @@ import pandas as pd
 
 from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION, SEARCHES
-from study.judge.final_test import FINALS, readings
+from study.judge.final_test import FINALS, ORDERED, readings
+from study.judge.orders import orders_of_runs
 from study.run.results import Study, StudyError
 from trainables.config import TrialConfig
 
@@ -31,6 +32,7 @@ TABLES = {
                     "superiority", "wins", "smallest", "p_corrected", "verdict", "shown"],
     "classes": ["first", "second", "label", "difference", "seed_low", "seed_high"],
 }
+IN_ORDERS = ["trial_id", "loss", "role", "order", "map", "gain", "seconds"]
 # fmt: on
 
 
@@ -49,6 +51,8 @@ class Finals:
         runs, summary, differences, classes: the tables of `finals/`.
         readings: a mapping for each reading of the test images.
         arrays: by `<what>/<trial_id>`: AP of queries, curves, nearest images; and `labels`.
+        orders: the mean of the runs in other orders, as `orders_of_runs` has it; None if they were
+            not asked for.
     """
 
     sweep: Study
@@ -64,6 +68,7 @@ class Finals:
     classes: pd.DataFrame
     readings: list[dict[str, Any]]
     arrays: Mapping[str, np.ndarray]
+    orders: pd.DataFrame | None = None
 
     @classmethod
     def load(cls, sweep: Study) -> Finals:
@@ -75,6 +80,7 @@ class Finals:
         folder, frozen = sweep.folder / FINALS, Frozen.load(sweep.folder)
         tables = {name: _read_table(folder / f"{name}.csv") for name in TABLES}
         arrays = _read_arrays(folder / "queries.npz", tables["runs"]["trial_id"])
+        ordered = (folder / ORDERED).exists()
         return cls(
             sweep=sweep,
             confirmation=Study.load(sweep.folder / CONFIRMATION),
@@ -85,6 +91,7 @@ class Finals:
             seeds=frozen.seeds,
             configs={choice.config.loss: choice.config for choice in frozen.choices.values()},
             chosen={choice.config.loss: choice.trial_id for choice in frozen.choices.values()},
+            orders=orders_of_runs(_read_table(folder / ORDERED)) if ordered else None,
             **tables,
         )
 
@@ -107,7 +114,8 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    missing = [column for column in TABLES[path.stem] if column not in table]
+    wanted = TABLES.get(path.stem, IN_ORDERS)
+    missing = [column for column in wanted if column not in table]
     if missing:
         raise StudyError(f"{path} must have the columns {', '.join(missing)}")
     return table

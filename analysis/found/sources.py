@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.found.finals import Finals, has_finals, is_comparison
-from analysis.found.reranked import reranked
 from analysis.found.runs import Results, of_comparison, of_study
 from analysis.page.answer import query_differences
 from study.judge.evaluation import evaluate_study, trained_network
@@ -23,6 +22,7 @@ from study.judge.images import (
     show_test_images,
     validation_images,
 )
+from study.judge.orders import orders_table
 from study.run.results import Study, StudyError
 from trainables.data import DataError
 from trainables.data.ledger import Reading, readings
@@ -38,7 +38,7 @@ class Source:
         differences: as in `finals/differences.csv`; empty for a single loss.
         finals: of a finished comparison, else None.
         provisional: why the numbers are not the final ones; empty if they are.
-        reranked: as `analysis.found.reranked` has it, where it was asked for.
+        orders: other ones, as `study.judge.orders` has them, where they were asked for.
     """
 
     study: Study
@@ -46,7 +46,7 @@ class Source:
     differences: pd.DataFrame
     finals: Finals | None = None
     provisional: str = ""
-    reranked: pd.DataFrame | None = None
+    orders: pd.DataFrame | None = None
 
     @property
     def name(self) -> str:
@@ -75,7 +75,8 @@ class Source:
 
         Args:
             test: why the test images are to be read, which the ledger gets; None: they are not.
-            rerank: whether re-ranking is to be looked at too.
+            rerank: whether other orders are to be looked at too; of a finished comparison they are
+                what it found.
 
         Raises:
             StudyError: there is no trial at all, or a file is missing or damaged; or as `may_test`.
@@ -85,14 +86,13 @@ class Source:
             raise StudyError(f"{study.folder} has no trial yet: there is nothing to report")
         if test is not None:
             may_test(study)
-        if rerank and has_finals(study):
-            law = (
-                "re-ranking needs the networks of a study, which a comparison's results are without"
-            )
-            raise StudyError(f"{law}; {study.folder} is a finished comparison")
         if has_finals(study):
             finals = Finals.load(study)
-            return cls(study, _with_pixels(finals, data_dir), finals.differences, finals)
+            if rerank and finals.orders is None:
+                law = "a comparison judges other orders where it was begun with --rerank"
+                raise StudyError(f"{law}; {study.folder} was not")
+            results = _with_pixels(finals, data_dir)
+            return cls(study, results, finals.differences, finals, orders=finals.orders)
         status = str(study.info["status"])
         if status == "finished" and is_comparison(study):
             status = "a comparison under way"
@@ -105,9 +105,9 @@ class Source:
         )
         evaluations = evaluate_study(study, images)
         differences = query_differences(evaluations)
-        again = reranked(evaluations, images.data) if rerank else None
+        ordered = orders_table(evaluations, images.data) if rerank else None
         results = of_study(evaluations, images)
-        return cls(study, results, differences, None, provisional, again)
+        return cls(study, results, differences, None, provisional, ordered)
 
 
 def may_test(study: Study) -> None:

@@ -23,13 +23,13 @@ from analysis.found.importance import TOP, Importance, importance
 from analysis.found.runs import Results
 from analysis.found.scores import validation
 from analysis.found.sources import Source
-from analysis.gallery.rerank import EXPANDED, K1, K2, POWER, WEIGHT
 from analysis.page import answer_tables, tables
 from analysis.page.answer import answer_figure, tuning_sentence
 from analysis.page.page import Section
 from analysis.page.tables import Table
 from study.judge.images import about
 from study.run.results import Study
+from trainables.reranking import EXPANDED, K1, K2, POWER, WEIGHT
 from trainables.terminal import bar
 
 
@@ -132,8 +132,8 @@ def image_sections(results: Results) -> list[Section]:
 
 
 def reranking_sections(source: Source) -> list[Section]:
-    """What re-ranking gains and costs, where it was asked for."""
-    if source.reranked is None or source.results is None:
+    """What other orders gain and cost, where they were asked for."""
+    if source.orders is None or source.results is None:
         return []
     said = (
         "The same embeddings in another order, by what the gallery knows of itself: k-reciprocal "
@@ -144,7 +144,7 @@ def reranking_sections(source: Source) -> list[Section]:
         "was chosen by these numbers: the judge is the plain order. Seconds are of all queries, "
         "judged; those of the mirror alone are with its embedding."
     )
-    return [Section("Re-ranking", [said], [tables.reranking_table(source.reranked)], below=True)]
+    return [Section("Re-ranking", [said], [tables.orders_table(source.orders)], below=True)]
 
 
 def training_section(source: Source) -> Section:

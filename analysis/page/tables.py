@@ -275,17 +275,19 @@ def _time(seconds: float | None) -> str:
     return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def reranking_table(found: pd.DataFrame) -> Table:
-    """From `analysis.found.reranked`."""
+def orders_table(found: pd.DataFrame) -> Table:
+    """From `study.judge.orders`: of a study's networks, or of a comparison's runs in the mean."""
+    over = "95 % over runs" if "role" in found else "95 % over queries"
+    beside = [
+        " (reference)" * (role == "reference") for role in found.get("role", [""] * len(found))
+    ]
     cells = pd.DataFrame(
         {
-            "loss": [loss_name(loss) for loss in found["loss"]],
+            "loss": [f"{loss_name(a)}{b}" for a, b in zip(found["loss"], beside, strict=True)],
             "order": found["order"],
             "mAP": found["map"].map("{:.4f}".format),
             "above the plain order": found["gain"].map("{:+.4f}".format),
-            "95 % over queries": [
-                f"{row.low:+.4f} to {row.high:+.4f}" for row in found.itertuples()
-            ],
+            over: [f"{row.low:+.4f} to {row.high:+.4f}" for row in found.itertuples()],
             "seconds": found["seconds"].map("{:.1f}".format),
         }
     )

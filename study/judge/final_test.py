@@ -6,6 +6,7 @@
         summary.csv       a row a protocol, role and loss: mAP with its intervals, and what it cost
         differences.csv   a row a protocol, role and pair: differences, tests and verdict
         classes.csv       a row a pair and class: by how much the first is above
+        orders.csv        where they were asked for, a row a run and other order: its mAP
 
 A reading is entered in the ledger of all studies (`trainables.data.ledger`) before it happens.
 summary.csv is written last: a reading without it was interrupted, and can be completed, which is
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +29,7 @@ from study.judge.choices import CHOICES, Frozen
 from study.judge.evaluation import Evaluation, evaluate, nearest_places, trained_network
 from study.judge.final_tables import class_table, differences_table, runs_table, summary_table
 from study.judge.images import Images, read_test_images
+from study.judge.orders import Order, check_size, orders
 from study.run.results import Study, StudyError, TrialRecord, write_atomically
 from trainables.data.ledger import Reading, entries, ledger_of, name_of
 from trainables.data.ledger import readings as readings_for
@@ -36,6 +39,7 @@ FINALS = "finals"
 FIRST = "first reading"
 INTERRUPTED = "the reading before was interrupted"
 FILES = ("runs.csv", "queries.npz", "summary.csv", "differences.csv", "classes.csv")
+ORDERED = "orders.csv"  # where they were asked for
 NEAREST, NEAREST_OF_SEED = 10, 50  # images a query; the seed study showed 50
 
 
@@ -98,7 +102,8 @@ def read_test(
     folder = sweep.folder / FINALS
     folder.mkdir(exist_ok=True)
     (folder / "summary.csv").unlink(missing_ok=True)
-    arrays, rows = _roles(test), []
+    arrays, rows, ordered = _roles(test), [], list[dict[str, Any]]()
+    rerank = sweep.info["plan"].get("rerank", False) and _may_rerank(test)
     shown: set[tuple[str, str]] = set()
     for run in runs:
         role = frozen.role(run)
@@ -110,7 +115,32 @@ def read_test(
         rows.append(_row(run, role, frozen.search(run), evaluation))
         scores = ", ".join(f"{name} {rows[-1][f'map_{name}']:.4f}" for name in test.protocols)
         print(f"  {run.trial_id}  {role:<9}  seed {run.config.seed}  test mAP {scores}", flush=True)
+        for order in orders(evaluation, test.data) if rerank else ():
+            arrays[f"order_{order.name}/{run.trial_id}"] = order.average_precision.astype("f4")
+            ordered.append(_ordered(run, role, evaluation, order))
+            print(f"    {order.name}: {ordered[-1]['map']:.4f}", flush=True)
+    (folder / ORDERED).unlink(missing_ok=True)
+    if ordered:
+        write_atomically(folder / ORDERED, pd.DataFrame(ordered).to_csv(index=False))
     _write(folder, (sweep, *others), runs_table(rows), arrays)
+
+
+def _may_rerank(test: Images) -> bool:
+    """Whether they are few enough; what is a line of its own stops nothing."""
+    try:
+        check_size(test.data)
+    except StudyError as error:
+        print(f"warning: {error}; all else goes on", file=sys.stderr)
+        return False
+    return True
+
+
+def _ordered(run: TrialRecord, role: str, evaluation: Evaluation, order: Order) -> dict[str, Any]:
+    """A row of `orders.csv`: by how much the order is above the plain one, too."""
+    plain = next(iter(evaluation.protocols.values())).mean_average_precision
+    found = float(np.nanmean(order.average_precision))
+    row = {"trial_id": run.trial_id, "loss": run.config.loss, "role": role, "order": order.name}
+    return row | {"map": found, "gain": found - plain, "seconds": round(order.seconds, 3)}
 
 
 def _reason(folder: Path, reread: str | None, resume: bool) -> str:
