@@ -20,7 +20,7 @@ import torch
 from scipy import stats
 
 from study.judge import final_test
-from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze, highest
+from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze, rule_by
 from study.judge.evaluation import evaluate
 from study.judge.final_test import (
     INTERRUPTED,
@@ -425,7 +425,7 @@ def test_the_rule_names_the_metric_that_chooses(tmp_path: Path) -> None:
         "highest value of the most epochs. No test image is seen."
     )
     for name, metric in METRICS.items():
-        assert highest(name).sentence == sentence.format(metric.title)
+        assert rule_by(name) == sentence.format(metric.title)
     sweep, confirmation = make(tmp_path / "c", losses=["triplet"], select_by="recall_at_1")
     frozen = Frozen.load(sweep.folder)
     assert frozen.rule == sentence.format("R@1")

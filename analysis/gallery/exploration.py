@@ -100,12 +100,14 @@ def _all_ask(roles: Roles, count: int) -> Roles:
 def _view(title: str, embeddings: Tensor, data: LabelledImages, roles: Roles) -> View:
     every = _all_ask(roles, len(data))
     near = nearest_places(embeddings, every, min(SHOWN, every.ranked))
-    gaps = embeddings[:, None] - embeddings[torch.from_numpy(near)]
+    gaps = torch.empty(near.shape)  # a rank at a time: all at once is N x SHOWN x D
+    for rank, rows in enumerate(torch.from_numpy(near).T):
+        gaps[:, rank] = (embeddings - embeddings[rows]).square().sum(1)
     result = evaluate_roles(embeddings, torch.from_numpy(data.labels), roles)
     precisions = np.full(len(data), np.nan)
     precisions[roles.queries] = result.average_precision
     place, share = principal_plane(embeddings)
-    return View(title, near, gaps.square().sum(2).numpy(), precisions, place, share)
+    return View(title, near, gaps.numpy(), precisions, place, share)
 
 
 def principal_plane(embeddings: Tensor) -> tuple[NDArray[np.float64], float]:

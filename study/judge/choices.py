@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,13 @@ ROLES = ("chosen", "reference")
 AT_LARGE = ("epochs", "seed")  # of a confirming run, its own
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How a finished sweep's trials become one choice a loss, said in one sentence."""
-
-    sentence: str
-    choose: Callable[[Study], dict[str, Choice]]
-
-
-def highest(metric: str) -> Rule:
-    """The rule by a metric of `trainables.metrics.METRICS`."""
-    return Rule(
+def rule_by(metric: str) -> str:
+    """How a finished sweep's trials become one choice a loss (`Study.best`), by a metric of
+    `trainables.metrics.METRICS`."""
+    return (
         "Of each loss, the best configurations of the search are trained on fresh seeds, and that "
         f"of the highest mean {METRICS[metric].title} on the validation images is chosen; without "
-        "fresh seeds, the highest value of the most epochs. No test image is seen.",
-        Study.best,
+        "fresh seeds, the highest value of the most epochs. No test image is seen."
     )
 
 
@@ -127,9 +119,7 @@ def _read(row: Mapping[str, Any]) -> Choice:
     return Choice(**own, config=config, checkpoint=None, score=score, seeds=seeds)
 
 
-def freeze(
-    sweep: Study, plan: Plan, rule: Rule | None = None, *, others: Sequence[Study] = ()
-) -> Frozen:
+def freeze(sweep: Study, plan: Plan, *, others: Sequence[Study] = ()) -> Frozen:
     """The choices of a finished sweep: written now, or read back if they were.
 
     Args:
@@ -139,11 +129,11 @@ def freeze(
         StudyError: a loss has no trial to choose, or what was written is not what the sweep's
             records say.
     """
-    rule = rule or highest(plan.select_by)
-    choices, *further = (_chosen(each, rule) for each in (sweep, *others))
+    rule = rule_by(plan.select_by)
+    choices, *further = map(_chosen, (sweep, *others))
     seeds = [seed + n for seed in plan.seeds() for n in range(1, plan.confirm_seeds + 1)]
     if not (sweep.folder / CHOICES).exists():
-        said = rule.sentence, time.time(), choices, seeds, further
+        said = rule, time.time(), choices, seeds, further
         Frozen(*said, plan.reference_seeds).write(sweep.folder)
     frozen = Frozen.load(sweep.folder)
     for name, written, found in (
@@ -151,7 +141,7 @@ def freeze(
         ("those of the other searches", frozen.further, further),
         ("seeds", frozen.seeds, seeds),
         ("seeds of a reference", frozen.references, plan.reference_seeds),
-        ("rule", frozen.rule, rule.sentence),
+        ("rule", frozen.rule, rule),
     ):
         if written != found:
             law = f"{sweep.folder / CHOICES} is frozen and must agree with the sweep"
@@ -159,9 +149,9 @@ def freeze(
     return frozen
 
 
-def _chosen(sweep: Study, rule: Rule) -> dict[str, Choice]:
+def _chosen(sweep: Study) -> dict[str, Choice]:
     """By loss, without checkpoints; StudyError if a loss has none."""
-    found = {loss: choice._replace(checkpoint=None) for loss, choice in rule.choose(sweep).items()}
+    found = {loss: choice._replace(checkpoint=None) for loss, choice in sweep.best().items()}
     for loss in sweep.losses:
         if loss not in found:
             raise StudyError(f"no trial of {loss} ended well, so there is none to choose")
