@@ -5,7 +5,8 @@
 
 STUDY is a study's folder, a comparison's, or a published record. A study is judged on its
 validation images; with --test on the test images, which the ledger of readings beside the study
-records. Of a finished comparison its own reading is shown. Everything is computed first and
+records. With --rerank it is judged in other orders, too. Of a finished comparison its own reading
+is shown, with other orders where it was begun with --rerank. Everything is computed first and
 written last, so that an error leaves nothing half made. The output folder (STUDY/report by default,
 of two studies report-STUDY_A-STUDY_B in the folder where you are) gets index.html, which needs no
 other file, and each figure as PNG, SVG and CSV. Takes about a minute for three losses on two cores.

@@ -23,6 +23,7 @@ import pandas as pd
 from study.judge.comparison import compare
 from study.judge.final_test import FINALS
 from study.judge.images import name_of_test
+from study.judge.significance import could
 from study.run.cli import add_run_options, run
 from study.run.commands import report_command
 from study.run.progress import duration
@@ -112,7 +113,13 @@ def tell(folder: Path, seconds: float, data_dir: str | None) -> int:
     columns = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high"]
     columns += ["p_corrected", "smallest", "verdict"]
     print("\nDifferences (p corrected; smallest: what could have been shown with 80 % power):")
-    print(_text(differences[columns]))
+    print(
+        _text(
+            differences[columns].assign(
+                smallest=differences["smallest"].map(could, na_action="ignore")
+            )
+        )
+    )
     print(f"\nThe comparison is finished; {duration(seconds)}. Everything lies in {folder}")
     print(f"Next:  {report_command(folder, data_dir)}")
     return 0

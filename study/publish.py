@@ -93,7 +93,7 @@ def publish(folder: Path, record: Path) -> None:
         write_atomically(new / CHOICES, choices)
         lines = [line | {"sha256": digest(new / CHOICES)} for line in lines]
         (new / FINALS).mkdir()
-        for name in (*FILES, ORDERED):
+        for name in (*FILES, *ORDERED):
             if name in FILES or (folder / FINALS / name).exists():
                 shutil.copy(folder / FINALS / name, new / FINALS)
         for line in lines:  # first: no record is without its reading

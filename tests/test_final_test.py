@@ -47,7 +47,7 @@ from trainables.data import DataError, LabelledImages, Roles, Split, resolve
 from trainables.data.ledger import LEDGER, Reading, entries
 from trainables.metrics import METRICS
 from trainables.train import TrainingRun
-from trainables.trained import embed, load_network
+from trainables.trained import embed, load_trained
 
 SEEDS = (8, 9, 10)
 Made = tuple[Study, Study]
@@ -134,7 +134,7 @@ def slow_rankings(
     """By loops, whether what the first queries rank is relevant, and the rankings."""
     trial = next(trial for trial in study.trials if trial.trial_id == trial_id)
     assert trial.checkpoint is not None
-    rows = embed(load_network(Path(trial.checkpoint))[1], test).double().tolist()
+    rows = embed(load_trained(Path(trial.checkpoint)).network, test).double().tolist()
     rankings = [slow_ranking(rows[q], rows, own=q) for q in range(queries)]
     return [[test.labels[i] == test.labels[q] for i in r] for q, r in enumerate(rankings)], rankings
 

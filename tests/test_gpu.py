@@ -34,7 +34,7 @@ from trainables.losses.recall_at_k import recall_at_k_loss
 from trainables.metrics import evaluate_retrieval
 from trainables.retrieval import nearest, squared_distances, unit_length
 from trainables.train import EpochMetrics, TrainingRun
-from trainables.trained import embed, load_network
+from trainables.trained import embed, load_trained
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
@@ -256,7 +256,7 @@ def test_a_checkpoint_gives_a_network_for_any_device(
     run = TrainingRun(config(epochs=1), small_split, device)
     found = run.train_epoch()
     run.save(tmp_path / "checkpoint.pt")
-    _, network = load_network(tmp_path / "checkpoint.pt")
+    network = load_trained(tmp_path / "checkpoint.pt").network
     assert next(network.parameters()).device.type == "cpu"
     images = torch.from_numpy(small_split.validation.images)
     exact = network.double()(network.input.scale(images, torch.float64))

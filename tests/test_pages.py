@@ -8,14 +8,16 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from study import publish
 from study.judge import pages
 from study.judge.pooled import markdown, pooled
 from study.run.results import StudyError
-from tests.test_final_test import SEEDS, reads
+from tests.test_final_test import SEEDS, make, read_test, reads
 from tests.test_pooled import folders, write
 from tests.test_publish import comparison, record
 
@@ -120,6 +122,57 @@ def test_the_answer_has_a_column_for_each_part_and_what_leads_in_it_in_bold(tmp_
     assert pages.with_answer("no markers", page) == "no markers"
 
 
+def test_parts_that_cannot_stand_in_one_table_are_refused(tmp_path: Path) -> None:
+    made = [write(tmp_path / f"1{k}", maps, holdout_classes=[k]) for k, maps in enumerate(EASY)]
+    part = pages.Part("Easy", pooled(made))
+    with pytest.raises(StudyError, match="a title of its own; got Easy, Easy"):
+        pages.answer([part, part])
+    few = part.found._replace(maps=part.found.maps[["triplet"]])
+    with pytest.raises(StudyError, match=r"of the same losses; not all have smooth_ap, triplet"):
+        pages.answer([part, pages.Part("Hard", few)])
+
+
+def test_all_pages_are_written_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [write(tmp_path / f"1{k}", maps, holdout_classes=[k]) for k, maps in enumerate(EASY)]
+    named = f"<!-- results: {' '.join(folder.name for folder in made)} -->\n"
+    readme, page = tmp_path / "README.md", tmp_path / "RECORDS.md"
+    readme.write_text(ANSWER)
+    page.write_text(f"# Title\n## Easy: three\n{named}{END}")
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(pages, "README", readme)
+    monkeypatch.setattr(pages, "RECORDS_PAGE", page)
+    words = ["--readme", *map(str, made)]
+    assert publish.main(words) == 0
+    assert markdown(pooled(made)) in page.read_text()
+    assert "| Smooth-AP | **0.600** |" in readme.read_text()
+    before = readme.read_text(), page.read_text()
+    assert publish.main(words[:-1]) == 2  # no page shows two of them
+    assert "a page must have one" in capsys.readouterr().err
+    assert (readme.read_text(), page.read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "epochs, its best by validation mAP trained again on 3 fresh"),
+        ({"final_seeds": 2}, "its best 2 and the hand-set defaults trained on 2 seeds, and of"),
+        (
+            {"final_seeds": 1, "from_scratch": True},
+            "its best 2 trained on 1 seed, and of these the best by validation mAP trained again",
+        ),
+    ],
+)
+def test_a_table_says_how_its_choices_were_made(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    sweep, confirmation = make(tmp_path / "c", **changes)
+    read_test(sweep, confirmation)
+    assert said in pages.results(sweep.folder)
+
+
 def test_the_readmes_answer_is_that_of_the_records() -> None:
     text = pages.README.read_text(encoding="utf-8")
+    assert pages.ANSWER.search(text)
     assert pages.with_answer(text, pages.RECORDS_PAGE.read_text(encoding="utf-8")) == text

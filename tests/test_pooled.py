@@ -252,6 +252,11 @@ def test_what_cannot_be_pooled_is_said(folders: list[Path], tmp_path: Path) -> N
         pooled([*folders, other])
 
 
+def test_what_is_a_line_of_its_own_may_differ(tmp_path: Path) -> None:
+    made = [write(tmp_path / str(n), maps, rerank=n == 1) for n, maps in enumerate(MAPS)]
+    assert len(pooled(made).maps) == 3
+
+
 def test_comparisons_of_other_data_are_not_pooled(tmp_path: Path) -> None:
     """Whatever the folders of the data are called."""
     made = [write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)]

@@ -28,7 +28,7 @@ from tests.small_studies import INFO, TEST, VALIDATION, save_checkpoint, trial, 
 from trainables.data.fashion_mnist import CLASSES
 from trainables.data.ledger import LEDGER, entries
 from trainables.metrics import evaluate_retrieval
-from trainables.trained import embed, load_network
+from trainables.trained import embed, load_trained
 
 ROOT = Path(__file__).resolve().parent.parent
 Maker = Callable[..., Study]
@@ -102,7 +102,7 @@ def test_scores_are_of_the_chosen_checkpoints(make_study: Maker, tested: bool) -
     assert source.results is not None
     path = study.best()["smooth_ap"].checkpoint
     assert path is not None and "smooth_ap-001" in str(path)
-    embeddings, labels = embed(load_network(path)[1], images), torch.from_numpy(images.labels)
+    embeddings, labels = embed(load_trained(path).network, images), torch.from_numpy(images.labels)
     expected = evaluate_retrieval(
         embeddings, labels, embeddings, labels, query_index=torch.arange(len(images))
     ).mean_average_precision
@@ -458,6 +458,11 @@ def test_a_librarys_knob_is_explained_by_its_unit(make_study: Maker) -> None:
     ]
     (own,) = rows[rows["knob"] == "temperature"]["what it is"]
     assert own == "an argument of its library's loss, of cosine"
+    study.info["space"] = describe(["pml:SupConLoss", "triplet:batch_size=64"], SPACE)
+    rows = tables.space_table(study).cells.set_index("knob")["what it is"]
+    assert rows["batch size"] == "training images in a step"  # whoever it is searched for
+    study.info["space"] = describe(["pml:SupConLoss+triplet"], SPACE)
+    assert tables.space_table(study).cells.set_index("knob").loc["temperature", "what it is"]
 
 
 def test_every_knob_of_the_search_is_explained(make_study: Maker) -> None:

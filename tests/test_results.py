@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.found.finals import is_comparison
+from analysis.found.sources import may_test
 from study.run import results
 from study.run.results import (
     EPOCH_COLUMNS,
@@ -475,7 +476,13 @@ def test_the_parts_of_a_comparison_are_none_themselves(tmp_path: Path) -> None:
     plan = {"plan": {"confirm_seeds": 5}}
     whole = Study(tmp_path / "x", plan, [])
     further = Study(tmp_path / "x" / "searches" / "02", plan, [])
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "study.json").touch()
     confirmation = Study(tmp_path / "x" / "confirmation", {**plan, "listed": True}, [])
     found = [is_comparison(study) for study in (whole, further, confirmation)]
     assert found == [True, False, False]
     assert not is_comparison(Study(tmp_path / "x", {"plan": {"confirm_seeds": 0}}, []))
+    assert is_comparison(Study(tmp_path / "searches" / "mine", plan, []))  # a user's own name
+    for part in (whole, further, confirmation):  # and no report reads the test images for one
+        with pytest.raises(StudyError, match="is one, or a part of one"):
+            may_test(part)

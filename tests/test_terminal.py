@@ -49,6 +49,7 @@ def parser() -> Parser:
         (["--max_epochs", "3"], "--max_epochs: no such option; did you mean --max-epochs?"),
         (["--wholly-other"], "--wholly-other: no such option"),
         (["-x"], "-x: no such option"),
+        (["-h5"], "-h5: no such option; did you mean -h?"),
         (
             ["--loss", "tripplet"],
             "argument --loss: invalid choice: 'tripplet' (choose from 'triplet', 'smooth_ap'); "

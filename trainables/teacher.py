@@ -6,16 +6,18 @@ import dataclasses
 from pathlib import Path
 
 from trainables.data import Split
-from trainables.trained import embed, network_in, read_checkpoint
+from trainables.terminal import few
+from trainables.trained import embed, load_trained
 
 
-def taught(split: Split, teacher: Path | str, *, dataset: str) -> Split:
+def taught(split: Split, teacher: Path | str, *, dataset: str | None) -> Split:
     """The split with the teacher's embeddings of its training images, each as it is, without
     augmentation.
 
     Args:
         teacher: a checkpoint, as studies write them.
-        dataset: the name of the split's data, as a configuration has it.
+        dataset: the name of the split's data, as a configuration has it; None where the split has
+            but some of the classes that are trained on, so that a teacher may have more.
 
     Raises:
         ValueError: there is no such checkpoint, it takes other pictures, or it was trained on
@@ -25,15 +27,16 @@ def taught(split: Split, teacher: Path | str, *, dataset: str) -> Split:
     path = Path(teacher)
     if not path.is_file():
         raise ValueError(f"teacher must be the checkpoint of a trained network; got {teacher}")
-    state = read_checkpoint(path)
-    config, network = network_in(state, path)
+    config, network, _, classes = load_trained(path)
     takes, given = network.input, split.shape
     if takes.channels != given[0] or takes.height > given[1] or takes.width > given[2]:
         law = f"{takes.channels} x {takes.height} x {takes.width}"
         has = " x ".join(map(str, given))
         raise ValueError(f"the teacher {teacher} takes pictures of {law}; those here are {has}")
-    more = sorted({*state["classes"]} - {*split.trained})
-    if config.dataset == dataset and more:
-        law = f"a teacher of the same data must be trained on no other classes than {split.trained}"
-        raise ValueError(f"{law}; {teacher} was on {more} too")
+    if config.dataset == dataset:
+        law = "a teacher of the same data must be trained on no classes but those that are here"
+        if isinstance(classes, int):
+            raise ValueError(f"{law}; {teacher} is from before it was kept which {classes} it saw")
+        if more := sorted({*classes} - {*split.trained}):
+            raise ValueError(f"{law}; {teacher} was on {len(more)} others: {few(more)}")
     return dataclasses.replace(split, targets=embed(network, split.train).numpy())

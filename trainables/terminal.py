@@ -10,7 +10,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO, cast
 
 from tqdm import tqdm
@@ -32,7 +32,8 @@ class Parser(argparse.ArgumentParser):
         for word in words[: words.index("--")] if "--" in words else words:
             name = word.split("=")[0]
             value = len(word) < 2 or " " in word or NUMBER.match(word)  # as argparse has it
-            short = word[1:2] != "-" and word[:2] in options  # -k50
+            first = options.get(word[:2])
+            short = first is not None and first.nargs != 0  # -k50
             if word.startswith("-") and name not in options and not value and not short:
                 self.error(f"{name}: no such option{nearest(name, options)}")
         return super().parse_known_args(words, namespace)
@@ -79,6 +80,12 @@ def told(what: str) -> Callable[[int, int], None]:
             shown[0].close()
 
     return tell
+
+
+def few(values: Sequence[object], most: int = 10) -> str:
+    """The first of them, as text on one line."""
+    shown = ", ".join(map(str, values[:most]))
+    return shown + ", ..." * (len(values) > most)
 
 
 def in_a_line(error: BaseException) -> str:

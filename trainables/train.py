@@ -33,6 +33,7 @@ from trainables.losses.distillation import similarity_loss
 from trainables.metrics import METRICS, RetrievalResult, evaluate_roles
 from trainables.networks import Embedder, seeded
 from trainables.retrieval import unit_length
+from trainables.terminal import few
 from trainables.trained import embedding_batch, read_checkpoint, repeat_exactly
 
 RESIDENT_SHARE = 0.25  # of a trial's memory on a card that its pixels may take
@@ -210,9 +211,11 @@ class TrainingRun:
         state = read_checkpoint(path)
         if TrialConfig.from_dict(state["config"]) != self.config:
             raise ValueError(f"checkpoint {path} belongs to {state['config']}, not to this trial")
-        if state["classes"] != self.classes:
-            law = f"must be of the classes {self.classes}; it is of {state['classes']}"
-            raise ValueError(f"checkpoint {path} {law}")
+        theirs = state["classes"]
+        if theirs not in (self.classes, len(self.classes)):  # a count: from before they were kept
+            law = f"must be of the {len(self.classes)} classes {few(self.classes)}"
+            found = theirs if isinstance(theirs, int) else few(theirs)
+            raise ValueError(f"checkpoint {path} {law}; it is of {found}")
         self.epoch, self.step = state["epoch"], state["step"]
         self.last_finite = state["last_finite"]
         self.judged.network.load_state_dict(state["network"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,17 +39,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_network(path: Path) -> tuple[TrialConfig, Embedder]:
-    """The configuration and the trained network of a checkpoint.
+class Trained(NamedTuple):
+    """What a checkpoint holds of a trial.
+
+    Attributes:
+        config: of the trial.
+        network: with the weights of that epoch, in evaluation mode, on the CPU.
+        epoch: at which it was kept.
+        classes: that it was trained on, ascending, as its data numbers them; of a checkpoint from
+            before these were kept, how many.
+    """
+
+    config: TrialConfig
+    network: Embedder
+    epoch: float
+    classes: list[int] | int
+
+
+def load_trained(path: Path) -> Trained:
+    """What a checkpoint holds.
 
     Raises:
         ValueError: as `read_checkpoint`, or the weights are of another network.
     """
-    return network_in(read_checkpoint(path), path)
-
-
-def network_in(state: dict[str, Any], path: Path) -> tuple[TrialConfig, Embedder]:
-    """The same of what was read there."""
+    state = read_checkpoint(path)
     config = TrialConfig.from_dict(state["config"])
     channels, *size = state["shape"]
     bare = config.replace(weights="none", freeze="none")  # its weights come from the checkpoint
@@ -59,7 +72,7 @@ def network_in(state: dict[str, Any], path: Path) -> tuple[TrialConfig, Embedder
     except RuntimeError as error:
         law = f"{path} has the weights of another network"
         raise ValueError(f"{law}: {in_a_line(error)}") from error
-    return config, network.eval()
+    return Trained(config, network.eval(), state["epoch"], state["classes"])
 
 
 def repeat_exactly(kind: str) -> None:

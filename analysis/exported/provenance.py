@@ -18,7 +18,7 @@ from trainables.data import DataError, Dataset
 from trainables.learner import network_of
 from trainables.networks import Input, Network
 from trainables.networks.weights import PACKAGE
-from trainables.trained import read_checkpoint
+from trainables.trained import load_trained
 
 # Of what a data card says, the lines that name no file.
 CARD_LINES = ("images", "train", "validation", "test")
@@ -107,7 +107,8 @@ def _first_weights(network: Network, weights: str, wants: Input) -> str:
 
 def _trained_classes(found: Chosen) -> int:
     assert found.choice.checkpoint is not None  # the network was read from it
-    return len(read_checkpoint(found.choice.checkpoint)["classes"])
+    classes = load_trained(found.choice.checkpoint).classes
+    return classes if isinstance(classes, int) else len(classes)
 
 
 def _data(found: Chosen) -> dict[str, Any]:

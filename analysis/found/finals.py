@@ -16,8 +16,8 @@ import pandas as pd
 
 from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION, SEARCHES
-from study.judge.final_test import FINALS, ORDERED, readings
-from study.judge.orders import orders_of_runs
+from study.judge.final_test import FINALS, readings
+from study.judge.other_orders import orders_of_runs
 from study.run.results import Study, StudyError
 from trainables.config import TrialConfig
 
@@ -32,7 +32,7 @@ TABLES = {
                     "superiority", "wins", "smallest", "p_corrected", "verdict", "shown"],
     "classes": ["first", "second", "label", "difference", "seed_low", "seed_high"],
 }
-IN_ORDERS = ["trial_id", "loss", "role", "order", "map", "gain", "seconds"]
+IN_ORDERS = ["trial_id", "loss", "role", "search", "order", "map", "gain", "seconds"]
 # fmt: on
 
 
@@ -80,7 +80,7 @@ class Finals:
         folder, frozen = sweep.folder / FINALS, Frozen.load(sweep.folder)
         tables = {name: _read_table(folder / f"{name}.csv") for name in TABLES}
         arrays = _read_arrays(folder / "queries.npz", tables["runs"]["trial_id"])
-        ordered = (folder / ORDERED).exists()
+        ordered = folder / "orders.csv"
         return cls(
             sweep=sweep,
             confirmation=Study.load(sweep.folder / CONFIRMATION),
@@ -91,7 +91,7 @@ class Finals:
             seeds=frozen.seeds,
             configs={choice.config.loss: choice.config for choice in frozen.choices.values()},
             chosen={choice.config.loss: choice.trial_id for choice in frozen.choices.values()},
-            orders=orders_of_runs(_read_table(folder / ORDERED)) if ordered else None,
+            orders=orders_of_runs(_read_table(ordered)) if ordered.exists() else None,
             **tables,
         )
 
@@ -100,7 +100,9 @@ def is_comparison(study: Study) -> bool:
     """Whether the study is the first sweep of a comparison, at whatever step that is; its further
     searches, its confirmation and an audit have its plan, and are studies by themselves."""
     started = any((study.folder / name).exists() for name in (CHOICES, CONFIRMATION))
-    part = study.info.get("listed") or study.folder.parent.name == SEARCHES
+    above = study.folder.parent
+    further = above.name == SEARCHES and (above.parent / "study.json").exists()
+    part = study.info.get("listed") or further
     return started or (bool(study.info["plan"].get("confirm_seeds")) and not part)
 
 

@@ -22,7 +22,7 @@ from study.judge.images import (
     show_test_images,
     validation_images,
 )
-from study.judge.orders import orders_table
+from study.judge.other_orders import orders_table
 from study.run.results import Study, StudyError
 from trainables.data import DataError
 from trainables.data.ledger import Reading, readings
@@ -38,7 +38,8 @@ class Source:
         differences: as in `finals/differences.csv`; empty for a single loss.
         finals: of a finished comparison, else None.
         provisional: why the numbers are not the final ones; empty if they are.
-        orders: other ones, as `study.judge.orders` has them, where they were asked for.
+        orders: the results in other orders, as `study.judge.other_orders` has them, where they were
+            asked for.
     """
 
     study: Study
@@ -89,8 +90,10 @@ class Source:
         if has_finals(study):
             finals = Finals.load(study)
             if rerank and finals.orders is None:
+                asked = study.info["plan"].get("rerank")
                 law = "a comparison judges other orders where it was begun with --rerank"
-                raise StudyError(f"{law}; {study.folder} was not")
+                why = "left them out, as it said then" if asked else "was not"
+                raise StudyError(f"{law}; {study.folder} {why}")
             results = _with_pixels(finals, data_dir)
             return cls(study, results, finals.differences, finals, orders=finals.orders)
         status = str(study.info["status"])
@@ -113,12 +116,13 @@ class Source:
 def may_test(study: Study) -> None:
     """StudyError unless a report may read the test images for a study.
 
-    A comparison has a step of its own for that, and another study must be finished and have chosen.
+    A comparison has a step of its own for that, also for its parts, which have its plan; another
+    study must be finished and have chosen.
     """
-    if is_comparison(study):
+    if is_comparison(study) or study.info["plan"].get("confirm_seeds"):
         law = "a comparison reads the test images in its last step"
         again = "compare_losses.py --resume --reread-test WHY"
-        raise StudyError(f"{law}, and again with {again}; {study.folder} is one")
+        raise StudyError(f"{law}, and again with {again}; {study.folder} is one, or a part of one")
     if study.info["status"] != "finished" or not study.best():
         law = "the test images are read for a finished study with a choice"
         raise StudyError(f"{law}; {study.folder} is {study.info['status']}")

@@ -17,7 +17,7 @@ from analysis.page.answer import p_text
 from analysis.page.glossary import scored
 from analysis.page.tables import Table
 from study.judge.final_tables import protocols_of
-from study.judge.significance import ALPHA, MARGIN, POWER
+from study.judge.significance import ALPHA, MARGIN, POWER, could
 from study.run.results import Study
 from study.search.space import is_of_seed_study, reference
 from trainables.config import TrialConfig
@@ -76,7 +76,7 @@ def differences_table(differences: pd.DataFrame) -> Table | None:
             cells["corrected p"] = _p(row["p_corrected"])
             cells[f"p of not within ±{MARGIN}"] = _p(row["equivalence_p"])
             cells["P(first above second)"] = f"{row['superiority']:.2f}"
-            cells["smallest that could be shown"] = f"{row['smallest']:.4f}"
+            cells["smallest that could be shown"] = could(row["smallest"])
         rows.append(cells)
     cells = pd.DataFrame(rows).fillna("")
     return Table("Differences in mAP", cells if several else cells.drop(columns="protocol"))

@@ -147,10 +147,12 @@ def space_table(study: Study) -> Table:
 
 def _meaning(knob: str, losses: Sequence[str], fields: Mapping[str, str]) -> str:
     """Of a knob; of one that libraries' losses alone have, its unit."""
-    if all(loss.startswith(PML) for loss in losses):
-        known = [own for loss in losses for own in CHOSEN.get(loss.split(":")[1], ())]
-        return next((THEIRS.format(unit=own.unit) for own in known if own.name == knob), "")
-    return KNOBS.get(knob) or KNOBS.get(fields.get(knob, ""), "")
+    said = KNOBS.get(knob) or KNOBS.get(fields.get(knob, ""), "")
+    addends = [addend for loss in losses for addend in loss.split("+")]
+    if knob in fields or not all(addend.startswith(PML) for addend in addends):
+        return said
+    known = [own for addend in addends for own in CHOSEN.get(addend.split(":")[1], ())]
+    return next((THEIRS.format(unit=own.unit) for own in known if own.name == knob), said)
 
 
 def budget_table(study: Study) -> Table:
@@ -276,8 +278,8 @@ def _time(seconds: float | None) -> str:
 
 
 def orders_table(found: pd.DataFrame) -> Table:
-    """From `study.judge.orders`: of a study's networks, or of a comparison's runs in the mean."""
-    over = "95 % over runs" if "role" in found else "95 % over queries"
+    """From `study.judge.other_orders`: of a study, or of a comparison's runs in the mean."""
+    over = f"95 % over {found['over'].iloc[0]}"
     beside = [
         " (reference)" * (role == "reference") for role in found.get("role", [""] * len(found))
     ]

@@ -17,7 +17,7 @@ from trainables.data import Roles
 from trainables.metrics import RetrievalResult, evaluate_roles
 from trainables.networks import Embedder
 from trainables.retrieval import nearest
-from trainables.trained import embed, network_in, read_checkpoint
+from trainables.trained import embed, load_trained
 
 
 class ProtocolResult(NamedTuple):
@@ -81,14 +81,13 @@ def trained_network(choice: Choice) -> Embedder:
         where = choice.checkpoint or "none was recorded"
         raise StudyError(f"the checkpoint of trial {choice.trial_id} is missing: {where}")
     try:
-        state = read_checkpoint(choice.checkpoint)
-        config, network = network_in(state, choice.checkpoint)
+        found = load_trained(choice.checkpoint)
     except ValueError as error:
         raise StudyError(str(error)) from error
-    if config != choice.config or state["epoch"] != choice.epoch:
+    if (found.config, found.epoch) != (choice.config, choice.epoch):
         wanted = f"epoch {choice.epoch} of trial {choice.trial_id}"
         raise StudyError(f"{choice.checkpoint} is not the checkpoint of {wanted}")
-    return network
+    return found.network
 
 
 def judge(embeddings: Tensor, labels: Tensor, roles: Roles) -> ProtocolResult:

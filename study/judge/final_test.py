@@ -6,7 +6,8 @@
         summary.csv       a row a protocol, role and loss: mAP with its intervals, and what it cost
         differences.csv   a row a protocol, role and pair: differences, tests and verdict
         classes.csv       a row a pair and class: by how much the first is above
-        orders.csv        where they were asked for, a row a run and other order: its mAP
+        orders.csv        where other orders were asked for, a row a run and order: its mAP
+        orders.npz        by order and run, the AP of every query
 
 A reading is entered in the ledger of all studies (`trainables.data.ledger`) before it happens.
 summary.csv is written last: a reading without it was interrupted, and can be completed, which is
@@ -29,17 +30,18 @@ from study.judge.choices import CHOICES, Frozen
 from study.judge.evaluation import Evaluation, evaluate, nearest_places, trained_network
 from study.judge.final_tables import class_table, differences_table, runs_table, summary_table
 from study.judge.images import Images, read_test_images
-from study.judge.orders import Order, check_size, orders
+from study.judge.other_orders import check_size, orders
 from study.run.results import Study, StudyError, TrialRecord, write_atomically
 from trainables.data.ledger import Reading, entries, ledger_of, name_of
 from trainables.data.ledger import readings as readings_for
 from trainables.metrics import METRICS
+from trainables.terminal import in_a_line
 
 FINALS = "finals"
 FIRST = "first reading"
 INTERRUPTED = "the reading before was interrupted"
 FILES = ("runs.csv", "queries.npz", "summary.csv", "differences.csv", "classes.csv")
-ORDERED = "orders.csv"  # where they were asked for
+ORDERED = ("orders.npz", "orders.csv")  # where other orders were asked for
 NEAREST, NEAREST_OF_SEED = 10, 50  # images a query; the seed study showed 50
 
 
@@ -101,9 +103,9 @@ def read_test(
     test = read_test_images(sweep, reading, data_dir)
     folder = sweep.folder / FINALS
     folder.mkdir(exist_ok=True)
-    (folder / "summary.csv").unlink(missing_ok=True)
-    arrays, rows, ordered = _roles(test), [], list[dict[str, Any]]()
-    rerank = sweep.info["plan"].get("rerank", False) and _may_rerank(test)
+    for name in ("summary.csv", *ORDERED):
+        (folder / name).unlink(missing_ok=True)
+    arrays, rows = _roles(test), []
     shown: set[tuple[str, str]] = set()
     for run in runs:
         role = frozen.role(run)
@@ -115,32 +117,36 @@ def read_test(
         rows.append(_row(run, role, frozen.search(run), evaluation))
         scores = ", ".join(f"{name} {rows[-1][f'map_{name}']:.4f}" for name in test.protocols)
         print(f"  {run.trial_id}  {role:<9}  seed {run.config.seed}  test mAP {scores}", flush=True)
-        for order in orders(evaluation, test.data) if rerank else ():
-            arrays[f"order_{order.name}/{run.trial_id}"] = order.average_precision.astype("f4")
-            ordered.append(_ordered(run, role, evaluation, order))
-            print(f"    {order.name}: {ordered[-1]['map']:.4f}", flush=True)
-    (folder / ORDERED).unlink(missing_ok=True)
-    if ordered:
-        write_atomically(folder / ORDERED, pd.DataFrame(ordered).to_csv(index=False))
     _write(folder, (sweep, *others), runs_table(rows), arrays)
+    if sweep.info["plan"].get("rerank"):
+        _write_orders(folder, confirmation, frozen, runs, test)
 
 
-def _may_rerank(test: Images) -> bool:
-    """Whether they are few enough; what is a line of its own stops nothing."""
+def _write_orders(
+    folder: Path, confirmation: Study, frozen: Frozen, runs: Sequence[TrialRecord], test: Images
+) -> None:
+    """The same runs in other orders, once all else is written: lines of their own stop nothing."""
+    arrays, rows = dict[str, np.ndarray](), []
     try:
         check_size(test.data)
-    except StudyError as error:
-        print(f"warning: {error}; all else goes on", file=sys.stderr)
-        return False
-    return True
-
-
-def _ordered(run: TrialRecord, role: str, evaluation: Evaluation, order: Order) -> dict[str, Any]:
-    """A row of `orders.csv`: by how much the order is above the plain one, too."""
-    plain = next(iter(evaluation.protocols.values())).mean_average_precision
-    found = float(np.nanmean(order.average_precision))
-    row = {"trial_id": run.trial_id, "loss": run.config.loss, "role": role, "order": order.name}
-    return row | {"map": found, "gain": found - plain, "seconds": round(order.seconds, 3)}
+        for run in runs:
+            evaluation = evaluate(confirmation.choice(run), test)
+            plain = next(iter(evaluation.protocols.values())).mean_average_precision
+            own: dict[str, Any] = {"trial_id": run.trial_id, "loss": run.config.loss}
+            own |= {"role": frozen.role(run), "search": frozen.search(run)}
+            for order in orders(evaluation, test.data):
+                arrays[f"{order.name}/{run.trial_id}"] = order.average_precision.astype(np.float32)
+                found = float(np.nanmean(order.average_precision))
+                gain, seconds = found - plain, round(order.seconds, 3)
+                rows.append(
+                    {**own, "order": order.name, "map": found, "gain": gain, "seconds": seconds}
+                )
+                print(f"  {run.trial_id}  {order.name}: test mAP {found:.4f}", flush=True)
+    except (StudyError, MemoryError) as error:
+        print(f"warning: no other orders: {in_a_line(error)}; all else is done", file=sys.stderr)
+        return
+    _write_arrays(folder / "orders.npz", arrays)
+    write_atomically(folder / "orders.csv", pd.DataFrame(rows).to_csv(index=False))
 
 
 def _reason(folder: Path, reread: str | None, resume: bool) -> str:
@@ -237,12 +243,16 @@ def _row(run: TrialRecord, role: str, search: int, evaluation: Evaluation) -> di
 def _write(
     folder: Path, sweeps: Sequence[Study], runs: pd.DataFrame, arrays: dict[str, np.ndarray]
 ) -> None:
+    _write_arrays(folder / "queries.npz", arrays)
+    write_tables(folder, sweeps, runs, arrays)
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **cast(dict[str, Any], arrays))
-    partial = folder / ".queries.npz.partial"
+    partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content.getvalue())
-    os.replace(partial, folder / "queries.npz")
-    write_tables(folder, sweeps, runs, arrays)
+    os.replace(partial, path)
 
 
 def write_tables(

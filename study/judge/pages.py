@@ -23,10 +23,11 @@ from study.judge.comparison import CONFIRMATION
 from study.judge.final_test import FINALS
 from study.judge.images import classes_of
 from study.judge.pooled import Pooled, markdown, pooled
-from study.judge.significance import MARGIN, POWER
+from study.judge.significance import MARGIN, POWER, could
 from study.run.cluster import ROOT
 from study.run.plan import Plan
 from study.run.results import Study, StudyError
+from study.search.ladder import FINALISTS
 from trainables.config import reference
 from trainables.losses import resolve
 from trainables.metrics import METRICS
@@ -124,7 +125,7 @@ class Part(NamedTuple):
         return {*self.found.maps} - {*shown["second"]}
 
 
-def parts(page: str) -> list[Part]:
+def parts_of(page: str) -> list[Part]:
     """What a page shows together, from its records."""
     return [
         Part(title, pooled([ROOT / name for name in names.split()]))
@@ -136,12 +137,21 @@ def parts(page: str) -> list[Part]:
 
 def with_answer(readme: str, page: str) -> str:
     """The first page's text with the table of what the second shows, where it has markers."""
-    return ANSWER.sub(lambda _: answer(parts(page)), readme)
+    return ANSWER.sub(lambda _: answer(parts_of(page)), readme)
 
 
 def answer(parts: Sequence[Part]) -> str:
-    """A row a loss, the highest first in the mean of the parts, and a column a part."""
+    """A row a loss, the highest first in the mean of the parts, and a column a part.
+
+    Raises:
+        StudyError: two parts have one title, or they are not of the same losses.
+    """
+    titles = [part.title for part in parts]
+    if len({*titles}) < len(titles):
+        raise StudyError(f"each part must have a title of its own; got {', '.join(titles)}")
     maps = pd.DataFrame({part.title: part.found.maps.mean() for part in parts})
+    if maps.isna().any(axis=None):
+        raise StudyError(f"parts must be of the same losses; not all have {', '.join(maps.index)}")
     maps = maps.loc[maps.mean(axis=1).sort_values(ascending=False).index]
     template = jinja2.Template(
         ANSWERED, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
@@ -159,8 +169,8 @@ def results(record: Path) -> str:
     differences = pd.read_csv(record / FINALS / "differences.csv")
     plan, runs = Plan(**study.info["plan"]), confirmation.trials
     classes = classes_of(study)
-    parts = {"Held out": plan.holdout_classes, "Validation": plan.validation_classes}
-    named = {part: ", ".join(classes[n] for n in numbers) for part, numbers in parts.items()}
+    held = {"Held out": plan.holdout_classes, "Validation": plan.validation_classes}
+    named = {part: ", ".join(classes[n] for n in numbers) for part, numbers in held.items()}
     images = "".join(f" {part}: {of}." for part, of in named.items() if of)
     note = (
         f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, "
@@ -190,7 +200,10 @@ def _finals(plan: Plan) -> str:
     metric = f"validation {METRICS[plan.select_by].title}"
     if not plan.final_seeds:
         return f"its best by {metric}"
-    return f"its best three trained on {plan.final_seeds} seeds, and of these the best by {metric}"
+    best = f"its best {min(FINALISTS, plan.num_samples)}"
+    beside = "" if plan.from_scratch else " and the hand-set defaults"
+    seeds = f"{plan.final_seeds} seed{'s' * (plan.final_seeds > 1)}"
+    return f"{best}{beside} trained on {seeds}, and of these the best by {metric}"
 
 
 def sampled_sentence(study: Study) -> str:
@@ -250,7 +263,7 @@ def _difference(row: pd.Series) -> dict[str, str]:
         "both": f"{row['both_low']:+.3f} to {row['both_high']:+.3f}",
         "p": f"{row['p_corrected']:.2g}",
         "superiority": f"{row['superiority']:.2f}",
-        "smallest": f"{row['smallest']:.4f}",
+        "smallest": could(row["smallest"]),
         "verdict": row["verdict"],
     }
 

@@ -29,6 +29,7 @@ from study.judge.significance import (
     MARGIN,
     NO_TEST,
     POWER,
+    could,
     equivalence,
     holm,
     mean_interval,
@@ -43,7 +44,7 @@ from trainables.losses import resolve
 
 # What of their plans comparisons need not have alike to be pooled: splits, seeds and machines.
 MAY_DIFFER = {"holdout_classes", "validation_classes", "fold", "seed", "losses", "reference_seeds",
-              "reference_epochs", *MAY_CHANGE} - {"data"}  # fmt: skip
+              "reference_epochs", "rerank", *MAY_CHANGE} - {"data"}  # fmt: skip
 FEW_CLASSES = 20  # a table has a column for each of so many
 TABLE = """\
 | test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest |\
@@ -67,7 +68,7 @@ TABLE = """\
 {{ "%+.4f" | format(row.high) }} |{% if same %} {{ "%+.3f" | format(row.both_low) }} to \
 {{ "%+.3f" | format(row.both_high) }} |{% endif %} {{ row.ahead }} of {{ many }} | \
 {{ "%.2g" | format(row.p_corrected) }} | \
-{{ "%.4f" | format(row.smallest) if row.smallest < 1 else "none" }} | {{ row.verdict }} |
+{{ row.could }} | {{ row.verdict }} |
 {% endfor %}
 {% if classes is not none -%}
 | mean AP of a class's queries{{ "" if same else " where tested" }} |\
@@ -308,7 +309,7 @@ def markdown(found: Pooled) -> str:
     pairs = found.differences
     if len(pairs):
         names = [pairs[column].map(heading) for column in ("first", "second")]
-        pairs = pairs.assign(name=names[0] + " − " + names[1])
+        pairs = pairs.assign(name=names[0] + " − " + names[1], could=pairs["smallest"].map(could))
     many = "one pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
     same = bool(len(pairs)) and bool(pairs["both_low"].notna().all())
     largest = "the larger of paired t-tests over comparisons and over queries, each"
@@ -318,7 +319,8 @@ def markdown(found: Pooled) -> str:
         f"paired by it. p is {largest if same else 'of a paired t-test,'} corrected for {many} "
         "(Holm); *ahead in* estimates P(A > B); *could "
         f"have shown* is the true difference that {100 * POWER:.0f} % of such sets of comparisons "
-        f"would show over comparisons; *equivalent* is within ±{MARGIN} mAP (paired TOST, alike). "
+        "would show over comparisons (none: there is none so large); *equivalent* is within "
+        f"±{MARGIN} mAP (paired TOST, alike). "
         f"{found.shared}"
     ).strip()
     classes = found.classes

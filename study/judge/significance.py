@@ -220,6 +220,11 @@ def smallest_difference(
     return error * float(optimize.brentq(lack, 0.0, 3 * bound + 3)) if error else 0.0
 
 
+def could(smallest: float) -> str:
+    """A true difference of mAPs that could have been shown, as text; none where it is above 1."""
+    return "none" if smallest > 1 else f"{smallest:.4f}"
+
+
 def two_way(values: np.ndarray, classes: np.ndarray, within: Interval) -> TTest:
     """Of the mean of values (S, Q) of S runs and Q queries, where runs and classes are random.
 

@@ -41,7 +41,9 @@ def add_run_options(text: Parser) -> None:
     add = text.add_argument
     add("--storage-path", type=Path, help="where studies are kept (default: results/)")
     add("--name", help="of the study (default: its losses and the time)")
-    seeds = f"of the searches and of every trial (default: 0; {APART:,} more for each --fold)"
+    seeds = (
+        "of the searches and of every trial (default: 0; of a fold, after those of the one before)"
+    )
     add("--seed", type=int, help=seeds)
     add("--search", choices=SEARCHES, help=f"draws configurations (default: {SEARCHES[0]})")
     add("--from-scratch", action="store_true", help="without the hand-set defaults as a prior")

@@ -90,8 +90,8 @@ class Plan:
         reference_seeds: on how many of the seeds that confirm each search's choice its loss's
             reference is trained; None: on all, 0: on none.
         reference_epochs: of such a run; None for those of a confirming one.
-        rerank: of a comparison, whether its runs are judged in other orders, too
-            (`study.judge.orders`): lines of their own, by which nothing is chosen or compared.
+        rerank: of a comparison, whether its runs are judged in other orders, too (as
+            `study.judge.other_orders` has them), by which nothing is chosen or compared.
         network, weights, freeze, embedding_dim: of every trial, as in `TrialConfig`.
         teacher: of every trial, as in `TrialConfig`; its weight is a knob then.
         data: a name of `trainables.data`, or the path of one's own pictures.

@@ -83,7 +83,7 @@ def run_study(
     _check_built(entry, space)
     _check_room(trials or (), split)
     if plan.teacher is not None:
-        split = _taught(split, plan.teacher, dataset)
+        split = _taught(split, plan.teacher, dataset, plan.smoke_test)
     with only_driver(folder):
         study = _continued(plan, folder, space, dataset) if resume else None
         start_ray(address)
@@ -168,10 +168,11 @@ def _check_built(entry: Network, space: Space) -> None:
         raise StudyError(str(error)) from error
 
 
-def _taught(split: Split, teacher: str, dataset: Dataset) -> Split:
-    """With what the teacher says of the images; StudyError if it cannot teach these."""
+def _taught(split: Split, teacher: str, dataset: Dataset, small: bool) -> Split:
+    """With what the teacher says of the images, which are a slice in a smoke test; StudyError if it
+    cannot teach these."""
     try:
-        return taught(split, teacher, dataset=dataset.name)
+        return taught(split, teacher, dataset=None if small else dataset.name)
     except ValueError as error:
         raise StudyError(str(error)) from error
 

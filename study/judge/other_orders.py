@@ -74,7 +74,7 @@ def orders(evaluation: Evaluation, images: LabelledImages) -> Iterator[Order]:
 
 def orders_table(evaluations: Mapping[str, Evaluation], images: LabelledImages) -> pd.DataFrame:
     """A row a loss and order: loss, order, map, by how much that is above the plain order's (gain),
-    its 95 % interval over queries (low, high), and seconds.
+    its 95 % interval (low, high) over queries (over), and seconds.
 
     Raises:
         StudyError: there are more than `MOST` images, or a network is missing.
@@ -95,6 +95,7 @@ def orders_table(evaluations: Mapping[str, Evaluation], images: LabelledImages) 
                         "gain": float(np.nanmean(gap)),
                         "low": gain.low,
                         "high": gain.high,
+                        "over": "queries",
                         "seconds": order.seconds,
                     }
                 )
@@ -103,15 +104,17 @@ def orders_table(evaluations: Mapping[str, Evaluation], images: LabelledImages) 
 
 
 def orders_of_runs(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same of the runs of a comparison, in the mean, with intervals over runs.
+    """The same of the runs of a comparison, in the mean, with intervals over runs; of repeated
+    searches over these, each with the mean of its runs.
 
     Args:
         rows: a row a run and order, as `finals/orders.csv` has them.
     """
-    found = []
+    found, repeated = [], rows["search"].nunique() > 1
     for (role, loss), mine in rows.groupby(["role", "loss"], sort=False):
         for order, each in mine.groupby("order", sort=False):
-            gain = mean_interval(each["gain"].to_numpy(), GAPS)
+            units = each.groupby("search")["gain"].mean() if repeated else each["gain"]
+            gain = mean_interval(units.to_numpy(), GAPS)
             found.append(
                 {
                     "loss": loss,
@@ -120,6 +123,7 @@ def orders_of_runs(rows: pd.DataFrame) -> pd.DataFrame:
                     **each[["map", "gain"]].mean(),
                     "low": gain.low,
                     "high": gain.high,
+                    "over": "searches" if repeated else "runs",
                     "seconds": each["seconds"].mean(),
                 }
             )
