@@ -454,13 +454,13 @@ def test_a_librarys_knob_is_explained_by_its_unit(make_study: Maker) -> None:
     margins = rows[rows["knob"] == "margin"]["what it is"].tolist()
     assert margins == [
         "by how much farther another class must be: of triplet, in squared distance",
-        "an argument of its library's loss, of distance",
+        "an argument of its library's loss, of distance, not squared",
     ]
     (own,) = rows[rows["knob"] == "temperature"]["what it is"]
     assert own == "an argument of its library's loss, of cosine"
     study.info["space"] = describe(["pml:SupConLoss", "triplet:batch_size=64"], SPACE)
     rows = tables.space_table(study).cells.set_index("knob")["what it is"]
-    assert rows["batch size"] == "training images in a step"  # whoever it is searched for
+    assert set(rows["images a batch"]) == {"training images in a step"}  # of either loss
     study.info["space"] = describe(["pml:SupConLoss+triplet"], SPACE)
     assert tables.space_table(study).cells.set_index("knob").loc["temperature", "what it is"]
 
