@@ -18,12 +18,13 @@ if __name__ == "__main__":  # run by its path: the packages are in the folder ab
 
 from collections.abc import Sequence
 
-from analysis.figures.style import loss_name, plural
+from analysis.found.words import loss_name, plural
 from analysis.gallery.exploration import Exploration, as_json, explore
 from analysis.gallery.networks import choices, chosen
 from analysis.page.page import environment
-from study.judge.images import validation_images
-from study.run.results import Study, StudyError, write_atomically
+from study.results.files import StudyError, write_atomically
+from study.results.images import validation_images
+from study.results.studies import Study
 from trainables.terminal import Parser, patient_streams
 
 

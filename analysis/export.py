@@ -23,7 +23,8 @@ from collections.abc import Sequence
 from analysis.exported.folder import export
 from analysis.exported.formats import FORMATS, check_installed
 from analysis.gallery.networks import chosen
-from study.run.results import Study, file_name
+from study.results.studies import Study
+from study.results.trials import file_name
 from trainables.terminal import Parser, patient_streams
 
 

@@ -22,13 +22,14 @@ if __name__ == "__main__":  # run by its path: the packages are in the folder ab
 
 from collections.abc import Sequence
 
-from analysis.figures.style import listed, loss_name, plural
 from analysis.found.sources import Source, may_test
+from analysis.found.words import listed, loss_name, plural
 from analysis.page.answer import answer
 from analysis.page.page import Page
 from analysis.page.sections import sections
 from analysis.page.side_by_side import side_by_side
-from study.run.results import Study, write_atomically
+from study.results.files import write_atomically
+from study.results.studies import Study
 from trainables.terminal import Parser, patient_streams
 
 

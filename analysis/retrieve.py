@@ -20,13 +20,14 @@ if __name__ == "__main__":  # run by its path: the packages are in the folder ab
 import json
 from collections.abc import Sequence
 
-from analysis.figures.style import loss_name
+from analysis.found.words import loss_name
 from analysis.gallery.neighbours import Found, find
 from analysis.gallery.neighbours_figure import neighbours_figure
 from analysis.gallery.networks import chosen
 from analysis.gallery.pictures import of_files, of_study
+from study.results.files import StudyError, write_atomically
+from study.results.studies import Study
 from study.run.progress import INTERRUPTED
-from study.run.results import Study, StudyError, write_atomically
 from trainables.reranking import RERANKINGS
 from trainables.terminal import Parser, patient_streams
 

@@ -18,11 +18,13 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import binomtest
 
+from study.results.files import StudyError
+from study.results.studies import Study
+from study.results.trials import PROMOTION, TrialRecord, title
 from study.run.cli import add_machine_options, exit_code
 from study.run.commands import going_on
 from study.run.plan import Plan
 from study.run.progress import INTERRUPTED
-from study.run.results import PROMOTION, Study, StudyError, TrialRecord, title
 from study.run.runner import run_study
 from trainables.terminal import Parser, patient_streams
 

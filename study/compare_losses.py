@@ -22,12 +22,12 @@ import pandas as pd
 
 from study.judge.comparison import compare
 from study.judge.final_test import FINALS
-from study.judge.images import name_of_test
 from study.judge.significance import could
+from study.results.images import name_of_test
+from study.results.studies import Study
 from study.run.cli import add_run_options, run
 from study.run.commands import report_command
 from study.run.progress import duration
-from study.run.results import Study
 from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from study.judge.pooled import markdown, pooled
-from study.run.results import StudyError
+from study.results.files import StudyError
 from trainables.terminal import Parser, patient_streams
 
 

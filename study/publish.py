@@ -22,10 +22,12 @@ from typing import Any
 from study.judge.choices import CHOICES
 from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_test import FILES, FINALS, ORDERED, is_complete, readings
-from study.judge.images import DATA, about
 from study.judge.pages import with_records
+from study.results.files import StudyError, read_json, write_atomically
+from study.results.images import DATA, about
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.cluster import ROOT
-from study.run.results import Study, StudyError, TrialRecord, read_json, write_atomically
 from trainables.data import DataError
 from trainables.data.ledger import append, digest, ledger_of
 from trainables.terminal import Parser, patient_streams

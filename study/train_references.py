@@ -13,9 +13,11 @@ from argparse import SUPPRESS
 from pathlib import Path
 from typing import Any
 
+from study.judge.summary import summarize
+from study.results.studies import Study
+from study.results.trials import TrialRecord, trial_name
 from study.run.cli import add_run_options, run
 from study.run.plan import Plan
-from study.run.results import Study, TrialRecord, trial_name
 from study.run.runner import run_study
 from study.search.space import reference
 from trainables.losses import names, resolve
@@ -44,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     epochs = SMOKE_EPOCHS if options.get("smoke_test") else 100
     return run(
         options,
+        tell=summarize,
         job=train,
         losses=[name for name in names() if resolve(name).reference is not None],
         num_samples=1,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from argparse import SUPPRESS
 
+from study.judge.summary import summarize
 from study.run.cli import add_run_options, run
 from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     smoke = options.get("smoke_test", False)
     return run(
         options,
+        tell=summarize,
         losses=["smooth_ap"],
         num_samples=SMOKE_SAMPLES if smoke else NUM_SAMPLES,
         max_epochs=SMOKE_EPOCHS if smoke else MAX_EPOCHS,

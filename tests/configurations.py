@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from study.run.results import Study, TrialRecord
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.search.searches import Searches
 from trainables.config import TrialConfig, reference
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from study.run.results import Study, TrialRecord
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import noise
 from trainables.data import Split

@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from study import tune_smoothap
+from study.results.files import StudyError
 from study.run import cli
 from study.run.plan import Plan
-from study.run.results import StudyError
 from study.search.changes import Changes, read_setting, read_space
 from study.search.searches import Searches
 from study.search.space import SPACE, knobs_of

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.figures.style import capital, listed
+from analysis.found.words import capital, listed
 from analysis.page.answer_tables import differences_table as differences_cells
 from study.judge import pages
 from study.judge.choices import Frozen
@@ -26,7 +26,8 @@ from study.judge.final_tables import (
     summary_table,
 )
 from study.judge.pooled import pooled
-from study.run.results import Study, TrialRecord
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from tests.test_study import ROOT
 from trainables.data.fashion_mnist import CLASSES
 from trainables.losses import resolve

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from study import tune_smoothap
+from study.results.files import StudyError
 from study.run.cli import exit_code
-from study.run.results import StudyError
 from tests.test_study import run
 
 EARLY = """

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from study.results.files import StudyError
 from study.run import cluster
 from study.run.cluster import check_address, have_token, places
 from study.run.plan import Plan
-from study.run.results import StudyError
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[1]

@@ -16,9 +16,9 @@ from filelock import FileLock
 from scipy import stats
 
 from study import compare_losses
-from study.judge import images
+from study.results import images
+from study.results.studies import Study
 from study.run import runner
-from study.run.results import Study
 from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import PATIENCE
 from tests.test_resume import epochs_done
@@ -47,7 +47,7 @@ COMPARE = f"""
 import os, signal, sys
 from study import compare_losses
 from study.judge import final_test
-from study.run import results
+from study.results import files
 from trainables.data import fashion_mnist
 fashion_mnist.SMOKE_TRAIN = {SMALL}
 def die():
@@ -63,7 +63,7 @@ def replace_or_die(source, target):
     if str(target).endswith("choices.json"):
         die()
     replace(source, target)
-results.os.replace = replace_or_die
+files.os.replace = replace_or_die
 """
 DIE_AFTER_AN_EPOCH = """
 replace = os.replace
@@ -71,7 +71,7 @@ def replace_and_die(source, target):
     replace(source, target)
     if "{part}/trials/" in str(target) and '"val_map":' in open(target).read():
         die()
-results.os.replace = replace_and_die
+files.os.replace = replace_and_die
 """
 DIE_WHEN_TESTING = """
 evaluate, left = final_test.evaluate, [2]

@@ -31,7 +31,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from study.run.results import Study
+from study.results.studies import Study
 from study.run.runner import MAX_FAILURES
 from tests.benchmarks import bench_gpu
 from tests.benchmarks.bench_gpu import BESIDE, FREE, Page, floor, floor_of_loss

@@ -21,8 +21,8 @@ from selenium.webdriver.support.ui import Select
 from analysis import explore as program
 from analysis.gallery.exploration import as_json, explore, principal_plane
 from analysis.gallery.networks import Chosen, chosen
-from study.judge.images import validation_images
-from study.run.results import Study
+from study.results.images import validation_images
+from study.results.studies import Study
 from tests.browser import asked_nobody, needs_browser, opened, until
 from tests.conftest import synthetic
 from tests.oracles import slow_average_precision, slow_ranking

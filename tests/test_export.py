@@ -30,8 +30,8 @@ from analysis.gallery.networks import chosen
 from study import publish
 from study.judge.evaluation import evaluate
 from study.judge.final_test import read_test
-from study.judge.images import dataset_of, fixed_by, validation_images
-from study.run.results import Study
+from study.results.images import dataset_of, fixed_by, validation_images
+from study.results.studies import Study
 from tests.small_data import SmallData, use
 from tests.small_pictures import photos
 from tests.small_studies import INFO, TEST, VALIDATION, trial, write_study

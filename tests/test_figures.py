@@ -51,14 +51,17 @@ from analysis.figures.search_figures import (
 )
 from analysis.figures.style import ReportFigure
 from analysis.figures.timeline_figure import timeline_figure, timeline_table
+from analysis.found import words
 from analysis.found.importance import importance
 from analysis.found.knobs import heights, knob_table, varied
 from analysis.found.runs import Results, map_table, of_study, over_seeds
-from analysis.page.answer import gap_between, query_differences
+from analysis.found.sources import query_differences
+from analysis.page.answer import gap_between
 from study.judge.evaluation import Evaluation, difference, judge
-from study.judge.images import Images
 from study.judge.significance import mean_interval
-from study.run.results import STATUSES, Choice, Study
+from study.results.images import Images
+from study.results.studies import Choice, Study
+from study.results.trials import STATUSES
 from tests.configurations import REFERENCES, made_up
 from tests.conftest import synthetic
 from tests.small_studies import INFO, trial
@@ -130,7 +133,7 @@ def slow_precisions(evaluation: Evaluation, images: Images, query: int, gallery:
 def test_every_loss_and_every_status_has_its_own_look() -> None:
     names = [*names_of_losses(), "pml:ArcFaceLoss", "pml:SupConLoss"]  # the last without their own
     assert len({style.COLOURS[name] for name in names}) == len(names)
-    assert len({style.loss_name(name) for name in names}) == len(names)
+    assert len({words.loss_name(name) for name in names}) == len(names)
     assert set(style.MARKERS) == set(STATUSES)
     assert len(set(style.MARKERS.values())) == len(STATUSES)
 
@@ -140,15 +143,15 @@ def test_every_loss_and_every_status_has_its_own_look() -> None:
     [(0.000123456, "0.0001235"), (10.0, "10"), (64, "64"), (None, ""), (np.nan, ""), (pd.NA, "")],
 )
 def test_cells_show_four_digits_and_nothing_for_what_is_missing(value: object, shown: str) -> None:
-    assert style.text(value) == shown
+    assert words.text(value) == shown
 
 
 def test_words_of_lists_and_counts() -> None:
-    assert style.listed(["a"]) == "a"
-    assert style.listed(["a", "b", "c"]) == "a, b and c"
-    assert style.plural(1, "query", "queries") == "1 query"
-    assert style.plural(2_000, "query", "queries") == "2,000 queries"
-    assert style.plural(2, "trial") == "2 trials"
+    assert words.listed(["a"]) == "a"
+    assert words.listed(["a", "b", "c"]) == "a, b and c"
+    assert words.plural(1, "query", "queries") == "1 query"
+    assert words.plural(2_000, "query", "queries") == "2,000 queries"
+    assert words.plural(2, "trial") == "2 trials"
 
 
 def test_a_figure_is_the_same_bytes_each_time(study: Study) -> None:

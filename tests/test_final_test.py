@@ -30,9 +30,11 @@ from study.judge.final_test import (
     read_test,
     readings,
 )
-from study.judge.images import DATA, Images
+from study.results.files import StudyError
+from study.results.images import DATA, Images
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.plan import Plan
-from study.run.results import Study, StudyError, TrialRecord
 from study.search.space import default, reference
 from tests.configurations import LOSSES, REFERENCES
 from tests.oracles import (

@@ -9,7 +9,7 @@ import optuna
 import pytest
 import torch
 
-from study.run.results import StudyError
+from study.results.files import StudyError
 from study.search import fitted as fitted_space
 from study.search.fitted import fitted, rare_positives
 from study.search.searches import Searches

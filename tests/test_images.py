@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from study.judge.images import (
+from study.results.files import StudyError
+from study.results.images import (
     DATA,
     about,
     check_data,
@@ -21,8 +22,9 @@ from study.judge.images import (
     show_test_images,
     validation_images,
 )
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.plan import Plan
-from study.run.results import Study, StudyError, TrialRecord
 from tests.configurations import REFERENCES
 from tests.small_pictures import LETTERS, photos
 from trainables.data import DataError

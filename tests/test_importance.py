@@ -11,7 +11,8 @@ from optuna.distributions import FloatDistribution
 
 from analysis.figures.knob_figures import knob_figures
 from analysis.found.importance import LEAST_TRIALS, chance_levels, importance
-from study.run.results import HAND_SET, Study
+from study.results.studies import Study
+from study.results.trials import HAND_SET
 from tests.small_studies import INFO, trial
 from tests.test_figures import searched
 

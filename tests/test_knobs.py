@@ -21,8 +21,8 @@ from analysis.found.knobs import (
     varied,
 )
 from analysis.page.tables import trials_table
-from study.run.progress import best_table
-from study.run.results import Study
+from study.judge.summary import best_table
+from study.results.studies import Study
 from tests.configurations import REFERENCES
 from tests.small_studies import INFO, trial
 

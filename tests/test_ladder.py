@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study.results.trials import SELECTION, TrialRecord
 from study.run.cli import FINAL_SEEDS
 from study.run.cluster import ROOT
-from study.run.results import SELECTION, TrialRecord
 from study.search import ladder
 from study.search.space import default
 

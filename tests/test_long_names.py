@@ -12,7 +12,8 @@ import pandas as pd
 from analysis.figures.class_differences import class_differences_figure
 from analysis.figures.knob_figures import knob_figures
 from analysis.found.importance import importance
-from study.run.results import Study, trial_name
+from study.results.studies import Study
+from study.results.trials import trial_name
 from tests.small_studies import INFO, trial
 from trainables.config import TrialConfig
 

@@ -11,8 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from study.results.files import StudyError
+from study.results.studies import Study
+from study.results.trials import RECORD, TrialRecord, search_of, trial_name
 from study.run.plan import Plan
-from study.run.results import RECORD, Study, StudyError, TrialRecord, search_of, trial_name
 from study.search.fitted import fitted, rare_positives
 from study.search.searches import Searches
 from study.search.space import SPACE, WIDE, describe, reference

@@ -36,18 +36,17 @@ from analysis.figures.retrieval_figures import (
     rule,
 )
 from analysis.figures.retrieval_grid import Grid, compose, picture, shown_size
-from analysis.figures.style import cut
 from analysis.found.finals import Finals
 from analysis.found.runs import Results, of_comparison, of_study
-from analysis.found.sources import Source
-from analysis.page.answer import query_differences
+from analysis.found.sources import Source, query_differences
+from analysis.found.words import cut
 from analysis.page.sections import data_sections
 from analysis.page.side_by_side import side_by_side
 from analysis.page.tables import metrics_table
 from study.judge.evaluation import Evaluation, judge
 from study.judge.final_test import narrow
-from study.judge.images import DATA, Images
-from study.run.results import Choice, Study
+from study.results.images import DATA, Images
+from study.results.studies import Choice, Study
 from tests.configurations import REFERENCES
 from tests.oracles import slow_average_precision, slow_ranking, slow_recall_at
 from tests.small_studies import INFO, trial

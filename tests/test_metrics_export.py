@@ -33,7 +33,8 @@ from pathlib import Path
 import ray
 from study.run import gauges as metrics
 from study.run.gauges import Gauges
-from study.run.results import Study, TrialRecord
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from tests.configurations import REFERENCES
 
 metrics.STUDY_EVERY = float("inf")  # the same calls set the same gauges, however slow they are

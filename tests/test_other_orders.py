@@ -13,7 +13,6 @@ from analysis import report
 from study import publish
 from study.judge import other_orders
 from study.judge.evaluation import evaluate, trained_network
-from study.judge.images import Images
 from study.judge.other_orders import (
     ORDERS,
     average_precisions,
@@ -22,6 +21,7 @@ from study.judge.other_orders import (
     orders_table,
 )
 from study.judge.significance import GAPS, mean_interval
+from study.results.images import Images
 from tests.oracles import slow_average_precision
 from tests.small_studies import TEST, trial, write_study
 from tests.test_final_test import finals, made, make, read_test, reads  # noqa: F401

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from study.results.studies import Study
 from study.run.cluster import ROOT
-from study.run.results import Study
 from tests.small_data import SmallData, use
 from tests.small_studies import VALIDATION, trial, write_study
 

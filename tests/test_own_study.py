@@ -19,9 +19,10 @@ from PIL import Image
 
 from analysis import report
 from study import compare_losses, tune_smoothap
+from study.results.studies import Study
+from study.results.trials import SELECTION
 from study.run.cli import FINAL_SEEDS, run
 from study.run.plan import APART, Plan
-from study.run.results import SELECTION, Study
 from trainables.data.ledger import LEDGER, entries
 from trainables.data.pixels import making
 from trainables.data.pixels.cache import default_folder

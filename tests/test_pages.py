@@ -16,7 +16,7 @@ import pytest
 from study import publish
 from study.judge import pages
 from study.judge.pooled import markdown, pooled
-from study.run.results import StudyError
+from study.results.files import StudyError
 from tests.test_final_test import SEEDS, make, read_test, reads
 from tests.test_pooled import folders, write
 from tests.test_publish import comparison, record

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from study.results.files import StudyError
 from study.run.cli import FINAL_SEEDS
 from study.run.cluster import ROOT
 from study.run.plan import Plan
-from study.run.results import StudyError
 from study.search.space import CORE, SPACE, WIDE, default, describe, knobs_of
 from study.tune_smoothap import MAX_EPOCHS, NUM_SAMPLES
 from tests.configurations import LOSSES

@@ -16,7 +16,6 @@ from scipy import stats
 
 from study import pool_comparisons
 from study.judge.choices import Frozen
-from study.judge.images import DATA
 from study.judge.pooled import markdown, pooled
 from study.judge.significance import (
     ALPHA,
@@ -27,8 +26,10 @@ from study.judge.significance import (
     smallest_difference,
     two_way,
 )
+from study.results.files import StudyError
+from study.results.images import DATA
+from study.results.studies import Study
 from study.run.plan import Plan
-from study.run.results import Study, StudyError
 from trainables.data.fashion_mnist import CLASSES
 
 # By comparison and loss, the mAPs of two runs.

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from study.judge.summary import best_table, summarize
+from study.results.studies import Study
+from study.results.trials import HAND_SET, PROMOTION, SELECTION, TrialRecord
 from study.run import progress
-from study.run.progress import Progress, best_table, summarize, trial_line
-from study.run.results import HAND_SET, PROMOTION, SELECTION, Study, TrialRecord
+from study.run.progress import Progress, trial_line
 from study.search.ladder import Cost
 from tests.configurations import REFERENCES
 

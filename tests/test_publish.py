@@ -10,7 +10,7 @@ import pytest
 
 from study import publish
 from study.judge.final_test import read_test, readings
-from study.run.results import Study
+from study.results.studies import Study
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
 from trainables.data.ledger import LEDGER, digest, entries

@@ -19,8 +19,9 @@ from analysis.found.sources import Source
 from analysis.page import tables
 from analysis.page.answer import answer
 from study.judge.evaluation import evaluate_study
-from study.judge.images import validation_images
-from study.run.results import HAND_SET, SELECTION, Study, TrialRecord
+from study.results.images import validation_images
+from study.results.studies import Study
+from study.results.trials import HAND_SET, SELECTION, TrialRecord
 from study.search.space import SPACE, WIDE, describe, knobs_of
 from tests.conftest import noise
 from tests.small_data import SmallData, use

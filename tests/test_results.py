@@ -12,17 +12,10 @@ import pytest
 
 from analysis.found.finals import is_comparison
 from analysis.found.sources import may_test
-from study.run import results
-from study.run.results import (
-    EPOCH_COLUMNS,
-    HAND_SET,
-    PROMOTION,
-    SELECTION,
-    Study,
-    StudyError,
-    TrialRecord,
-    trial_name,
-)
+from study.results import studies
+from study.results.files import StudyError
+from study.results.studies import EPOCH_COLUMNS, Study
+from study.results.trials import HAND_SET, PROMOTION, SELECTION, TrialRecord, trial_name
 from tests.configurations import REFERENCES
 from trainables.config import TrialConfig
 from trainables.metrics import METRICS
@@ -159,7 +152,7 @@ def test_what_others_leave_beside_the_records_is_none(study: Study, name: str) -
 def test_a_study_that_runs_can_be_read_at_any_moment(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = results._read_trial
+    read = studies.read_trial
 
     def while_a_trial_starts(path: Path) -> TrialRecord:
         if len(study.trials) == 6:
@@ -168,7 +161,7 @@ def test_a_study_that_runs_can_be_read_at_any_moment(
             study.write()
         return read(path)
 
-    monkeypatch.setattr(results, "_read_trial", while_a_trial_starts)
+    monkeypatch.setattr(studies, "read_trial", while_a_trial_starts)
     assert len(Study.load(study.folder).trials) == 6
     assert len(Study.load(study.folder).trials) == 7
 

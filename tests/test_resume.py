@@ -23,8 +23,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study import tune_smoothap
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run import plan
-from study.run.results import Study, TrialRecord
 from study.run.runner import MAX_FAILURES
 from study.search.space import SPACE, Space
 from tests.configurations import REFERENCES
@@ -120,7 +121,7 @@ LOSING_A_NODE = """
 import signal, threading
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from study.run.results import Study
+from study.results.studies import Study
 from study.search import space as search_space
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})

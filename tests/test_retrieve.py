@@ -23,9 +23,9 @@ from analysis.gallery import neighbours, neighbours_figure, pictures, search
 from analysis.gallery.index import Index, index_of
 from analysis.gallery.networks import Chosen, choices, chosen
 from analysis.gallery.pictures import INDEXES, Gallery, distinct, of_files, of_study
-from study.judge.images import validation_images
+from study.results.images import validation_images
+from study.results.studies import Study
 from study.run.progress import INTERRUPTED
-from study.run.results import Study
 from tests.small_data import SmallData, use
 from tests.small_studies import TEST, VALIDATION, trial, write_study
 from tests.test_reranking import unit

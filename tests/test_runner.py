@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from study.judge.images import dataset_of
+from study.results.files import StudyError
+from study.results.images import dataset_of
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.plan import Plan
-from study.run.results import Study, StudyError, TrialRecord
 from study.run.runner import _continued, _end, _network
 from study.search.searches import Listed, Searches
 from study.search.space import describe

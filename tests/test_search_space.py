@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 import pytest
 
-from study.run.results import StudyError
+from study.results.files import StudyError
 from study.search.draws import randomly
 from study.search.space import (
     CORE,

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from study.run.results import HAND_SET, PROMOTION, SELECTION, TrialRecord, root
+from study.results.trials import HAND_SET, PROMOTION, SELECTION, TrialRecord, root
 from study.search import searches as module
 from study.search.draws import evenly
 from study.search.ladder import finalists

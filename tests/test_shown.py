@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from study.run.results import Study
+from study.results.studies import Study
 from tests.test_study import ROOT
 
 SHOWN_FAILS = """

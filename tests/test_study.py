@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study import train_references, tune_smoothap
-from study.run.results import Study
+from study.results.studies import Study
 from study.search.space import default
 from trainables.data import DataError, resolve
 from trainables.data import fashion_mnist_files as files

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from study import tune_smoothap
+from study.results.files import StudyError
+from study.results.studies import Study
 from study.run.plan import Plan
-from study.run.results import Study, StudyError
 from study.search.space import all_knobs, is_of_seed_study, knobs_of
 from tests.conftest import noise
 from trainables.config import TrialConfig

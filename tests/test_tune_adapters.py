@@ -9,8 +9,9 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.exchange import Exchange
-from study.run.results import Study, TrialRecord
 from study.run.tune_adapters import Clock, Recorder, StudySearcher, View, loggers
 from study.search.searches import Listed, Searches
 from tests.configurations import REFERENCES

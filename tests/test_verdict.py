@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from study.judge.verdict import against_defaults
-from study.run.results import HAND_SET, SELECTION, Study, TrialRecord
+from study.results.studies import Study
+from study.results.trials import HAND_SET, SELECTION, TrialRecord
 from study.search.space import default
 
 BASE = default("triplet", epochs=1, seed=0)

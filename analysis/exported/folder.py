@@ -21,7 +21,7 @@ from analysis.exported.preprocessing import READER, described, reader
 from analysis.exported.provenance import provenance
 from analysis.exported.trunks import plain, recipe
 from analysis.gallery.networks import Chosen
-from study.run.results import StudyError
+from study.results.files import StudyError
 from trainables.data.own import OwnData
 from trainables.networks import Embedder
 from trainables.retrieval import unit_length

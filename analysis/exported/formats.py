@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from analysis.exported import plain_network
 from analysis.exported.plain_network import Network
 from analysis.exported.trunks import Recipe, body, recipe, without_folder
-from study.run.results import StudyError
+from study.results.files import StudyError
 from trainables.networks import Input
 
 PICTURES, EMBEDDINGS = "pictures", "embeddings"  # an ONNX graph's input and output

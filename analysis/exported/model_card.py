@@ -9,7 +9,7 @@ import torch
 
 from analysis.exported.formats import Source
 from analysis.exported.preprocessing import READER, in_words
-from analysis.figures.style import epochs, loss_name, plural
+from analysis.found.words import epochs, loss_name, plural
 
 CALLED = "embed.py"  # what the card calls a file with its code
 

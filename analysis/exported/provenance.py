@@ -12,8 +12,10 @@ from analysis.found.finals import has_finals, is_comparison
 from analysis.gallery.networks import Chosen
 from study.judge.evaluation import evaluate
 from study.judge.final_test import FINALS
-from study.judge.images import about, validation_images
-from study.run.results import Study, StudyError, title
+from study.results.files import StudyError
+from study.results.images import about, validation_images
+from study.results.studies import Study
+from study.results.trials import title
 from trainables.data import DataError, Dataset
 from trainables.learner import network_of
 from trainables.networks import Input, Network

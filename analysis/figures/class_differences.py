@@ -8,15 +8,8 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import (
-    COLOURS,
-    MANY_CLASSES,
-    ReportFigure,
-    cut,
-    loss_name,
-    panel_title,
-    render,
-)
+from analysis.figures.style import COLOURS, MANY_CLASSES, ReportFigure, panel_title, render
+from analysis.found.words import cut, loss_name
 
 WIDE = 3  # panels side by side
 NAMED = 4  # classes that the caption names for a pair

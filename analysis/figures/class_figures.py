@@ -19,15 +19,12 @@ from analysis.figures.style import (
     COLOURS,
     MANY_CLASSES,
     ReportFigure,
-    cut,
     legend_columns,
-    listed,
     loss_keys,
-    loss_name,
-    plural,
     render,
 )
 from analysis.found.runs import Judged, Results
+from analysis.found.words import cut, listed, loss_name, plural
 
 WIDE = 12  # classes beside each other
 ENDS = 20  # classes of the best and of the worst, where there are many

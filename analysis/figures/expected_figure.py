@@ -10,9 +10,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis.figures.style import COLOURS, ReportFigure, listed, loss_keys, loss_name, render
+from analysis.figures.style import COLOURS, ReportFigure, loss_keys, render
 from analysis.found.scores import validation
-from study.run.results import SELECTION, Study, TrialRecord
+from analysis.found.words import listed, loss_name
+from study.results.studies import Study
+from study.results.trials import SELECTION, TrialRecord
 
 TAIL = 0.05  # of the orders, on either side of the band
 EXPECTED = ["loss", "configurations", "seconds", "expected", "low", "high"]

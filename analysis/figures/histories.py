@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import COLOURS, ReportFigure, epochs, loss_name, plural, render
+from analysis.figures.style import COLOURS, ReportFigure, render
 from analysis.found.finals import Finals
 from analysis.found.scores import validation
-from study.run.results import Study, title
+from analysis.found.words import epochs, loss_name, plural
+from study.results.studies import Study
+from study.results.trials import title
 from trainables.metrics import METRICS
 
 GREY = "0.55"  # of the references, beside the colour of their loss

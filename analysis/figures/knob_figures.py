@@ -20,21 +20,17 @@ from analysis.figures.style import (
     ReportFigure,
     add_loss_keys,
     add_status_keys,
-    capital,
     legend_columns,
-    listed,
     loss_keys,
-    loss_name,
     panel_title,
-    plural,
     render,
     status_keys,
-    words,
 )
 from analysis.found.importance import SHUFFLES, Importance
 from analysis.found.knobs import is_choice, is_log, knob_table, places, short, ticks, varied
 from analysis.found.scores import score_of, validation
-from study.run.results import Study
+from analysis.found.words import capital, listed, loss_name, plural, words
+from study.results.studies import Study
 
 WIDE = 4  # panels side by side
 

@@ -11,18 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.figures.style import (
-    COLOURS,
-    ReportFigure,
-    epochs,
-    listed,
-    loss_name,
-    panel_title,
-    plural,
-    render,
-)
+from analysis.figures.style import COLOURS, ReportFigure, panel_title, render
 from analysis.found.scores import validation
-from study.run.results import SELECTION, SOUND, Study
+from analysis.found.words import epochs, listed, loss_name, plural
+from study.results.studies import Study
+from study.results.trials import SELECTION, SOUND
 
 RUNG: dict[str, Any] = {"marker": "o", "ms": 3.5}
 FINAL: dict[str, Any] = {"marker": "D", "ms": 4, "mfc": "none", "mew": 0.8, "color": "0.25"}

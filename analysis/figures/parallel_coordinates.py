@@ -10,9 +10,10 @@ import plotly.graph_objects as go
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, ReportFigure, loss_name, plural, render, words
+from analysis.figures.style import COLOURS, ReportFigure, render
 from analysis.found.knobs import UNUSED, heights, is_choice, label, short, varied
 from analysis.found.scores import PREFIX, score_of, validation
+from analysis.found.words import loss_name, plural, words
 
 
 def parallel_figures(table: pd.DataFrame) -> list[ReportFigure]:

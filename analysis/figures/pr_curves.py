@@ -10,16 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import (
-    COLOURS,
-    ReportFigure,
-    legend_columns,
-    listed,
-    loss_name,
-    plural,
-    render,
-)
+from analysis.figures.style import COLOURS, ReportFigure, legend_columns, render
 from analysis.found.runs import Results, over_seeds
+from analysis.found.words import listed, loss_name, plural
 
 RULE = (
     "Precision is interpolated at 101 recall levels (the highest precision at this recall or "

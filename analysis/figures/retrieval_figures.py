@@ -10,16 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.retrieval_grid import MOST, Grid, Retrieval, draw_retrieval, shown_size
-from analysis.figures.style import (
-    MANY_CLASSES,
-    ReportFigure,
-    cut,
-    listed,
-    loss_name,
-    plural,
-    render,
-)
+from analysis.figures.style import MANY_CLASSES, ReportFigure, render
 from analysis.found.runs import Judged, Results
+from analysis.found.words import cut, listed, loss_name, plural
 
 FEW = 7  # classes of which the first query is shown, where there are many
 COLUMNS = 10  # of the nearest images in a line

@@ -19,16 +19,13 @@ from analysis.figures.style import (
     SYMBOLS,
     ReportFigure,
     add_status_keys,
-    epochs,
-    listed,
-    loss_name,
-    plural,
     render,
     status_keys,
-    words,
 )
 from analysis.found.scores import score_column, score_of, validation
-from study.run.results import SOUND, Study
+from analysis.found.words import epochs, listed, loss_name, plural, words
+from study.results.studies import Study
+from study.results.trials import SOUND
 
 
 def search_table(study: Study) -> pd.DataFrame:

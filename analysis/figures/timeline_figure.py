@@ -10,16 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import (
-    COLOURS,
-    ReportFigure,
-    add_loss_keys,
-    loss_keys,
-    plural,
-    render,
-    words,
-)
-from study.run.results import Study
+from analysis.figures.style import COLOURS, ReportFigure, add_loss_keys, loss_keys, render
+from analysis.found.words import plural, words
+from study.results.studies import Study
 
 FAULT_HATCH, OPEN_HATCH = "xxx", ".."
 HATCHES = {

@@ -18,7 +18,8 @@ from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_test import FINALS, readings
 from study.judge.other_orders import orders_of_runs
-from study.run.results import Study, StudyError
+from study.results.files import StudyError
+from study.results.studies import Study
 from trainables.config import TrialConfig
 
 # fmt: off

@@ -11,10 +11,11 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from scipy import stats
 
-from analysis.figures.style import plural
 from analysis.found.knobs import NONE, OBJECTIVE, UNUSED, is_choice, is_log
 from analysis.found.scores import validation
-from study.run.results import Study, TrialRecord
+from analysis.found.words import plural
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.search.space import WIDE, knobs_of
 
 LEAST_TRIALS = 8  # of a loss, below which a ranking of knobs would be noise

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import loss_name
 from analysis.found.scores import PREFIX, score_column
-from study.run.results import Study
+from analysis.found.words import loss_name
+from study.results.studies import Study
 from study.search.space import WIDE
 from trainables import losses
 from trainables.config import TrialConfig

@@ -17,9 +17,9 @@ from analysis.found.finals import Finals
 from study.judge.evaluation import Evaluation
 from study.judge.final_tables import protocols_of
 from study.judge.final_test import nearest_images
-from study.judge.images import Images, name_of_test
 from study.judge.significance import mean_interval
-from study.run.results import search_of
+from study.results.images import Images, name_of_test
+from study.results.trials import search_of
 from trainables.data import LabelledImages, Roles
 from trainables.metrics import METRICS, RetrievalResult
 

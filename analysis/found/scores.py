@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from study.run.results import title
+from study.results.trials import title
 
 PREFIX = "best_val_"
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.found.finals import Finals, has_finals, is_comparison
+from analysis.found.finals import TABLES, Finals, has_finals, is_comparison
 from analysis.found.runs import Results, of_comparison, of_study
-from analysis.page.answer import query_differences
-from study.judge.evaluation import evaluate_study, trained_network
+from study.judge.evaluation import Evaluation, difference, evaluate_study, trained_network
 from study.judge.final_test import FINALS
-from study.judge.images import (
+from study.judge.other_orders import orders_table
+from study.results.files import StudyError
+from study.results.images import (
     Images,
     classes_of,
     read_test_images,
     show_test_images,
     validation_images,
 )
-from study.judge.other_orders import orders_table
-from study.run.results import Study, StudyError
+from study.results.studies import Study
 from trainables.data import DataError
 from trainables.data.ledger import Reading, readings
 
@@ -155,3 +157,24 @@ def _with_pixels(finals: Finals, data_dir: Path | str | None) -> Results:
         law = "the test images at hand must be those that were tested; their labels differ"
         return dataclasses.replace(results, no_pixels=law)
     return dataclasses.replace(results, pixels=test)
+
+
+def query_differences(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """A row a protocol and pair of a study's losses, paired by query, as `finals` has them.
+
+    With one run a loss nothing is known over seeds, so no difference between losses is resolved.
+    """
+    rows = []
+    for first, second in combinations(evaluations, 2):
+        for protocol in evaluations[first].protocols:
+            gap, sure = difference(evaluations[first], evaluations[second], protocol)
+            row: dict[str, object] = {
+                "protocol": protocol,
+                "role": "chosen",
+                "first": first,
+                "second": second,
+            }
+            row |= {"difference": gap, "query_low": sure.low, "query_high": sure.high}
+            rows.append(row | {"verdict": "not resolved", "shown": False})
+    table = pd.DataFrame(rows, columns=TABLES["differences"])
+    return table.sort_values("protocol", kind="stable", ignore_index=True)

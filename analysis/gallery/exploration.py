@@ -18,7 +18,7 @@ from torch import Tensor
 from analysis.figures.retrieval_grid import on_black, picture, shown_size
 from analysis.gallery.networks import Chosen
 from study.judge.evaluation import nearest_places
-from study.judge.images import Images
+from study.results.images import Images
 from trainables.data import LabelledImages, Roles
 from trainables.metrics import evaluate_roles
 from trainables.trained import embed

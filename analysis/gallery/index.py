@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.gallery.networks import Chosen
 from analysis.gallery.pictures import Gallery
-from study.run.results import StudyError
+from study.results.files import StudyError
 from trainables.networks import Embedder
 from trainables.terminal import bar
 from trainables.trained import embed_pixels

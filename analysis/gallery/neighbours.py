@@ -17,7 +17,7 @@ from analysis.gallery.index import Index, index_of
 from analysis.gallery.networks import Chosen
 from analysis.gallery.pictures import Gallery, load
 from analysis.gallery.search import Approximate, Neighbours, exact
-from study.run.results import StudyError
+from study.results.files import StudyError
 from trainables.reranking import RERANKINGS
 from trainables.terminal import nearest
 from trainables.trained import embed_pixels

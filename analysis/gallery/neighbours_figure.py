@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from analysis.figures.retrieval_figures import COLUMNS, LETTER, MANY_COLUMNS
 from analysis.figures.retrieval_grid import Retrieval, draw_retrieval
-from analysis.figures.style import ReportFigure, cut, loss_name, plural, render
+from analysis.figures.style import ReportFigure, render
+from analysis.found.words import cut, loss_name, plural
 from analysis.gallery.neighbours import Found
 from trainables.data import LabelledImages
 

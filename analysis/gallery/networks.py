@@ -10,8 +10,9 @@ from pathlib import Path
 from study.judge.choices import Frozen
 from study.judge.comparison import CONFIRMATION
 from study.judge.evaluation import trained_network
-from study.judge.images import dataset_of
-from study.run.results import Choice, Study, StudyError
+from study.results.files import StudyError
+from study.results.images import dataset_of
+from study.results.studies import Choice, Study
 from trainables.data import Dataset
 from trainables.data.pixels.decode import VERSION
 from trainables.networks import Embedder

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from study.judge.images import validation_images
-from study.run.results import Study
+from study.results.images import validation_images
+from study.results.studies import Study
 from trainables.data import DataError, Dataset, LabelledImages
 from trainables.data.pixels.decode import Box
 from trainables.data.tables.files import absolute

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from study.run.results import StudyError, write_atomically
+from study.results.files import StudyError, write_atomically
 from trainables.retrieval import first, squared_distances
 
 PIECE = 1 << 22  # distances at a time, 16 MiB

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -12,18 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import (
-    COLOURS,
-    ReportFigure,
-    capital,
-    listed,
-    loss_name,
-    plural,
-    render,
-)
-from analysis.found.finals import TABLES
+from analysis.figures.style import COLOURS, ReportFigure, render
 from analysis.found.runs import Results, run_table
-from study.judge.evaluation import Evaluation, difference
+from analysis.found.words import capital, listed, loss_name, plural
 from study.judge.significance import POWER
 from trainables.config import reference
 
@@ -60,27 +50,6 @@ class Gap(NamedTuple):
 def p_text(p: float) -> str:
     """`p = 0.012`, as small as a reader needs it."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def query_differences(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
-    """A row a protocol and pair of a study's losses, paired by query, as `finals` has them.
-
-    With one run a loss nothing is known over seeds, so no difference between losses is resolved.
-    """
-    rows = []
-    for first, second in combinations(evaluations, 2):
-        for protocol in evaluations[first].protocols:
-            gap, sure = difference(evaluations[first], evaluations[second], protocol)
-            row: dict[str, object] = {
-                "protocol": protocol,
-                "role": "chosen",
-                "first": first,
-                "second": second,
-            }
-            row |= {"difference": gap, "query_low": sure.low, "query_high": sure.high}
-            rows.append(row | {"verdict": "not resolved", "shown": False})
-    table = pd.DataFrame(rows, columns=TABLES["differences"])
-    return table.sort_values("protocol", kind="stable", ignore_index=True)
 
 
 def gap_between(differences: pd.DataFrame, first: str, second: str, protocol: str) -> Gap | None:

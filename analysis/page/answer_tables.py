@@ -7,18 +7,18 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import listed, loss_name, plural, text, words
 from analysis.found.finals import Finals
 from analysis.found.knobs import knobs_used, settings
 from analysis.found.runs import Results
 from analysis.found.scores import score_column, validation
 from analysis.found.sources import Source
+from analysis.found.words import listed, loss_name, plural, text, words
 from analysis.page.answer import p_text
 from analysis.page.glossary import scored
 from analysis.page.tables import Table
 from study.judge.final_tables import protocols_of
 from study.judge.significance import ALPHA, MARGIN, POWER, could
-from study.run.results import Study
+from study.results.studies import Study
 from study.search.space import is_of_seed_study, reference
 from trainables.config import TrialConfig
 

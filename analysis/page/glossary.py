@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analysis.figures.style import words
+from analysis.found.words import words
 
 # A head of a table that says too little by itself.
 HEADS = {

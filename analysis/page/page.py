@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from analysis.figures.style import ReportFigure
 from analysis.page.tables import Table
-from study.run.results import write_atomically
+from study.results.files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 

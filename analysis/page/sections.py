@@ -16,19 +16,19 @@ from analysis.figures.ladder_figure import ladder_figure
 from analysis.figures.pr_curves import pr_figures
 from analysis.figures.retrieval_figures import many_figures, rule, side_by_side_figure
 from analysis.figures.search_figures import search_figure, seconds_figure
-from analysis.figures.style import epochs, listed, loss_name, plural
 from analysis.figures.timeline_figure import timeline_figure
 from analysis.found.finals import Finals
 from analysis.found.importance import TOP, Importance, importance
 from analysis.found.runs import Results
 from analysis.found.scores import validation
 from analysis.found.sources import Source
+from analysis.found.words import epochs, listed, loss_name, plural
 from analysis.page import answer_tables, tables
 from analysis.page.answer import answer_figure, tuning_sentence
 from analysis.page.page import Section
 from analysis.page.tables import Table
-from study.judge.images import about
-from study.run.results import Study
+from study.results.images import about
+from study.results.studies import Study
 from trainables.reranking import EXPANDED, K1, K2, POWER, WEIGHT
 from trainables.terminal import bar
 

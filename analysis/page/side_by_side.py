@@ -10,23 +10,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.search_figures import seconds_table
-from analysis.figures.style import (
-    COLOURS,
-    ReportFigure,
-    listed,
-    loss_name,
-    plural,
-    render,
-    text,
-    words,
-)
+from analysis.figures.style import COLOURS, ReportFigure, render
 from analysis.found.knobs import knobs_used, settings
 from analysis.found.scores import validation
 from analysis.found.sources import Source
+from analysis.found.words import listed, loss_name, plural, text, words
 from analysis.page.answer import answer, answer_table
 from analysis.page.page import Page, Section
 from analysis.page.tables import Table
-from study.run.results import Choice, Study, title
+from study.results.studies import Choice, Study
+from study.results.trials import title
 
 STYLES = ("-", (0, (4, 1.5)))
 

@@ -11,13 +11,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import listed, loss_name, plural, text, words
 from analysis.found.knobs import NONE, settings_table
 from analysis.found.runs import Results
 from analysis.found.scores import score_column, validation
+from analysis.found.words import listed, loss_name, plural, text, words
 from analysis.page.glossary import HEADS, KNOBS, MEANINGS, RANKING, THEIRS, scored
 from study.judge.verdict import against_defaults
-from study.run.results import Study
+from study.results.studies import Study
 from study.search.space import WIDE
 from trainables.losses import PML
 from trainables.losses.pml_knobs import CHOSEN

@@ -12,16 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from study.results.files import StudyError, read_json, write_atomically
+from study.results.studies import Choice, Study
+from study.results.trials import TrialRecord, trial_name
 from study.run.plan import Plan
-from study.run.results import (
-    Choice,
-    Study,
-    StudyError,
-    TrialRecord,
-    read_json,
-    trial_name,
-    write_atomically,
-)
 from study.search.space import FIXED, is_of_seed_study, reference
 from trainables.config import TrialConfig
 from trainables.metrics import METRICS

@@ -9,10 +9,11 @@ from typing import TypedDict
 
 from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze
 from study.judge.final_test import is_complete, read_test, was_read
+from study.results.files import StudyError
+from study.results.studies import Study
 from study.run.cluster import end_in_order_on_sigterm
 from study.run.plan import MAY_GROW, Plan
 from study.run.progress import chosen_at, trial_line
-from study.run.results import Study, StudyError
 from study.run.runner import check_folder, check_plan, only_driver, run_study
 
 CONFIRMATION, SEARCHES = "confirmation", "searches"

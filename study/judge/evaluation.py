@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from study.judge.images import Images
 from study.judge.significance import GAPS, Interval, mean_interval
-from study.run.results import Choice, Study, StudyError
+from study.results.files import StudyError
+from study.results.images import Images
+from study.results.studies import Choice, Study
 from trainables.data import Roles
 from trainables.metrics import RetrievalResult, evaluate_roles
 from trainables.networks import Embedder

@@ -19,7 +19,8 @@ from study.judge.significance import (
     mean_of_runs,
     verdicts,
 )
-from study.run.results import Study, search_of
+from study.results.studies import Study
+from study.results.trials import search_of
 from trainables.metrics import METRICS
 
 # `labels` (N,); by protocol `queries_<protocol>` (Q,); `ap_<protocol>/<trial_id>` (Q,)

@@ -29,9 +29,11 @@ import pandas as pd
 from study.judge.choices import CHOICES, Frozen
 from study.judge.evaluation import Evaluation, evaluate, nearest_places, trained_network
 from study.judge.final_tables import class_table, differences_table, runs_table, summary_table
-from study.judge.images import Images, read_test_images
 from study.judge.other_orders import check_size, orders
-from study.run.results import Study, StudyError, TrialRecord, write_atomically
+from study.results.files import StudyError, write_atomically
+from study.results.images import Images, read_test_images
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from trainables.data.ledger import Reading, entries, ledger_of, name_of
 from trainables.data.ledger import readings as readings_for
 from trainables.metrics import METRICS

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from study.judge.evaluation import Evaluation, judge, trained_network
 from study.judge.significance import GAPS, mean_interval
-from study.run.results import StudyError
+from study.results.files import StudyError
 from trainables.data import LabelledImages, Roles
 from trainables.judging import judge_numpy
 from trainables.reranking import RERANKINGS

@@ -21,12 +21,13 @@ import pandas as pd
 from study.judge.choices import Frozen
 from study.judge.comparison import CONFIRMATION
 from study.judge.final_test import FINALS
-from study.judge.images import classes_of
 from study.judge.pooled import Pooled, markdown, pooled
 from study.judge.significance import MARGIN, POWER, could
+from study.results.files import StudyError
+from study.results.images import classes_of
+from study.results.studies import Study
 from study.run.cluster import ROOT
 from study.run.plan import Plan
-from study.run.results import Study, StudyError
 from study.search.ladder import FINALISTS
 from trainables.config import reference
 from trainables.losses import resolve

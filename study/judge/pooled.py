@@ -23,7 +23,6 @@ import pandas as pd
 from study.judge.choices import Frozen
 from study.judge.final_tables import protocols_of, query_classes
 from study.judge.final_test import FINALS, is_complete
-from study.judge.images import classes_of
 from study.judge.significance import (
     GAPS,
     MARGIN,
@@ -38,8 +37,10 @@ from study.judge.significance import (
     smallest_difference,
     two_way,
 )
+from study.results.files import StudyError, read_json
+from study.results.images import classes_of
+from study.results.studies import Study
 from study.run.plan import APART, MAY_CHANGE, Plan
-from study.run.results import Study, StudyError, read_json
 from trainables.losses import resolve
 
 # What of their plans comparisons need not have alike to be pooled: splits, seeds and machines.

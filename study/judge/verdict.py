@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from study.judge.significance import GAPS, UNKNOWN, Interval, mean_interval
-from study.run.results import Study
+from study.results.studies import Study
 
 
 class Verdict(NamedTuple):

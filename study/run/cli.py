@@ -13,12 +13,13 @@ from typing import Any
 
 from ray.tune import TuneError
 
-from study.judge.images import dataset_of
+from study.results.files import StudyError
+from study.results.images import dataset_of
+from study.results.studies import Study
 from study.run.cluster import ROOT, end_in_order_on_sigterm
 from study.run.commands import going_on
 from study.run.plan import APART, Plan
-from study.run.progress import INTERRUPTED, summarize
-from study.run.results import Study, StudyError
+from study.run.progress import INTERRUPTED
 from study.run.runner import check_folder, run_study
 from study.search.changes import read_setting, read_space
 from study.search.searches import SEARCHES
@@ -105,8 +106,8 @@ def add_machine_options(text: Parser) -> None:
 def run(
     options: dict[str, Any],
     *,
+    tell: Callable[[Any, float, str | None], int],
     job: Callable[..., Any] = run_study,
-    tell: Callable[[Any, float, str | None], int] = summarize,
     title: str | None = None,
     **defaults: Any,
 ) -> int:
@@ -114,9 +115,9 @@ def run(
 
     Args:
         options: those that were given, by name.
-        job: is called as `run_study` is.
         tell: prints what the job returned, after so many seconds, with the data's folder or
             None; returns the exit code.
+        job: is called as `run_study` is.
         title: what the default name begins with; None for the losses.
         defaults: fields of a `Plan` where no option is given; a study that is resumed goes on
             with its own plan instead.

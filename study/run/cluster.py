@@ -23,8 +23,8 @@ import ray
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address_or_die
 
+from study.results.files import StudyError
 from study.run.plan import Plan, steps
-from study.run.results import StudyError
 from study.search.space import Space, describe
 
 ROOT = Path(__file__).resolve().parents[2]

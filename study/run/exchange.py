@@ -15,7 +15,8 @@ from urllib.parse import quote, urlsplit
 
 from pyarrow import fs
 
-from study.run.results import Study, StudyError, to_disk
+from study.results.files import StudyError, to_disk
+from study.results.studies import Study
 from trainables.trainable import CHECKPOINT
 
 

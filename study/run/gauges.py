@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 from ray.util.metrics import Gauge
 
-from study.run.results import STATUSES, Study, TrialRecord
+from study.results.studies import Study
+from study.results.trials import STATUSES, TrialRecord
 
 STUDY_EVERY = 1.0  # seconds, and when a trial ends: it takes a look at every trial
 LAST_EPOCH = {  # field of an epoch: gauge and what it says

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.run.results import StudyError
+from study.results.files import StudyError
 from study.search import ladder
 from study.search.changes import Changes, check_names, only
 from study.search.ladder import FINALISTS, FRESH, Cost

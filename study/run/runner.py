@@ -15,7 +15,10 @@ from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from ray import tune
 
-from study.judge.images import DATA, about, check_data, dataset_of, fixed_by
+from study.results.files import StudyError, write_atomically
+from study.results.images import DATA, about, check_data, dataset_of, fixed_by
+from study.results.studies import Study
+from study.results.trials import UNFINISHED, TrialRecord
 from study.run.cluster import (
     describe_run,
     ending_on_signals,
@@ -29,7 +32,6 @@ from study.run.gauges import Gauges
 from study.run.journal import Journal
 from study.run.plan import Plan
 from study.run.progress import Progress, counts_line
-from study.run.results import UNFINISHED, Study, StudyError, TrialRecord, write_atomically
 from study.run.tune_adapters import (
     Clock,
     Recorder,

@@ -19,8 +19,9 @@ from ray.tune.logger import (
 )
 from ray.tune.search import Searcher
 
+from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.exchange import Exchange
-from study.run.results import Study, TrialRecord
 from study.search.searches import Source
 from trainables.terminal import BestEffort
 from trainables.train import EpochMetrics

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from study.run.results import StudyError
+from study.results.files import StudyError
 from trainables.knobs import Choice, Knob, Range, Span, typed
 
 Changes = Mapping[str, Mapping[str, Any]]  # by knob: `range` and `log`, or `choices`; `default`

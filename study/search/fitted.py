@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from study.run.results import StudyError
+from study.results.files import StudyError
 from study.search.space import SPACE, Space, all_knobs, default
 from trainables.batches import check_room, positives
 from trainables.config import TrialConfig

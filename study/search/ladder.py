@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from study.run.results import SELECTION, TrialRecord
+from study.results.trials import SELECTION, TrialRecord
 from trainables.knobs import shortened
 
 FACTOR = 3

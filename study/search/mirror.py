@@ -9,7 +9,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from study.run.results import UNFINISHED, TrialRecord, title
+from study.results.trials import UNFINISHED, TrialRecord, title
 from study.search.space import Space, ranges_of
 
 PARTS = 1_000  # of an epoch: Optuna counts steps in whole numbers

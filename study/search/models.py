@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 
-from study.run.results import TrialRecord
+from study.results.trials import TrialRecord
 from study.search import ladder
 from study.search.space import Pick, Space, ranges_of
 from trainables.knobs import Choice, Knob

@@ -15,7 +15,7 @@ from zlib import crc32
 import optuna
 from optuna.storages import BaseStorage
 
-from study.run.results import HAND_SET, PROMOTION, SELECTION, TrialRecord, root, trial_name
+from study.results.trials import HAND_SET, PROMOTION, SELECTION, TrialRecord, root, trial_name
 from study.search import ladder
 from study.search.draws import evenly, nearby, randomly, seeded
 from study.search.mirror import Mirror

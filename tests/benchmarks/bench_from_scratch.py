@@ -18,7 +18,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from study.run.results import SELECTION, Study
+from study.results.studies import Study
+from study.results.trials import SELECTION
 
 KEPT = Path(__file__).parent / "searches.csv"
 SHOWN = ("batch_size", "lr", "weight_decay", "tau", "numerator", "margin", "temperature")

@@ -31,7 +31,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from study.run.results import PROMOTION, TrialRecord
+from study.results.trials import PROMOTION, TrialRecord
 from study.search import ladder, searches
 from study.search.models import MODELS
 from study.search.space import SPACE, Space, configured, knobs_of, ranges_of

@@ -25,10 +25,10 @@ import psutil
 import ray
 from ray import tune
 
+from study.results.trials import TrialRecord
 from study.run import cluster, runner
 from study.run.plan import Plan
 from study.run.progress import Progress
-from study.run.results import TrialRecord
 from study.run.runner import run_study
 from trainables.metrics import METRICS
 from trainables.terminal import Parser

@@ -8,7 +8,6 @@ import pkgutil
 from functools import cache
 from types import ModuleType
 
-import trainables.data
 from trainables.data import own
 from trainables.data.entry import Asked, Dataset
 from trainables.data.errors import DataError
@@ -50,9 +49,9 @@ def placed(data: str) -> str:
 def modules() -> dict[str, ModuleType]:
     """The modules of this package that are data sets, by their names."""
     found = {}
-    for one in pkgutil.iter_modules(trainables.data.__path__):
+    for one in pkgutil.iter_modules([os.path.dirname(__file__)]):
         if not one.name.startswith("_"):
-            module = importlib.import_module(f"trainables.data.{one.name}")
+            module = importlib.import_module(f"{__package__}.{one.name}")
             if hasattr(module, "NAME"):
                 found[module.NAME] = module
     return found

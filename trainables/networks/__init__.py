@@ -11,7 +11,8 @@ A network of one's own needs no file here: `path/to/file.py:function` (`from_fil
 from __future__ import annotations
 
 from trainables.networks.embedder import FREEZES, Embedder, parameter_groups
-from trainables.networks.entry import Backbone, Input, Network, NetworkError
+from trainables.networks.entry import Backbone, Network
+from trainables.networks.input import Input, NetworkError
 from trainables.networks.names import resolve
 from trainables.networks.randomness import seeded
 

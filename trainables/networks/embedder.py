@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-if TYPE_CHECKING:
-    from trainables.networks.entry import Input
+from trainables.networks.input import Input
 
 FREEZES = ("none", "bn", "stem", "backbone")  # each keeps what the one before keeps, and more
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from torch import nn
 
-from trainables.networks.entry import Backbone, Input, NetworkError, measure_width
+from trainables.networks.entry import Backbone, measure_width
+from trainables.networks.input import Input, NetworkError
 
 SIDE = 224  # pixels, where neither the file nor the caller says
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterator
 from functools import cache, partial
 from types import ModuleType
 
-import trainables.networks
 from trainables.networks.embedder import FREEZES
-from trainables.networks.entry import Backbone, Network, NetworkError
+from trainables.networks.entry import Backbone, Network
+from trainables.networks.input import NetworkError
 from trainables.networks.weights import find, with_weights
 
 FINE_TUNING_LR = 1e-4  # Adam's default where the weights were trained before
@@ -68,8 +69,8 @@ def resolve(
 
 def families() -> Iterator[ModuleType]:
     """The modules of this package that answer to names, each imported when its turn comes."""
-    for one in pkgutil.iter_modules(trainables.networks.__path__):
-        module = importlib.import_module(f"trainables.networks.{one.name}")
+    for one in pkgutil.iter_modules([os.path.dirname(__file__)]):
+        module = importlib.import_module(f"{__package__}.{one.name}")
         if hasattr(module, "backbone"):
             yield module
 

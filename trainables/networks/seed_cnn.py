@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.fused import conv_pool_relu
-from trainables.networks.entry import Backbone, Input, NetworkError
+from trainables.networks.entry import Backbone
+from trainables.networks.input import Input, NetworkError
 
 CPU_BATCH = 64  # images at a time through all layers
 SIDE = 28  # of Fashion-MNIST's images, in pixels

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from trainables.networks.entry import Backbone, Input, NetworkError, measure_width
+from trainables.networks.entry import Backbone, measure_width
+from trainables.networks.input import Input, NetworkError
 from trainables.networks.weights import downloaded
 
 PREFIX = "timm:"

@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from trainables.networks.entry import Backbone, Input, measure_width
+from trainables.networks.entry import Backbone, measure_width
+from trainables.networks.input import Input
 from trainables.networks.weights import downloaded
 
 PREFIX = "torchvision:"

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from trainables.networks.entry import NetworkError
+from trainables.networks.input import NetworkError
 
 # Where programs that save more than weights put them, and what they put before each name.
 NESTED = ("network", "state_dict", "model")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from study.run.results import Study, StudyError, read_json
+from study.results.files import StudyError, read_json
+from study.results.studies import Study
 from trainables.data import Asked, Dataset, JudgedImages, LabelledImages, Roles, resolve
 from trainables.data.ledger import Reading
 from trainables.data.names import DEFAULT, known

@@ -1,0 +1,1 @@
+"""What a study leaves: its folder, its trials, and the images that they are judged on."""
