@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -50,3 +51,16 @@ def text(name: str, value: Any) -> None:
     """Refuses what is no text."""
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text; got {value!r}")
+
+
+def did_you_mean(word: str, names: Iterable[str], cutoff: float = 0.6, before: str = "") -> str:
+    """`; did you mean ...?` with the name that a word begins or resembles; empty if none.
+
+    Args:
+        cutoff: how much it resembles at least, as `difflib` has it.
+        before: what the name has before it where it is given.
+    """
+    names = list(names)
+    near = [name for name in names if word.strip("-") and name.startswith(word)]
+    near = difflib.get_close_matches(word, near or names, n=1, cutoff=0.0 if near else cutoff)
+    return f"; did you mean {before}{near[0]}?" if near else ""

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO, cast
 
 from tqdm import tqdm
+
+from trainables.laws import did_you_mean
 
 NUMBER = re.compile(r"-\.?\d")
 PATIENCE = 2.0  # seconds: what takes longer shows how far it is
@@ -35,23 +36,17 @@ class Parser(argparse.ArgumentParser):
             first = options.get(word[:2])
             short = first is not None and first.nargs != 0  # -k50
             if word.startswith("-") and name not in options and not value and not short:
-                self.error(f"{name}: no such option{nearest(name, options)}")
+                self.error(f"{name}: no such option{did_you_mean(name, options)}")
         return super().parse_known_args(words, namespace)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            error.message += nearest(str(value), [str(choice) for choice in action.choices or ()])
+            error.message += did_you_mean(
+                str(value), [str(choice) for choice in action.choices or ()]
+            )
             raise
-
-
-def nearest(word: str, names: Iterable[str]) -> str:
-    """`; did you mean ...?` with the name that a word begins or resembles; empty if none."""
-    names = list(names)
-    near = [name for name in names if word.strip("-") and name.startswith(word)]
-    near = difflib.get_close_matches(word, near or names, n=1, cutoff=0.0 if near else 0.6)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def bar(count: int, what: str, unit: str = "pictures") -> Any:

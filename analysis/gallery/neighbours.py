@@ -18,8 +18,8 @@ from analysis.gallery.networks import Chosen
 from analysis.gallery.pictures import Gallery, load
 from analysis.gallery.search import Approximate, Neighbours, exact
 from study.results.files import StudyError
+from trainables.laws import did_you_mean
 from trainables.reranking import RERANKINGS
-from trainables.terminal import nearest
 from trainables.trained import embed_pixels
 
 RERANKED = 1_000  # of the nearest of a query: the others keep their order behind them
@@ -109,7 +109,7 @@ def find(
     pictures = list(dict.fromkeys(pictures))
     if label and gallery.labels is not None and label not in gallery.labels:
         law = "a label must be a class of the gallery"
-        raise StudyError(f"{law}; got {label!r}{nearest(label, set(gallery.labels))}")
+        raise StudyError(f"{law}; got {label!r}{did_you_mean(label, set(gallery.labels))}")
     loaded = load([(str(path), None) for path in pictures], chosen.dataset)
     if loaded.reasons:
         lines = [f"{pictures[place]}: {why}" for place, why in loaded.reasons.items()]

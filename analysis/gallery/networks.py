@@ -15,8 +15,8 @@ from study.results.images import dataset_of
 from study.results.studies import Choice, Study
 from trainables.data import Dataset
 from trainables.data.pixels.decode import VERSION
+from trainables.laws import did_you_mean
 from trainables.networks import Embedder
-from trainables.terminal import nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def chosen(study: Study, loss: str | None = None, data_dir: Path | str | None = 
     loss = loss or next(iter(found))
     if loss not in found:
         law = f"the study in {study.folder} has chosen for {', '.join(found)}"
-        raise StudyError(f"{law}; got {loss}{nearest(loss, found)}")
+        raise StudyError(f"{law}; got {loss}{did_you_mean(loss, found)}")
     if found[loss].checkpoint is None:
         law = "a published record has no weights"
         raise StudyError(f"{law}: give the study that {study.folder} was made from")

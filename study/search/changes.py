@@ -14,7 +14,6 @@ choices = [64, 128]
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 
 from study.results.files import StudyError
 from trainables.knobs import Choice, Knob, Range, Span, typed
+from trainables.laws import did_you_mean
 
 Changes = Mapping[str, Mapping[str, Any]]  # by knob: `range` and `log`, or `choices`; `default`
 KEYS = ("range", "log", "choices", "default")
@@ -89,9 +89,8 @@ def check_names(changes: Changes, knobs: Sequence[Knob]) -> None:
     known = dict.fromkeys(name for knob in knobs for name in (knob.name, knob.sets))
     for name in changes:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise StudyError(f"{name} is no knob of this search{hint} (known: {', '.join(known)})")
+            law = f"{name} is no knob of this search{did_you_mean(name, known)}"
+            raise StudyError(f"{law} (known: {', '.join(known)})")
     for knob in knobs:
         if knob.name != knob.sets and {knob.name, knob.sets} <= set(changes):
             raise StudyError(f"{knob.name} sets {knob.sets}: give a range to one of them, not both")

@@ -4,13 +4,13 @@ of its knobs fixed."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import pkgutil
 import re
 
 from trainables.knobs import typed
+from trainables.laws import did_you_mean
 from trainables.losses import combined
 from trainables.losses.entry import Arguments, Loss
 from trainables.losses.smooth_ap import smooth_ap_loss
@@ -62,11 +62,9 @@ def resolve(name: str) -> Loss:
         from trainables.losses.pml import entry
 
         return entry(name.removeprefix(PML))
-    near = difflib.get_close_matches(name, names(), 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
     law = f"loss must be one of {', '.join(names())}, or pml:NAME, or a sum of these, A+B, "
     law += "and may have :knob=value after it"
-    raise ValueError(f"{law}; got {name!r}{hint}")
+    raise ValueError(f"{law}; got {name!r}{did_you_mean(name, names())}")
 
 
 def _read(settings: str, name: str) -> dict[str, object]:

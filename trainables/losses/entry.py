@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from trainables.knobs import Knob, choice, spelled
+from trainables.laws import did_you_mean
 
 
 class Arguments(Mapping[str, Any]):
@@ -83,10 +83,8 @@ class Loss:
         known = {knob.name: knob for knob in self.knobs}
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]}?" if near else ""
                 law = f"{self.name} has the knobs {', '.join(known) or 'none'}"
-                raise ValueError(f"{law}; got {name!r}{hint}")
+                raise ValueError(f"{law}; got {name!r}{did_you_mean(name, known)}")
         values = {name: given.get(name, knob.default) for name, knob in known.items()}
         for name, value in values.items():
             known[name].law(name, value)

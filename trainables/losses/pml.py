@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import warnings
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainables.laws import did_you_mean
 from trainables.losses.entry import Loss
 from trainables.losses.pml_knobs import GIVEN, knobs, parameters
 from trainables.retrieval import unit_length
@@ -177,8 +177,7 @@ def _class(name: str) -> type[nn.Module]:
         raise ValueError(f"pml:{name} cannot be used: {REFUSED[name]}")
     names = usable()
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1, 0.4)
-        hint = f"; did you mean pml:{near[0]}?" if near else ""
+        hint = did_you_mean(name, names, 0.4, before="pml:")
         raise ValueError(f"pytorch-metric-learning has no loss {name!r}{hint}")
     found: type[nn.Module] = getattr(_package().losses, name)
     return found
