@@ -46,8 +46,13 @@ BY_QUERY = np.array([0.02, 0.06, 0.04, -0.06, -0.06, np.nan], np.float32)
 QUERIES, LABELS = [0, 2, 3, 5, 6, 7], [1, 9, 1, 1, 9, 4, 4, 9]
 
 
-def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> Path:
-    """What a finished comparison has of its runs; a reference is not among what is pooled."""
+def write(
+    folder: Path,
+    maps: Mapping[str, Sequence[float]],
+    references: Sequence[float] = (0.0,),
+    **changes: Any,
+) -> Path:
+    """What a finished comparison has of its runs; `references` are of triplet."""
     changes = {"seed": 10_000 * int(folder.name), **changes}
     folder.mkdir()
     (folder / DATA).write_text(json.dumps({"name": "fashion_mnist", "classes": CLASSES}))
@@ -59,10 +64,14 @@ def write(folder: Path, maps: Mapping[str, Sequence[float]], **changes: Any) -> 
         for loss, values in maps.items()
         for n, value in enumerate(values)
     ]
-    rows.append({"trial_id": "triplet-009", "loss": "triplet", "role": "reference", "map_full": 0})
+    rows += [
+        {"trial_id": f"triplet-{n:03d}", "loss": "triplet", "role": "reference", "map_full": value}
+        for n, value in enumerate(references, start=9)
+    ]
     (folder / "finals").mkdir()
     table = pd.DataFrame(rows)
-    table.assign(map_seed=table["map_full"] / 2).to_csv(folder / "finals" / "runs.csv", index=False)
+    table = table.assign(map_seed=table["map_full"] / 2, epochs=100)
+    table.to_csv(folder / "finals" / "runs.csv", index=False)
     # The first loss is better at one class than at the other, the second answers all alike.
     answered = {
         f"ap_full/{row['trial_id']}": row["map_full"] + BY_QUERY * (row["loss"] == "triplet")
@@ -136,11 +145,55 @@ def test_of_common_test_images_queries_and_classes_have_their_say(tmp_path: Path
     assert list(found.classes.columns) == fashion
     np.testing.assert_allclose(found.classes.loc["triplet"], [0.51 + 0.04, 0.51 - 0.06], atol=1e-7)
     np.testing.assert_allclose(found.classes.loc["smooth_ap"], [0.61, 0.61], atol=1e-7)
+    assert list(found.references["loss"]) == ["triplet"]
     page = markdown(found)
     assert "| mean AP of a class's queries | Trouser | Coat |\n|---|--:|--:|\n" in page
     assert "\n| Triplet | 0.550 | 0.450 |\n" in page
     assert f"| {row.both_low:+.3f} to {row.both_high:+.3f} | 3 of 3 |" in page
     assert "the larger of paired t-tests over comparisons and over queries" in page
+
+
+def test_the_seed_studys_settings_stand_beside_the_comparisons(tmp_path: Path) -> None:
+    """Their runs are of two comparisons of three, by Welch's test; their queries are paired."""
+    references = ((0.10, 0.13), (0.11,), ())
+    made = [write(tmp_path / str(n), maps, references[n]) for n, maps in enumerate(MAPS)]
+    found = pooled(made)
+    (row,) = found.references.itertuples()
+    assert (row.loss, row.runs, row.epochs) == ("triplet", 3, 100)
+    known = [row.map, row.lowest, row.highest, row.map_seed]
+    assert known == pytest.approx([0.34 / 3, 0.10, 0.13, 0.17 / 3])
+    choices, runs = [0.51, 0.71, 0.31], [0.10, 0.13, 0.11]
+    test = stats.ttest_ind(choices, runs, equal_var=False)
+    assert row.difference == pytest.approx(0.51 - 0.34 / 3)
+    interval = test.confidence_interval(0.95)
+    assert (row.p, row.low, row.high) == pytest.approx((test.pvalue, *interval))
+    assert row.p_corrected == pytest.approx(test.pvalue) and row.query_p < 1e-6
+    assert row.verdict == "not resolved"
+    page = markdown(found)
+    assert "| seed protocol | runs | the loss's choices are ahead by | 95 % | corrected" in page
+    assert "| Triplet | 0.1133 | 0.1000 | 0.1300 | 0.0567 | 3 × 100 epochs | +0.3967 |" in page
+    assert "a paired one over queries, corrected for 1 (Holm)" in page
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [{"fold": n} for n in range(3)],
+        [{"holdout_classes": [2 * n, 2 * n + 1]} for n in range(3)],
+        [{"holdout_classes": [0, 1], "validation_classes": [n, n + 1]} for n in (2, 4, 6)],
+    ],
+)
+def test_settings_of_other_images_are_not_pooled(
+    tmp_path: Path, changes: list[dict[str, Any]]
+) -> None:
+    made = [write(tmp_path / str(n), MAPS[n], (0.1, 0.2), **changes[n]) for n in range(3)]
+    found = pooled(made)
+    assert found.references.empty and "the seed study's" not in markdown(found)
+
+
+def test_one_run_of_a_setting_is_none(tmp_path: Path) -> None:
+    made = [write(tmp_path / str(n), MAPS[n], (0.1,) if n else ()) for n in range(2)]
+    assert pooled(made).references.empty
 
 
 def test_what_few_queries_do_not_show_is_not_equivalent(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from study.judge.choices import Frozen
+from study.judge.choices import ROLES, Frozen
 from study.judge.final_tables import protocols_of, query_classes
 from study.judge.final_test import FINALS, is_complete
 from study.judge.significance import (
@@ -36,6 +36,7 @@ from study.judge.significance import (
     said,
     smallest_difference,
     two_way,
+    welch_test,
 )
 from study.results.files import StudyError, read_json
 from study.results.images import classes_of
@@ -47,6 +48,7 @@ from trainables.losses import resolve
 MAY_DIFFER = {"holdout_classes", "validation_classes", "fold", "seed", "losses", "reference_seeds",
               "reference_epochs", "rerank", *MAY_CHANGE} - {"data"}  # fmt: skip
 FEW_CLASSES = 20  # a table has a column for each of so many
+NO_REFERENCES = pd.DataFrame(columns=["loss"])
 TABLE = """\
 | test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest |\
 {% for name in others %} {{ name }} protocol | 95 % |{% endfor %} runs | search |
@@ -71,6 +73,20 @@ TABLE = """\
 {{ "%.2g" | format(row.p_corrected) }} | \
 {{ row.could }} | {{ row.verdict }} |
 {% endfor %}
+{% if references -%}
+| the seed study's setting | mean of its runs | lowest | highest |\
+{% for name in others %} {{ name }} protocol |{% endfor %} runs | the loss's choices are ahead by \
+| 95 % | corrected p | verdict |
+|---|--:|--:|--:|{% for name in others %}--:|{% endfor %}--:|--:|--:|--:|---|
+{% for row in references -%}
+| {{ row.name }} | {{ "%.4f" | format(row.map) }} | {{ "%.4f" | format(row.lowest) }} | \
+{{ "%.4f" | format(row.highest) }} |\
+{% for name in others %} {{ "%.4f" | format(row["map_" + name]) }} |{% endfor %} \
+{{ row.runs }} × {{ row.epochs }} epochs | {{ "%+.4f" | format(row.difference) }} | \
+{{ "%+.4f" | format(row.low) }} to {{ "%+.4f" | format(row.high) }} | \
+{{ "%.2g" | format(row.p_corrected) }} | {{ row.verdict }} |
+{% endfor %}
+{% endif -%}
 {% if classes is not none -%}
 | mean AP of a class's queries{{ "" if same else " where tested" }} |\
 {% for name in classes %} {{ name }} |{% endfor %}
@@ -99,6 +115,10 @@ class Pooled(NamedTuple):
             test images. `p_corrected` is the larger of the p that are known, each corrected over
             the pairs (Holm), which with the larger of TOST's gives the `verdict`; `smallest` the
             true difference that would be shown over comparisons.
+        references: a row a loss whose reference was trained twice or more, on the same images in
+            all comparisons: `map`, the mean over its `runs` of `epochs`, `lowest`, `highest`,
+            `map_` with the name of a further protocol, and by how much the loss's choices are
+            ahead, as in `differences` but by Welch's test of the comparisons beside these runs.
         classes: (losses, classes), the mean AP of each class's queries, by its name, over the
             comparisons that test it; None of more than `FEW_CLASSES`.
         protocols: the first one, and those beside it.
@@ -108,6 +128,7 @@ class Pooled(NamedTuple):
     maps: pd.DataFrame
     losses: pd.DataFrame
     differences: pd.DataFrame
+    references: pd.DataFrame
     classes: pd.DataFrame | None
     protocols: Sequence[str]
     shared: str
@@ -137,14 +158,15 @@ def pooled(folders: Sequence[Path]) -> Pooled:
             the same losses, data, network and budget, or runs of two may have the same seed.
     """
     runs: dict[str, pd.DataFrame] = {}
+    beside: dict[str, pd.DataFrame] = {}
     plans, costs, frozen = [], [], set[float]()
     for folder in folders:
         if not (folder / "study.json").is_file():
             raise StudyError(f"{folder} is not a study: it has no study.json")
         if not is_complete(folder):
             raise StudyError(f"comparisons are pooled when their tests are done; {folder} is not")
-        table = pd.read_csv(folder / FINALS / "runs.csv").query("role == 'chosen'")
-        runs[str(folder.resolve())] = table
+        table, name = pd.read_csv(folder / FINALS / "runs.csv"), str(folder.resolve())
+        runs[name], beside[name] = (table[table["role"] == role] for role in ROLES)
         costs.append(pd.read_csv(folder / FINALS / "summary.csv").query("role == 'chosen'"))
         plans.append(Plan(**read_json(folder / "study.json")["plan"]).fields())
         frozen.add(Frozen.load(folder).frozen)  # a record has it as its study has
@@ -172,6 +194,8 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         law = "pooled comparisons must be of the same data"
         raise StudyError(f"{law}; classes of {folders[0]} are not those of all others")
     common = len({frozenset(plan["holdout_classes"]) for plan in plans}) == 1
+    trained = {(frozenset(plan["validation_classes"]), plan["fold"]) for plan in plans}
+    alike = common and len(trained) == 1
     names = data[0]
     queries = [_queries(*each, list(maps)) for each in zip(folders, runs.values(), strict=True)]
     for folder, asked in zip(folders, queries, strict=True):
@@ -182,6 +206,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         maps,
         _losses(maps, runs, protocols[1:], pd.concat(costs)),
         _differences(maps, queries if common else []),
+        _references(maps, queries, beside) if alike else NO_REFERENCES,
         _by_class(queries, names),
         protocols,
         _shared(plans, len(names)),
@@ -288,19 +313,75 @@ def _differences(maps: pd.DataFrame, common: Sequence[Queries]) -> pd.DataFrame:
                 "smallest": smallest_difference(a, b, family=len(pairs), paired=True),
             }
         )
-    table = pd.DataFrame(rows)
-    if table.empty:
-        return table
-    table["p_corrected"] = _larger(table, "p", "query_p")
+    return _said(pd.DataFrame(rows)) if rows else pd.DataFrame()
+
+
+def _references(
+    maps: pd.DataFrame, asked: Sequence[Queries], runs: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """The unit is a run here: on the same images, without a search, only its seed is chance."""
+    every = pd.concat([one.assign(folder=folder) for folder, one in runs.items()])
+    rows = []
+    for loss, mine in every.groupby("loss"):
+        if len(mine) < 2 or loss not in maps:
+            continue
+        protocol, *others = protocols_of(mine)
+        reference, choices = mine[f"map_{protocol}"].to_numpy(), maps[loss].to_numpy()
+        test = welch_test(choices, reference)
+        ours = np.mean([one.answered[str(loss)] for one in asked], axis=0)
+        theirs = _answered(mine, protocol)
+        rows.append(
+            {
+                "loss": loss,
+                "map": reference.mean(),
+                "lowest": reference.min(),
+                "highest": reference.max(),
+                **{f"map_{name}": mine[f"map_{name}"].mean() for name in others},
+                "runs": len(mine),
+                "epochs": int(mine["epochs"].max()),
+                "difference": float(choices.mean() - reference.mean()),
+                "low": test.interval.low,
+                "high": test.interval.high,
+                "p": test.p,
+                "query_p": paired_test(ours, theirs).p,
+                "equivalence_p": equivalence(choices, reference),
+                "query_equivalence_p": equivalence(ours, theirs, paired=True),
+            }
+        )
+    return _said(pd.DataFrame(rows)) if rows else NO_REFERENCES
+
+
+def _answered(runs: pd.DataFrame, protocol: str) -> np.ndarray:
+    """(Q,), the mean AP of each query over runs, without those that have no relevant image."""
+    each = []
+    for folder, mine in runs.groupby("folder"):
+        with np.load(Path(str(folder)) / FINALS / "queries.npz") as arrays:
+            each += [arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine["trial_id"]]
+    mean = np.stack(each).mean(0, dtype=np.float64)
+    return mean[~np.isnan(mean)]
+
+
+def _said(table: pd.DataFrame) -> pd.DataFrame:
+    """With the corrected p and the verdict of each row."""
     same = _larger(table, "equivalence_p", "query_equivalence_p")
-    table["verdict"] = said(table["p_corrected"], same)
-    return table
+    corrected = _larger(table, "p", "query_p")
+    return table.assign(p_corrected=corrected, verdict=said(corrected, same))
 
 
 def _larger(table: pd.DataFrame, first: str, second: str) -> list[float]:
     """The larger of two columns of p, each corrected over the pairs; where one is unknown, the
     other."""
     return np.fmax(holm(table[first].tolist()), holm(table[second].tolist())).tolist()
+
+
+def _on_references(found: Pooled) -> str:
+    if found.references.empty:
+        return ""
+    return (
+        "Of the seed study's settings the unit is a run: p is the larger of Welch's test of the "
+        "comparisons beside these runs and of a paired one over queries, corrected for "
+        f"{len(found.references)} (Holm). "
+    )
 
 
 def markdown(found: Pooled) -> str:
@@ -311,6 +392,7 @@ def markdown(found: Pooled) -> str:
     if len(pairs):
         names = [pairs[column].map(heading) for column in ("first", "second")]
         pairs = pairs.assign(name=names[0] + " − " + names[1], could=pairs["smallest"].map(could))
+    beside = found.references.assign(name=found.references["loss"].map(heading))
     many = "one pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
     same = bool(len(pairs)) and bool(pairs["both_low"].notna().all())
     largest = "the larger of paired t-tests over comparisons and over queries, each"
@@ -322,7 +404,7 @@ def markdown(found: Pooled) -> str:
         f"have shown* is the true difference that {100 * POWER:.0f} % of such sets of comparisons "
         "would show over comparisons (none: there is none so large); *equivalent* is within "
         f"±{MARGIN} mAP (paired TOST, alike). "
-        f"{found.shared}"
+        f"{_on_references(found)}{found.shared}"
     ).strip()
     classes = found.classes
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
@@ -332,6 +414,7 @@ def markdown(found: Pooled) -> str:
         others=found.protocols[1:],
         differences=list(pairs.itertuples()),
         same=same,
+        references=beside.to_dict("records"),
         classes=None if classes is None else classes.rename(index=heading),
         note=note,
     )
