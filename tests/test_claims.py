@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -88,6 +89,7 @@ class Record(NamedTuple):
         return [trial for trial in self.sweep.trials if not trial.hand_set]
 
 
+@cache
 def load(name: str) -> Record:
     folder = RECORDS / name
     sweep, runs = Study.load(folder), pd.read_csv(folder / "finals" / "runs.csv")

@@ -12,7 +12,9 @@ have chosen otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -104,7 +106,7 @@ def mean_interval(values: np.ndarray, within: Interval = SHARES) -> Interval:
     values = values[~np.isnan(values)]
     if len(values) < 2:
         return UNKNOWN
-    return _interval(float(values.mean()), float(stats.sem(values)), len(values) - 1, within)
+    return _interval(float(values.mean()), _error(values), len(values) - 1, within)
 
 
 def mean_of_runs(runs: Runs, classes: np.ndarray) -> Mean:
@@ -304,14 +306,26 @@ def said(p: Sequence[float], same: Sequence[float]) -> list[str]:
     ]
 
 
+def _error(values: np.ndarray) -> float:
+    """The standard error of their mean. As scipy's, which takes twenty times as long: a table by
+    class asks for it ten thousand times."""
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+@cache
+def _quantile(degrees: float) -> float:
+    """Student's t, within which `CONFIDENCE` lies on both sides."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+
+
 def _paired(differences: np.ndarray) -> tuple[float, float]:
     """The standard error of their mean, and its degrees of freedom."""
-    return float(stats.sem(differences)), len(differences) - 1
+    return _error(differences), len(differences) - 1
 
 
 def _welch(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """The standard error of a difference of two means, and its degrees of freedom."""
-    parts = np.array([stats.sem(first), stats.sem(second)]) ** 2
+    parts = np.array([_error(first), _error(second)]) ** 2
     error = float(np.sqrt(parts.sum()))
     if error == 0:
         return 0.0, np.inf
@@ -328,7 +342,7 @@ def _test(mean: float, error: float, degrees: float, within: Interval = GAPS) ->
 
 
 def _interval(mean: float, error: float, degrees: float, within: Interval) -> Interval:
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
+    half = _quantile(degrees) * error
     return Interval(max(mean - half, within.low), min(mean + half, within.high))
 
 
