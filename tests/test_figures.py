@@ -655,7 +655,7 @@ def test_a_part_of_an_epoch_is_said_as_such(whole: Study) -> None:
     whole = Study(whole.folder, whole.info, whole.trials[:5])  # none has gone on yet
     (figure,) = history_figures(chosen_history(whole), "val_map")
     assert ": in 0.111 epochs the" in figure.caption and "at epoch 0.111, " in figure.caption
-    assert [style.epochs(n) for n in (1, 1.0, 0.1111, 9)] == [
+    assert [words.epochs(n) for n in (1, 1.0, 0.1111, 9)] == [
         "1 epoch", "1 epoch", "0.111 epochs", "9 epochs",
     ]  # fmt: skip
 

@@ -116,7 +116,10 @@ def test_the_answer_has_a_column_for_each_part_and_what_leads_in_it_in_bold(tmp_
     assert text.startswith("before\n<!-- answer -->\n| test mAP | Easy | Hard |\n|---|--:|--:|\n")
     rows = "| Smooth-AP | **0.600** | **0.190** |\n| Triplet | 0.500 | **0.200** |\n"
     assert rows in text
-    assert "each with its searches and seeds: 3 of Easy; 3 of Hard.\n" in text
+    assert (
+        "each with its searches and seeds: 3 of Easy (1 of 1 differences shown); "
+        "3 of Hard (none of 1 differences shown).\n" in text
+    )
     assert text.endswith("<!-- end of answer -->\nafter\n")
     assert pages.with_answer(text, page) == text
     assert pages.with_answer("no markers", page) == "no markers"

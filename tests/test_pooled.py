@@ -82,7 +82,7 @@ def write(
     number = 1 + int(folder.name)
     summary = [
         {"protocol": protocol, "role": role, "loss": loss, "trials": 10 * number,
-         "epochs": 1.25 * number, "sweep_seconds": 360 * number}
+         "epochs": 1.25 * number, "sweep_seconds": 360 * number, "val_map": 0.1 * number}
         for protocol in ("full", "seed") for role in ("chosen", "reference") for loss in maps
     ]  # fmt: skip
     pd.DataFrame(summary).to_csv(folder / "finals" / "summary.csv", index=False)
@@ -119,7 +119,8 @@ def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
     beside = losses.loc["triplet", ["map_seed", "low_seed", "high_seed"]]
     assert list(beside) == pytest.approx([0.255, 0.255 - half / 2, 0.255 + half / 2])
     page = markdown(found)
-    assert "| lowest | highest | seed protocol | 95 % | runs | search |" in page
+    assert "| lowest | highest | in validation | seed protocol | 95 % | runs | search |" in page
+    assert "| 0.3100 | 0.7100 | 0.2000 | 0.2550 | 0.0066 to 0.5034 | 6 |" in page
     assert "| 0.2550 | 0.0066 to 0.5034 | 6 | 60 trials, 8 epochs, 0.60 h |" in page
 
 
@@ -189,6 +190,24 @@ def test_settings_of_other_images_are_not_pooled(
     made = [write(tmp_path / str(n), MAPS[n], (0.1, 0.2), **changes[n]) for n in range(3)]
     found = pooled(made)
     assert found.references.empty and "the seed study's" not in markdown(found)
+
+
+def test_nothing_is_shown_in_favour_of_a_loss_whose_runs_diverged(tmp_path: Path) -> None:
+    """Of three runs that were asked for, triplet has two or three, Smooth-AP three."""
+    for n, (few, verdict) in enumerate((("triplet", "shown"), ("smooth_ap", "not resolved"))):
+        made = []
+        for k in range(3):
+            whole = {"triplet": 0.1 * k, "smooth_ap": 0.3 + 0.1 * k + 0.001 * k}
+            maps = {
+                loss: [value] * (2 if loss == few and not k else 3) for loss, value in whole.items()
+            }
+            made.append(write(tmp_path / str(10 * n + k), maps, confirm_seeds=3))
+        found = pooled(made)
+        assert found.lacking == {few: 1}
+        (row,) = found.differences.itertuples()
+        assert row.p_corrected < 0.05 and row.verdict == verdict
+        heading = {"triplet": "Triplet", "smooth_ap": "Smooth-AP"}[few]
+        assert f"that did not end well: 1 of {heading}; nothing is" in markdown(found)
 
 
 def test_one_run_of_a_setting_is_none(tmp_path: Path) -> None:

@@ -15,8 +15,11 @@ from study.judge.significance import (
     ALPHA,
     GAPS,
     MARGIN,
+    NO_DIFFERENCE,
     POWER,
+    UNKNOWN,
     Difference,
+    TTest,
     corrected,
     difference_of_runs,
     equivalence,
@@ -280,3 +283,21 @@ def test_a_difference_must_hold_over_seeds_and_over_queries() -> None:
     assert family[1].queries.p < 0.001 and family[1].seeds.p > 0.1
     found = corrected(family)
     assert found[0] > 0.1 and found[1] > 0.1 and found[2] < 0.001
+
+
+def test_the_largest_p_of_each_is_what_is_corrected() -> None:
+    """Corrected one kind at a time, the larger of the two would be 0.03 for both."""
+    pairs = ((0.03, 0.001), (0.001, 0.03))
+    tests = [[TTest(UNKNOWN, p) for p in both] for both in pairs]
+    family = [NO_DIFFERENCE._replace(seeds=a, welch=a, queries=b) for a, b in tests]
+    assert corrected(family) == pytest.approx([0.06, 0.06])
+    unknown = [*family, NO_DIFFERENCE._replace(seeds=tests[0][0], welch=tests[0][0])]
+    assert corrected(unknown) == pytest.approx([0.09, 0.09, math.nan], nan_ok=True)
+    assert corrected([]) == []
+
+
+def test_the_power_of_four_comparisons_among_fifteen_pairs() -> None:
+    """5.39 standard deviations of the paired difference (the plan's)."""
+    gaps = np.array([-1.5, -0.5, 0.5, 1.5]) / np.std([-1.5, -0.5, 0.5, 1.5], ddof=1)
+    found = smallest_difference(gaps, np.zeros(4), family=15, paired=True)
+    assert found == pytest.approx(5.39, abs=0.01)

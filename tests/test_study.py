@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study import train_references, tune_smoothap
+from study.judge.summary import summarize
 from study.results.studies import Study
 from study.search.space import default
 from trainables.data import DataError, resolve
@@ -254,6 +255,7 @@ def test_the_references_are_a_study_of_one_trial_each(
         "early_stopping": False,
         "final_seeds": 0,
         "job": train_references.train,
+        "tell": summarize,
     }
 
 

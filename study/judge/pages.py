@@ -57,14 +57,16 @@ TABLE = """\
 """
 
 ANSWERED = """\
-| test mAP |{% for title, many, leading in parts %} {{ title }} |{% endfor %}
+| test mAP |{% for part in parts %} {{ part.title }} |{% endfor %}
 |---|{% for part in parts %}--:|{% endfor %}
 {% for loss, name, row in rows -%}
-| {{ name }} |{% for value in row %}{% set bold = "**" if loss in parts[loop.index0][2] else "" %} \
+| {{ name }} |{% for value in row %}\
+{% set bold = "**" if loss in parts[loop.index0].leading() else "" %} \
 {{ bold }}{{ "%.3f" | format(value) }}{{ bold }} |{% endfor %}
 {% endfor %}
 In bold: no other loss is shown to be ahead. Means over comparisons, each with its searches and \
-seeds: {% for title, many, leading in parts %}{{ many }} of {{ title }}\
+seeds: {% for part in parts %}{{ part.found.maps | length }} of {{ part.title }} \
+({{ part.shown() or "none" }} of {{ part.found.differences | length }} differences shown)\
 {{ "." if loop.last else "; " }}{% endfor %}
 """
 
@@ -125,6 +127,10 @@ class Part(NamedTuple):
         shown = self.found.differences.query("verdict == 'shown'")
         return {*self.found.maps} - {*shown["second"]}
 
+    def shown(self) -> int:
+        """How many differences are shown."""
+        return int((self.found.differences["verdict"] == "shown").sum())
+
 
 def parts_of(page: str) -> list[Part]:
     """What a page shows together, from its records."""
@@ -158,7 +164,7 @@ def answer(parts: Sequence[Part]) -> str:
         ANSWERED, undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     return template.render(
-        parts=[(part.title, len(part.found.maps), part.leading()) for part in parts],
+        parts=parts,
         rows=[(loss, resolve(str(loss)).heading, list(row)) for loss, row in maps.iterrows()],
     )
 

@@ -11,7 +11,7 @@ comparisons and classes both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,12 +51,12 @@ FEW_CLASSES = 20  # a table has a column for each of so many
 NO_REFERENCES = pd.DataFrame(columns=["loss"])
 TABLE = """\
 | test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest |\
-{% for name in others %} {{ name }} protocol | 95 % |{% endfor %} runs | search |
-|---|--:|--:|--:|--:|{% for name in others %}--:|--:|{% endfor %}--:|--:|
+ in validation |{% for name in others %} {{ name }} protocol | 95 % |{% endfor %} runs | search |
+|---|--:|--:|--:|--:|--:|{% for name in others %}--:|--:|{% endfor %}--:|--:|
 {% for row in losses -%}
 | {{ row.name }} | {{ "%.4f" | format(row.map) }} | {{ "%.4f" | format(row.low) }} to \
 {{ "%.4f" | format(row.high) }} | {{ "%.4f" | format(row.lowest) }} | \
-{{ "%.4f" | format(row.highest) }} |\
+{{ "%.4f" | format(row.highest) }} | {{ "%.4f" | format(row.val_map) }} |\
 {% for name in others %} {{ "%.4f" | format(row["map_" + name]) }} | \
 {{ "%.4f" | format(row["low_" + name]) }} to {{ "%.4f" | format(row["high_" + name]) }} |\
 {% endfor %} {{ row.runs }} | {{ "{:,}".format(row.trials) }} trials, \
@@ -64,14 +64,14 @@ TABLE = """\
 {% endfor %}
 | difference | mean | 95 % over comparisons |\
 {% if same %} over comparisons and classes |{% endif %} ahead in | corrected p \
-| could have shown | verdict |
-|---|--:|--:|{% if same %}--:|{% endif %}--:|--:|--:|---|
+| could have shown | verdict | p of ±{{ margin }} |
+|---|--:|--:|{% if same %}--:|{% endif %}--:|--:|--:|---|--:|
 {% for row in differences -%}
 | {{ row.name }} | {{ "%+.4f" | format(row.difference) }} | {{ "%+.4f" | format(row.low) }} to \
 {{ "%+.4f" | format(row.high) }} |{% if same %} {{ "%+.3f" | format(row.both_low) }} to \
 {{ "%+.3f" | format(row.both_high) }} |{% endif %} {{ row.ahead }} of {{ many }} | \
 {{ "%.2g" | format(row.p_corrected) }} | \
-{{ row.could }} | {{ row.verdict }} |
+{{ row.could }} | {{ row.verdict }} | {{ "%.2g" | format(row.p_alike) }} |
 {% endfor %}
 {% if references -%}
 | the seed study's setting | mean of its runs | lowest | highest |\
@@ -93,7 +93,9 @@ TABLE = """\
 |---|{% for name in classes %}--:|{% endfor %}
 {% for loss, row in classes.iterrows() -%}
 | {{ loss }} |{% for value in row %} {{ "%.3f" | format(value) }} |{% endfor %}
-{% endfor %}
+{% endfor -%}
+{% if not same %}| comparisons |{% for name in classes %} {{ found.tested[name] }} |{% endfor %}
+{% endif %}
 {% endif -%}
 {{ note }}
 """
@@ -106,23 +108,28 @@ class Pooled(NamedTuple):
         maps: (comparisons, losses), the mean test mAP of each loss's choices, first protocol.
         losses: a row a loss: `map`, its mean, `low` to `high`, the 95 % interval over comparisons
             (Student's t), `lowest`, `highest`; of a further protocol `map_` and so on with its
-            name; and in all `runs`, and of the searches `trials`, `epochs` and `seconds` (of
+            name; in all `runs`, the mean `val_map` of the epochs
+            at which they were judged, and of the searches `trials`, `epochs` and `seconds` (of
             training, on the CPUs of a trial).
         differences: a row a pair: `difference`, its interval, `ahead`, in how many comparisons the
             first is above, and of paired t-tests `p`, of paired TOST `equivalence_p`; the same over
             queries, each averaged over the comparisons: `query_p` and `query_equivalence_p`;
             `both_low` to `both_high` over comparisons and classes. These are NaN without common
-            test images. `p_corrected` is the larger of the p that are known, each corrected over
-            the pairs (Holm), which with the larger of TOST's gives the `verdict`; `smallest` the
-            true difference that would be shown over comparisons.
+            test images. `p_corrected` is the larger of the p that are known, corrected over the
+            pairs (Holm), and `p_alike` that of TOST's; both give the `verdict`, which is not
+            `shown` in favour of a loss that lacks runs; `smallest` is the true difference that
+            would be shown over comparisons.
         references: a row a loss whose reference was trained twice or more, on the same images in
             all comparisons: `map`, the mean over its `runs` of `epochs`, `lowest`, `highest`,
             `map_` with the name of a further protocol, and by how much the loss's choices are
             ahead, as in `differences` but by Welch's test of the comparisons beside these runs.
         classes: (losses, classes), the mean AP of each class's queries, by its name, over the
             comparisons that test it; None of more than `FEW_CLASSES`.
+        tested: by class's name, how many comparisons test it.
         protocols: the first one, and those beside it.
         shared: what of the images the comparisons have in common, in a sentence; or empty.
+        lacking: by loss, how many of its confirming runs did not end well, as diverged; of a loss
+            with none it says nothing.
     """
 
     maps: pd.DataFrame
@@ -130,8 +137,10 @@ class Pooled(NamedTuple):
     differences: pd.DataFrame
     references: pd.DataFrame
     classes: pd.DataFrame | None
+    tested: Mapping[str, int]
     protocols: Sequence[str]
     shared: str
+    lacking: Mapping[str, int]
 
 
 class Queries(NamedTuple):
@@ -189,6 +198,9 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         absent = ", ".join(maps.columns[maps.loc[lacking].isna()])
         raise StudyError(f"pooled comparisons must be of the same losses; {lacking} lacks {absent}")
     maps = maps[maps.mean().sort_values(ascending=False).index]
+    asked_for = sum(plan["confirm_seeds"] * plan["search_seeds"] for plan in plans)
+    many = pd.concat(list(runs.values())).groupby("loss").size()
+    lacking = {str(loss): asked_for - int(many[loss]) for loss in maps if many[loss] < asked_for}
     data = [classes_of(Study.load(folder)) for folder in folders]
     if len(set(data)) > 1:
         law = "pooled comparisons must be of the same data"
@@ -205,11 +217,13 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     return Pooled(
         maps,
         _losses(maps, runs, protocols[1:], pd.concat(costs)),
-        _differences(maps, queries if common else []),
-        _references(maps, queries, beside) if alike else NO_REFERENCES,
+        _differences(maps, queries if common else [], lacking),
+        _references(maps, queries, beside, lacking) if alike else NO_REFERENCES,
         _by_class(queries, names),
+        _tested(queries, names),
         protocols,
         _shared(plans, len(names)),
+        lacking,
     )
 
 
@@ -233,6 +247,11 @@ def _by_class(queries: Sequence[Queries], names: Sequence[str]) -> pd.DataFrame 
     return found.rename(index=lambda label: names[label]).T
 
 
+def _tested(queries: Sequence[Queries], names: Sequence[str]) -> dict[str, int]:
+    several = pd.Series(np.concatenate([np.unique(one.classes) for one in queries])).value_counts()
+    return {names[label]: int(count) for label, count in several.items()}
+
+
 def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
     tested = [frozenset(plan["holdout_classes"]) for plan in plans]
     if len(set(tested)) == 1:
@@ -251,7 +270,7 @@ def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
     if not common:
         return ""
     said = " and ".join(common)
-    law = "they are not independent, and the intervals too narrow"
+    law = "they are not independent, and the intervals probably too narrow"
     return f"Some have {said} classes in common: {law}."
 
 
@@ -270,6 +289,7 @@ def _losses(
     many = pd.concat(list(runs.values())).groupby("loss").size()
     searched = costs[costs["protocol"] == costs["protocol"].iloc[0]].groupby("loss")
     cost = searched[["trials", "epochs", "sweep_seconds"]].sum()
+    validation = searched["val_map"].mean()
     beside = {name: _maps(runs, name) for name in others}
     rows = []
     for loss in maps:
@@ -281,11 +301,14 @@ def _losses(
             row |= {f"map_{name}": table[loss].mean(), f"low_{name}": low, f"high_{name}": high}
         trials, epochs, seconds = cost.loc[loss]
         row |= {"trials": int(trials), "epochs": epochs, "seconds": seconds}
+        row |= {"val_map": validation[loss]}
         rows.append({**row, "runs": int(many[loss])})
     return pd.DataFrame(rows)
 
 
-def _differences(maps: pd.DataFrame, common: Sequence[Queries]) -> pd.DataFrame:
+def _differences(
+    maps: pd.DataFrame, common: Sequence[Queries], lacking: Collection[str]
+) -> pd.DataFrame:
     """`common`: each comparison's queries, where all have the same."""
     rows, pairs = [], list(combinations(maps, 2))
     for first, second in pairs:
@@ -313,11 +336,14 @@ def _differences(maps: pd.DataFrame, common: Sequence[Queries]) -> pd.DataFrame:
                 "smallest": smallest_difference(a, b, family=len(pairs), paired=True),
             }
         )
-    return _said(pd.DataFrame(rows)) if rows else pd.DataFrame()
+    return _said(pd.DataFrame(rows), lacking) if rows else pd.DataFrame()
 
 
 def _references(
-    maps: pd.DataFrame, asked: Sequence[Queries], runs: Mapping[str, pd.DataFrame]
+    maps: pd.DataFrame,
+    asked: Sequence[Queries],
+    runs: Mapping[str, pd.DataFrame],
+    lacking: Collection[str],
 ) -> pd.DataFrame:
     """The unit is a run here: on the same images, without a search, only its seed is chance."""
     every = pd.concat([one.assign(folder=folder) for folder, one in runs.items()])
@@ -348,7 +374,7 @@ def _references(
                 "query_equivalence_p": equivalence(ours, theirs, paired=True),
             }
         )
-    return _said(pd.DataFrame(rows)) if rows else NO_REFERENCES
+    return _said(pd.DataFrame(rows), lacking) if rows else NO_REFERENCES
 
 
 def _answered(runs: pd.DataFrame, protocol: str) -> np.ndarray:
@@ -361,25 +387,36 @@ def _answered(runs: pd.DataFrame, protocol: str) -> np.ndarray:
     return mean[~np.isnan(mean)]
 
 
-def _said(table: pd.DataFrame) -> pd.DataFrame:
-    """With the corrected p and the verdict of each row."""
-    same = _larger(table, "equivalence_p", "query_equivalence_p")
-    corrected = _larger(table, "p", "query_p")
-    return table.assign(p_corrected=corrected, verdict=said(corrected, same))
+def _said(table: pd.DataFrame, lacking: Collection[str] = ()) -> pd.DataFrame:
+    """With the corrected p and the verdict of each row; nothing is shown in favour of a loss that
+    is `lacking` runs."""
+    largest = {
+        name: holm(np.fmax(table[over], table[f"query_{over}"]).tolist())
+        for name, over in (("p_corrected", "p"), ("p_alike", "equivalence_p"))
+    }
+    verdict = said(largest["p_corrected"], largest["p_alike"])
+    ahead = table["first"] if "first" in table else table["loss"]
+    kept = [
+        "not resolved" if one == "shown" and loss in lacking else one
+        for one, loss in zip(verdict, ahead, strict=True)
+    ]
+    return table.assign(**largest, verdict=kept)
 
 
-def _larger(table: pd.DataFrame, first: str, second: str) -> list[float]:
-    """The larger of two columns of p, each corrected over the pairs; where one is unknown, the
-    other."""
-    return np.fmax(holm(table[first].tolist()), holm(table[second].tolist())).tolist()
+def _on_lacking(found: Pooled) -> str:
+    if not found.lacking:
+        return ""
+    runs = ", ".join(f"{n} of {resolve(loss).heading}" for loss, n in found.lacking.items())
+    return f"Confirming runs that did not end well: {runs}; nothing is called shown in its favour. "
 
 
 def _on_references(found: Pooled) -> str:
     if found.references.empty:
         return ""
     return (
-        "Of the seed study's settings the unit is a run: p is the larger of Welch's test of the "
-        "comparisons beside these runs and of a paired one over queries, corrected for "
+        "Of the seed study's settings the unit is a run, without a search, where a choice's is "
+        "the mean of a comparison's runs: p is the larger of Welch's test of the comparisons "
+        "beside these runs and of a paired one over queries, corrected for "
         f"{len(found.references)} (Holm). "
     )
 
@@ -395,16 +432,18 @@ def markdown(found: Pooled) -> str:
     beside = found.references.assign(name=found.references["loss"].map(heading))
     many = "one pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
     same = bool(len(pairs)) and bool(pairs["both_low"].notna().all())
-    largest = "the larger of paired t-tests over comparisons and over queries, each"
+    largest = "the larger of paired t-tests over comparisons and over queries,"
     note = (
         "The unit is a comparison, with its split, its searches and its seeds; *search* is what "
-        "all of them took, in trials, epochs and hours of training. Differences are "
-        f"paired by it. p is {largest if same else 'of a paired t-test,'} corrected for {many} "
-        "(Holm); *ahead in* estimates P(A > B); *could "
-        f"have shown* is the true difference that {100 * POWER:.0f} % of such sets of comparisons "
-        "would show over comparisons (none: there is none so large); *equivalent* is within "
-        f"±{MARGIN} mAP (paired TOST, alike). "
-        f"{_on_references(found)}{found.shared}"
+        "all of them took, in trials, epochs and hours of training. *In validation* is the mean "
+        "mAP of the same runs on the images that chose them. Differences are "
+        f"paired by comparison. p is {largest if same else 'of a paired t-test,'} corrected for "
+        f"{many} (Holm); *ahead in* is the share of comparisons; *could have shown* is the true "
+        f"difference that {100 * POWER:.0f} % of such sets of comparisons would show over "
+        "comparisons, if they spread as these do (none: there is none so large); *p of "
+        f"±{MARGIN}* is that of a difference of {MARGIN} mAP or more (paired TOST, corrected "
+        "alike): below 0.05 the two are equivalent within it, also where a difference is shown. "
+        f"{_on_lacking(found)}{_on_references(found)}{found.shared}"
     ).strip()
     classes = found.classes
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
@@ -414,6 +453,8 @@ def markdown(found: Pooled) -> str:
         others=found.protocols[1:],
         differences=list(pairs.itertuples()),
         same=same,
+        margin=MARGIN,
+        found=found,
         references=beside.to_dict("records"),
         classes=None if classes is None else classes.rename(index=heading),
         note=note,

@@ -283,10 +283,8 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def corrected(differences: Sequence[Difference]) -> list[float]:
     """For each of a family, the largest of its p over seeds, paired and not, and over queries,
-    each corrected over the family."""
-    kinds = [[d.seeds.p, d.welch.p, d.queries.p] for d in differences]
-    families = np.array([holm(column) for column in zip(*kinds, strict=True)])
-    return families.max(0).tolist() if len(differences) else []  # NaN where one of them is
+    corrected over the family; NaN where one of them is."""
+    return holm([float(np.max([d.seeds.p, d.welch.p, d.queries.p])) for d in differences])
 
 
 def verdicts(differences: Sequence[Difference]) -> list[str]:
