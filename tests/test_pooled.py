@@ -29,7 +29,9 @@ from study.judge.significance import (
 from study.results.files import StudyError
 from study.results.images import DATA
 from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.plan import Plan
+from study.search.space import default
 from trainables.data.fashion_mnist import CLASSES
 
 # By comparison and loss, the mAPs of two runs.
@@ -208,6 +210,18 @@ def test_nothing_is_shown_in_favour_of_a_loss_whose_runs_diverged(tmp_path: Path
         assert row.p_corrected < 0.05 and row.verdict == verdict
         heading = {"triplet": "Triplet", "smooth_ap": "Smooth-AP"}[few]
         assert f"that did not end well: 1 of {heading}; nothing is" in markdown(found)
+
+
+def test_that_comparisons_were_computed_in_other_precisions_is_said(tmp_path: Path) -> None:
+    made = [write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)]
+    for folder, precision in zip(made, ("bfloat16", "bfloat16", "float32"), strict=True):
+        study = Study.load(folder)
+        config = default("triplet", epochs=1, seed=0)
+        row = {"epoch": 1, "val_map": 0.5, "precision": precision}
+        study.write_trial(TrialRecord("triplet-000", config, [row], "finished"))
+    said = "They were not all computed alike: in bfloat16 and float32, by processor."
+    assert said in markdown(pooled(made))
+    assert "computed alike" not in markdown(pooled(made[:2]))
 
 
 def test_one_run_of_a_setting_is_none(tmp_path: Path) -> None:

@@ -127,7 +127,8 @@ class Pooled(NamedTuple):
             comparisons that test it; None of more than `FEW_CLASSES`.
         tested: by class's name, how many comparisons test it.
         protocols: the first one, and those beside it.
-        shared: what of the images the comparisons have in common, in a sentence; or empty.
+        shared: what of the images the comparisons have in common, and in what precisions they were
+            computed if in several, as sentences; or empty.
         lacking: by loss, how many of its confirming runs did not end well, as diverged; of a loss
             with none it says nothing.
     """
@@ -201,7 +202,8 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     asked_for = sum(plan["confirm_seeds"] * plan["search_seeds"] for plan in plans)
     many = pd.concat(list(runs.values())).groupby("loss").size()
     lacking = {str(loss): asked_for - int(many[loss]) for loss in maps if many[loss] < asked_for}
-    data = [classes_of(Study.load(folder)) for folder in folders]
+    studies = [Study.load(folder) for folder in folders]
+    data = [classes_of(study) for study in studies]
     if len(set(data)) > 1:
         law = "pooled comparisons must be of the same data"
         raise StudyError(f"{law}; classes of {folders[0]} are not those of all others")
@@ -222,7 +224,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         _by_class(queries, names),
         _tested(queries, names),
         protocols,
-        _shared(plans, len(names)),
+        f"{_shared(plans, len(names))}{_unlike(studies)}".strip(),
         lacking,
     )
 
@@ -272,6 +274,19 @@ def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
     said = " and ".join(common)
     law = "they are not independent, and the intervals probably too narrow"
     return f"Some have {said} classes in common: {law}."
+
+
+def _unlike(studies: Sequence[Study]) -> str:
+    found = {
+        str(row["precision"])
+        for study in studies
+        for trial in study.trials
+        for row in trial.epochs
+        if "precision" in row
+    }
+    if len(found) < 2:
+        return ""
+    return f" They were not all computed alike: in {' and '.join(sorted(found))}, by processor."
 
 
 def _maps(runs: Mapping[str, pd.DataFrame], protocol: str) -> pd.DataFrame:
