@@ -569,6 +569,10 @@ def held_out_claims(splits: list[Record]) -> list[str]:
     ).reset_index(drop=True)
     means, hard = maps.mean(), maps.mean(axis=1)
     first = means.idxmax()
+    firsts = maps.idxmax(axis=1).value_counts()
+    ranked = ", ".join(f"{resolve(str(loss)).title} in {many}" for loss, many in firsts.items())
+    off = maps.sub(means).sub(hard, axis=0) + means.mean()
+    rest = math.sqrt((off**2).to_numpy().sum() / ((len(maps) - 1) * (len(means) - 1)))
     mine = [row for (a, _), row in rows.items() if a == first]
     assert first == "cross_entropy" and len(mine) == 5
     table = pooled([RECORDS / name for name in SPLITS]).differences["smallest"]
@@ -600,11 +604,15 @@ def held_out_claims(splits: list[Record]) -> list[str]:
         f"±0.005; a true one of {table.min():.3f} to {table.max():.3f}, by pair, would have been "
         "shown in four of five such sets of splits, if they spread as these do",
         f"Cross-entropy is the highest in the mean, {min(row.difference for row in mine):.3f} to "
-        f"{max(row.difference for row in mine):.3f} ahead of the others, of each in "
-        f"{min(row.ahead for row in mine)} to {max(row.ahead for row in mine)} of the ten",
-        f"the mean over the losses is from {hard.min():.3f} to {hard.max():.3f} by split, the mean "
-        f"over the splits from {means.min():.3f} to {means.max():.3f} by loss",
-        "the rank correlation of validation and test mAP over the six losses is "
+        f"{max(row.difference for row in mine):.3f} ahead of the others, and ahead of each of "
+        f"them in {min(row.ahead for row in mine)} to {max(row.ahead for row in mine)} of the ten "
+        "splits",
+        f"{NUMBERS[len(firsts)]} of the six losses are first in a split ({ranked}); beside the "
+        f"means of its split and of its loss a mAP is {rest:.3f} off (standard deviation), where "
+        f"the losses' means spread by {means.std(ddof=1):.3f}",
+        f"from {hard.min():.3f} to {hard.max():.3f} in the mean over the losses",
+        "the rank correlation of validation and test mAP over the six losses, on other classes "
+        "each, is "
         f"{min(rank):.2f} to {max(rank):.2f} by split, {np.mean(rank):.2f} in the mean",
         f"the pixels themselves have a validation mAP of {np.mean(pixels):.3f} in the mean of the "
         f"splits, the networks {validation.mean().min():.3f} to {validation.mean().max():.3f} by "
@@ -613,7 +621,8 @@ def held_out_claims(splits: list[Record]) -> list[str]:
         f"the median is epoch {best[first][0]:g} of nine with cross-entropy and {min(epochs):g} to "
         f"{max(epochs):g} with the others, whose last epochs are {min(apart):.3f} to "
         f"{max(apart):.3f} lower in validation ({best[first][1]:.3f} with cross-entropy)",
-        f"of the ten choices lie near an end of a range: {listed(ends(splits))}",
+        "three or more of a loss's ten choices lie in the outer tenth of a range: "
+        f"{listed(ends(splits))}",
         f"{hours:.1f} core-hours in all with the confirming runs",
     ]
 
@@ -632,9 +641,8 @@ def test_what_the_unseen_classes_of_fashion_mnist_say(splits: list[Record]) -> N
 
 
 def corrected_for_what_folds_share(folds: list[Record]) -> dict[tuple[str, str], float]:
-    """Holm's p where the variance of a fold's difference also has what all folds have in common:
-    1/n + 1/3 in the place of 1/n, as a third of each fold's training images are its own (Nadeau
-    and Bengio, 2003)."""
+    """Holm's p where the variance of the mean difference is 1/n + 1/3 of a fold's, and not 1/n, as
+    232 classes are left out where 694 are trained on (Nadeau and Bengio, 2003)."""
     maps = pd.DataFrame([record.maps("full") for record in folds])
     maps = maps[maps.mean().sort_values(ascending=False).index]
     pairs, found = list(combinations(maps, 2)), []
@@ -655,11 +663,11 @@ def test_what_weakens_the_answer_on_the_emoji(folds: list[Record]) -> None:
         for second in dict.fromkeys(b for _, b in kept)
     }
     for second, losses in over.items():
-        says(PAGE, f"over {resolve(second).title} {losses}")
+        says(PAGE, f"over {resolve(second).title} those of {losses}")
     says(PAGE, f"{NUMBERS[len(kept)]} of the {NUMBERS[len(shown)]} would still be shown")
     assert "triplet" not in {second for _, second in kept}
     says(PAGE, "no lead over triplet would")
-    says(README, "allowing for what they share, no lead over triplet would be shown")
+    says(README, "allowing roughly for the training images that these share, no lead over triplet")
     rank: dict[str, list[float]] = {}
     first: dict[str, list[float]] = {}
     for record in folds:
@@ -682,6 +690,50 @@ def test_what_weakens_the_answer_on_the_emoji(folds: list[Record]) -> None:
     )
 
 
+def test_what_the_search_of_the_emoji_stopped(folds: list[Record]) -> None:
+    ended = pd.read_csv(RECORDS / "2026-11-27-audit-emoji-fold-0.csv")
+    assert (ended["status"] == "finished").all() and (ended["epochs"] == 27).all()
+    sweep = folds[0].sweep
+    gone = {trial.follows for trial in sweep.trials}
+    best = {loss: choice.score for loss, choice in sweep.best().items()}
+    found, audited = {}, ("cross_entropy", "normalized_softmax")
+    for loss in audited:
+        mine = ended[ended["trial_id"].str.startswith(loss)].set_index("trial_id")
+        short = [t for t in sweep.trials if t.loss == loss and t.config.epochs < 27]
+        resting = {t.trial_id: t.score for t in short if t.trial_id not in gone}
+        assert mine["val_map_then"].to_dict() == pytest.approx(resting)
+        assert len(resting) == 78
+        found[loss] = (int((mine["val_map"] > best[loss]).sum()), mine["val_map"].max())
+    (linear, high), (cosine, close) = found.values()
+    others = [score for loss, score in best.items() if loss not in audited]
+    says(
+        PAGE,
+        f"({len(ended)} runs of 27 epochs, {ended['seconds'].sum() / 60:.0f} core-minutes)".strip(
+            "()"
+        ),
+        f"with cross-entropy {linear} end above the choice ({best['cross_entropy']:.3f}, over two "
+        f"seeds), the best of them at {high:.3f}; with normalised softmax {cosine} do "
+        f"({best['normalized_softmax']:.3f}; the best {close:.3f})",
+        f"are at {min(others):.3f} to {max(others):.3f} there",
+    )
+    missed = high - best["cross_entropy"]
+    ahead = [score - best["cross_entropy"] for score in others]
+    assert missed < min(ahead) / 2  # "less than half of the gap"
+    says(
+        README,
+        f"by up to {missed:.3f} in validation in the first fold, where the four others' choices "
+        f"are {min(ahead):.3f} to {max(ahead):.3f} ahead",
+    )
+
+
+def test_how_far_a_best_epoch_is_above_the_last(folds: list[Record], splits: list[Record]) -> None:
+    gaps = [
+        early(records, loss)[1] for records in (folds, splits) for loss in records[0].frozen.choices
+    ]
+    judging = (ROOT / "study" / "JUDGING.md").read_text(encoding="utf-8")
+    says(judging, f"the best epoch lies {min(gaps):.4f} to {max(gaps):.4f} mAP above the last")
+
+
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
            "eleven", "twelve", "thirteen", "fourteen", "fifteen")  # fmt: skip
 
@@ -699,6 +751,11 @@ def test_how_much_of_the_plan_is_done_and_what_its_parts_do_not_agree_in(
     assert {verdict for _, verdict in fashion.values()} == {"not resolved"}
     says(README, "behind all others on the emoji, shown, is the highest on Fashion-MNIST's unseen")
     says(README, "where nothing is resolved")
+
+
+def test_no_page_claims_more_than_was_shown() -> None:
+    for page in (PAGE, README, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")):
+        assert not re.search(r"no difference|nothing was set after|tuned losses lie", page, re.I)
 
 
 def test_each_part_says_for_whom_it_holds() -> None:

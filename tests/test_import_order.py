@@ -28,6 +28,15 @@ def modules() -> dict[str, Path]:
     return {name_of(file): file for file in found}
 
 
+def source(node: ast.ImportFrom, name: str, file: Path) -> str:
+    """What `from ... import` names, in full."""
+    if not node.level:
+        return node.module or ""
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    above = package[: len(package) - node.level + 1]
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
 def imports() -> dict[str, set[str]]:
     """By module, those of the project that it names in an import, wherever that stands."""
     known = modules()
@@ -36,8 +45,8 @@ def imports() -> dict[str, set[str]]:
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 named = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                named = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                named = [f"{source(node, name, file)}.{alias.name}" for alias in node.names]
             else:
                 continue
             for target in named:
@@ -50,6 +59,7 @@ def test_imports_are_found() -> None:
     graph = imports()
     assert {"study.judge.summary", "study.run.cli"} <= graph["study.tune_smoothap"]
     assert "study.results.trials" in graph["study.results.studies"]
+    assert "trainables.data.tables.files" in graph["trainables.data.tables.folders"]  # relative
     assert "trainables.learner" in graph["trainables.train"]
     assert "analysis.exported.plain_network" in graph["analysis.exported.formats"]
 
@@ -77,7 +87,7 @@ def test_a_room_imports_the_rooms_before_it_alone(order: tuple[str, ...]) -> Non
 
 
 def test_training_knows_no_ray() -> None:
-    """What a machine without Ray trains and judges with: all but the two adapters."""
+    """What a machine without Ray trains and judges with: all but the adapter."""
     using = [
         name
         for name, file in modules().items()

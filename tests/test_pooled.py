@@ -60,6 +60,7 @@ def write(
     (folder / DATA).write_text(json.dumps({"name": "fashion_mnist", "classes": CLASSES}))
     plan = Plan(losses=list(maps), num_samples=2, max_epochs=1, **changes)
     Study.create(folder, {"status": "finished", "plan": plan.fields()})
+    Study.create(folder / "confirmation", {"status": "finished", "plan": plan.fields()})
     Frozen("a rule", float(folder.name), {}, [1, 2]).write(folder)
     rows = [
         {"trial_id": f"{loss}-{n:03d}", "loss": loss, "role": "chosen", "map_full": value}
@@ -212,14 +213,25 @@ def test_nothing_is_shown_in_favour_of_a_loss_whose_runs_diverged(tmp_path: Path
         assert f"that did not end well: 1 of {heading}; nothing is" in markdown(found)
 
 
+def test_a_loss_whose_runs_diverged_is_behind_its_reference_all_the_same(tmp_path: Path) -> None:
+    for n, (reference, verdict) in enumerate(((0.9, "shown"), (0.1, "not resolved"))):
+        made = []
+        for k in range(3):
+            maps = {"triplet": [0.5 + 0.001 * k] * (3 if k else 2), "smooth_ap": [0.3] * 3}
+            folder = tmp_path / str(10 * n + k)
+            made.append(write(folder, maps, (reference + 0.001 * k,), confirm_seeds=3))
+        (row,) = pooled(made).references.itertuples()
+        assert (row.loss, row.verdict) == ("triplet", verdict) and row.p_corrected < 0.05
+
+
 def test_that_comparisons_were_computed_in_other_precisions_is_said(tmp_path: Path) -> None:
     made = [write(tmp_path / str(n), maps) for n, maps in enumerate(MAPS)]
     for folder, precision in zip(made, ("bfloat16", "bfloat16", "float32"), strict=True):
-        study = Study.load(folder)
+        study = Study.load(folder / "confirmation")  # alone, as if a card had searched
         config = default("triplet", epochs=1, seed=0)
         row = {"epoch": 1, "val_map": 0.5, "precision": precision}
         study.write_trial(TrialRecord("triplet-000", config, [row], "finished"))
-    said = "They were not all computed alike: in bfloat16 and float32, by processor."
+    said = "They were not all computed alike: in bfloat16 and float32."
     assert said in markdown(pooled(made))
     assert "computed alike" not in markdown(pooled(made[:2]))
 

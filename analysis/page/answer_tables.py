@@ -144,7 +144,7 @@ def rules(source: Source, results: Results) -> list[str]:
         "whose AP is averaged over seeds (too narrow, as queries share a gallery), and over seeds "
         "and classes, both random, for who asks about other classes of this kind. A difference is "
         f"shown if its p is below {ALPHA}: the largest of the p over seeds (paired by seed, and "
-        "Welch's) and over queries, each corrected for all pairs (Holm). It is equivalent if two "
+        "Welch's) and over queries, corrected for all pairs (Holm). It is equivalent if two "
         f"one-sided tests (TOST, corrected alike) place it within ±{MARGIN}; else it is not "
         "resolved. P(first above second) is over all pairs of their runs; the smallest that could "
         f"be shown is the true difference that this design would show with {100 * POWER:.0f} % "

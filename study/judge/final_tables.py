@@ -95,7 +95,7 @@ def differences_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str
     """A row a protocol, role and pair of losses; role `tuning` is a loss's choice, `first`, less
     the reference of the same search, `second`.
 
-    `p_corrected` is the largest of the p over seeds (paired, and Welch's) and over queries, each
+    `p_corrected` is the largest of the p over seeds (paired, and Welch's) and over queries,
     corrected over the pairs of its protocol and role; `verdict` says what follows (see
     `significance.verdicts`), and `shown` whether it is that. `wins` is on how many of the common
     seeds the first is above.

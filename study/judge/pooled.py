@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from study.judge.choices import ROLES, Frozen
+from study.judge.comparison import CONFIRMATION
 from study.judge.final_tables import protocols_of, query_classes
 from study.judge.final_test import FINALS, is_complete
 from study.judge.significance import (
@@ -203,6 +204,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     many = pd.concat(list(runs.values())).groupby("loss").size()
     lacking = {str(loss): asked_for - int(many[loss]) for loss in maps if many[loss] < asked_for}
     studies = [Study.load(folder) for folder in folders]
+    confirmed = [Study.load(folder / CONFIRMATION) for folder in folders]
     data = [classes_of(study) for study in studies]
     if len(set(data)) > 1:
         law = "pooled comparisons must be of the same data"
@@ -224,7 +226,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         _by_class(queries, names),
         _tested(queries, names),
         protocols,
-        f"{_shared(plans, len(names))}{_unlike(studies)}".strip(),
+        f"{_shared(plans, len(names))}{_unlike([*studies, *confirmed])}".strip(),
         lacking,
     )
 
@@ -286,7 +288,7 @@ def _unlike(studies: Sequence[Study]) -> str:
     }
     if len(found) < 2:
         return ""
-    return f" They were not all computed alike: in {' and '.join(sorted(found))}, by processor."
+    return f" They were not all computed alike: in {' and '.join(sorted(found))}."
 
 
 def _maps(runs: Mapping[str, pd.DataFrame], protocol: str) -> pd.DataFrame:
@@ -403,8 +405,8 @@ def _answered(runs: pd.DataFrame, protocol: str) -> np.ndarray:
 
 
 def _said(table: pd.DataFrame, lacking: Collection[str] = ()) -> pd.DataFrame:
-    """With the corrected p and the verdict of each row; nothing is shown in favour of a loss that
-    is `lacking` runs."""
+    """With the corrected p and the verdict of each row; nothing is shown in favour of a loss whose
+    choices are `lacking` runs."""
     largest = {
         name: holm(np.fmax(table[over], table[f"query_{over}"]).tolist())
         for name, over in (("p_corrected", "p"), ("p_alike", "equivalence_p"))
@@ -412,8 +414,8 @@ def _said(table: pd.DataFrame, lacking: Collection[str] = ()) -> pd.DataFrame:
     verdict = said(largest["p_corrected"], largest["p_alike"])
     ahead = table["first"] if "first" in table else table["loss"]
     kept = [
-        "not resolved" if one == "shown" and loss in lacking else one
-        for one, loss in zip(verdict, ahead, strict=True)
+        "not resolved" if one == "shown" and gap > 0 and loss in lacking else one
+        for one, gap, loss in zip(verdict, table["difference"], ahead, strict=True)
     ]
     return table.assign(**largest, verdict=kept)
 
@@ -453,8 +455,8 @@ def markdown(found: Pooled) -> str:
         "all of them took, in trials, epochs and hours of training. *In validation* is the mean "
         "mAP of the same runs on the images that chose them. Differences are "
         f"paired by comparison. p is {largest if same else 'of a paired t-test,'} corrected for "
-        f"{many} (Holm); *ahead in* is the share of comparisons; *could have shown* is the true "
-        f"difference that {100 * POWER:.0f} % of such sets of comparisons would show over "
+        f"{many} (Holm); *ahead in*: in how many the first is above; *could have shown* is the "
+        f"true difference that {100 * POWER:.0f} % of such sets of comparisons would show over "
         "comparisons, if they spread as these do (none: there is none so large); *p of "
         f"±{MARGIN}* is that of a difference of {MARGIN} mAP or more (paired TOST, corrected "
         "alike): below 0.05 the two are equivalent within it, also where a difference is shown. "
