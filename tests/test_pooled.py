@@ -171,12 +171,12 @@ def test_the_seed_studys_settings_stand_beside_the_comparisons(tmp_path: Path) -
     assert row.difference == pytest.approx(0.51 - 0.34 / 3)
     interval = test.confidence_interval(0.95)
     assert (row.p, row.low, row.high) == pytest.approx((test.pvalue, *interval))
-    assert row.p_corrected == pytest.approx(test.pvalue) and row.query_p < 1e-6
+    assert row.p_corrected == pytest.approx(2 * test.pvalue) and row.query_p < 1e-6  # and Smooth-AP
     assert row.verdict == "not resolved"
     page = markdown(found)
     assert "| seed protocol | runs | the loss's choices are ahead by | 95 % | corrected" in page
     assert "| Triplet | 0.1133 | 0.1000 | 0.1300 | 0.0567 | 3 × 100 epochs | +0.3967 |" in page
-    assert "a paired one over queries, corrected for 1 (Holm)" in page
+    assert "a paired one over queries, corrected for those that were asked for (Holm)" in page
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,8 @@ def test_a_loss_whose_runs_diverged_is_behind_its_reference_all_the_same(tmp_pat
         for k in range(3):
             maps = {"triplet": [0.5 + 0.001 * k] * (3 if k else 2), "smooth_ap": [0.3] * 3}
             folder = tmp_path / str(10 * n + k)
-            made.append(write(folder, maps, (reference + 0.001 * k,), confirm_seeds=3))
+            asked: dict[str, Any] = {"confirm_seeds": 3, "reference_seeds": 2}
+            made.append(write(folder, maps, (reference + 0.001 * k,) * 2, **asked))
         (row,) = pooled(made).references.itertuples()
         assert (row.loss, row.verdict) == ("triplet", verdict) and row.p_corrected < 0.05
 
@@ -234,6 +235,18 @@ def test_that_comparisons_were_computed_in_other_precisions_is_said(tmp_path: Pa
     said = "They were not all computed alike: in bfloat16 and float32."
     assert said in markdown(pooled(made))
     assert "computed alike" not in markdown(pooled(made[:2]))
+
+
+def test_nothing_is_shown_in_favour_of_a_reference_whose_runs_diverged(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"confirm_seeds": 3, "reference_seeds": 2}
+    maps = {"triplet": [0.5, 0.5, 0.501], "smooth_ap": [0.3] * 3}
+    for n, (reference, verdict) in enumerate(((0.9, "not resolved"), (0.1, "shown"))):
+        made = []
+        for k in range(3):
+            found = (reference + 0.001 * k, reference)[: 2 if k else 1]
+            made.append(write(tmp_path / str(10 * n + k), maps, found, **asked))
+        (row,) = pooled(made).references.itertuples()
+        assert (row.runs, row.verdict) == (5, verdict) and row.p_corrected < 0.05
 
 
 def test_one_run_of_a_setting_is_none(tmp_path: Path) -> None:

@@ -202,6 +202,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     maps = maps[maps.mean().sort_values(ascending=False).index]
     asked_for = sum(plan["confirm_seeds"] * plan["search_seeds"] for plan in plans)
     many = pd.concat(list(runs.values())).groupby("loss").size()
+    references = sum(Plan(**plan).references * plan["search_seeds"] for plan in plans)
     lacking = {str(loss): asked_for - int(many[loss]) for loss in maps if many[loss] < asked_for}
     studies = [Study.load(folder) for folder in folders]
     confirmed = [Study.load(folder / CONFIRMATION) for folder in folders]
@@ -222,7 +223,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         maps,
         _losses(maps, runs, protocols[1:], pd.concat(costs)),
         _differences(maps, queries if common else [], lacking),
-        _references(maps, queries, beside, lacking) if alike else NO_REFERENCES,
+        _references(maps, queries, beside, lacking, references) if alike else NO_REFERENCES,
         _by_class(queries, names),
         _tested(queries, names),
         protocols,
@@ -361,8 +362,13 @@ def _references(
     asked: Sequence[Queries],
     runs: Mapping[str, pd.DataFrame],
     lacking: Collection[str],
+    asked_for: int,
 ) -> pd.DataFrame:
-    """The unit is a run here: on the same images, without a search, only its seed is chance."""
+    """The unit is a run here: on the same images, without a search, only its seed is chance.
+
+    Args:
+        asked_for: how many runs each reference was to have.
+    """
     every = pd.concat([one.assign(folder=folder) for folder, one in runs.items()])
     rows = []
     for loss, mine in every.groupby("loss"):
@@ -391,7 +397,11 @@ def _references(
                 "query_equivalence_p": equivalence(ours, theirs, paired=True),
             }
         )
-    return _said(pd.DataFrame(rows), lacking) if rows else NO_REFERENCES
+    if not rows:
+        return NO_REFERENCES
+    few = [row["loss"] for row in rows if row["runs"] < asked_for]
+    untold = sum(resolve(str(loss)).reference is not None for loss in maps) - len(rows)
+    return _said(pd.DataFrame(rows), lacking, few, max(untold, 0))
 
 
 def _answered(runs: pd.DataFrame, protocol: str) -> np.ndarray:
@@ -404,18 +414,28 @@ def _answered(runs: pd.DataFrame, protocol: str) -> np.ndarray:
     return mean[~np.isnan(mean)]
 
 
-def _said(table: pd.DataFrame, lacking: Collection[str] = ()) -> pd.DataFrame:
-    """With the corrected p and the verdict of each row; nothing is shown in favour of a loss whose
-    choices are `lacking` runs."""
-    largest = {
-        name: holm(np.fmax(table[over], table[f"query_{over}"]).tolist())
-        for name, over in (("p_corrected", "p"), ("p_alike", "equivalence_p"))
-    }
+def _said(
+    table: pd.DataFrame,
+    lacking: Collection[str] = (),
+    few: Collection[str] = (),
+    untold: int = 0,
+) -> pd.DataFrame:
+    """With the corrected p and the verdict of each row.
+
+    Args:
+        lacking: the losses whose choices lack runs: nothing is shown in favour of these.
+        few: those whose references do: nothing is shown in favour of these.
+        untold: of how many more comparisons, which were asked for, nothing is known.
+    """
+    largest = {}
+    for name, over in (("p_corrected", "p"), ("p_alike", "equivalence_p")):
+        p = np.fmax(table[over], table[f"query_{over}"]).tolist()
+        largest[name] = holm([*p, *[np.nan] * untold])[: len(p)]
     verdict = said(largest["p_corrected"], largest["p_alike"])
-    ahead = table["first"] if "first" in table else table["loss"]
+    first = table["first"] if "first" in table else table["loss"]
     kept = [
-        "not resolved" if one == "shown" and gap > 0 and loss in lacking else one
-        for one, gap, loss in zip(verdict, table["difference"], ahead, strict=True)
+        "not resolved" if one == "shown" and loss in (lacking if gap > 0 else few) else one
+        for one, gap, loss in zip(verdict, table["difference"], first, strict=True)
     ]
     return table.assign(**largest, verdict=kept)
 
@@ -434,7 +454,7 @@ def _on_references(found: Pooled) -> str:
         "Of the seed study's settings the unit is a run, without a search, where a choice's is "
         "the mean of a comparison's runs: p is the larger of Welch's test of the comparisons "
         "beside these runs and of a paired one over queries, corrected for "
-        f"{len(found.references)} (Holm). "
+        "those that were asked for (Holm). "
     )
 
 
