@@ -196,9 +196,9 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     protocols = protocols_of(table)
     maps = _maps(runs, protocols[0])
     if maps.isna().any(axis=None):
-        lacking = maps.isna().any(axis=1).idxmax()
-        absent = ", ".join(maps.columns[maps.loc[lacking].isna()])
-        raise StudyError(f"pooled comparisons must be of the same losses; {lacking} lacks {absent}")
+        where = maps.isna().any(axis=1).idxmax()
+        absent = ", ".join(maps.columns[maps.loc[where].isna()])
+        raise StudyError(f"pooled comparisons must be of the same losses; {where} lacks {absent}")
     maps = maps[maps.mean().sort_values(ascending=False).index]
     asked_for = sum(plan["confirm_seeds"] * plan["search_seeds"] for plan in plans)
     many = pd.concat(list(runs.values())).groupby("loss").size()
@@ -280,6 +280,7 @@ def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
 
 
 def _unlike(studies: Sequence[Study]) -> str:
+    """In what precisions their epochs were computed, if in several, in a sentence; or empty."""
     found = {
         str(row["precision"])
         for study in studies
