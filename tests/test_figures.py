@@ -214,8 +214,9 @@ def test_pr_plot_has_a_curve_a_loss_and_its_map(
     table = pr_table(results)
     full = table[table["protocol"] == "full"]
     figure = Figure()
-    draw_all(figure, full, results)
+    draw_all(figure, full, "a title")
     (axes,) = figure.axes
+    assert axes.get_title() == "a title"
     assert axes.get_xlim() == axes.get_ylim() == (0, 1)
     for line, (loss, curve) in zip(axes.lines, full.groupby("loss", sort=False), strict=True):
         assert line.get_color() == style.COLOURS[loss]

@@ -15,10 +15,11 @@ import pytest
 
 from study import publish
 from study.judge import pages
-from study.judge.pooled import markdown, pooled
+from study.judge.pooled import pooled
+from study.judge.pooled_tables import markdown
 from study.results.files import StudyError
+from tests.small_comparisons import of_three_splits, write
 from tests.test_final_test import SEEDS, make, read_test, reads
-from tests.test_pooled import folders, write
 from tests.test_publish import comparison, record
 
 README = "before\n<!-- results: none -->\nnothing yet\n<!-- end of results -->\nafter\n"
@@ -72,6 +73,17 @@ def test_a_readme_has_its_two_markers_once(text: str, record: Path) -> None:
         pages.with_results(text, [record])
 
 
+def test_commit_and_processor_stand_beside_the_command(record: Path) -> None:
+    path = record / "study.json"
+    info = json.loads(path.read_text()) | {"command": "python x", "commit": "0123456789abcdef"}
+    for machine, said in (({"processor": "P 1"}, " on P 1"), ({}, "")):
+        path.write_text(json.dumps(info | {"machine": machine}))
+        text = pages.with_results(README, [record])
+        assert f"`python x`, commit 0123456789{said}.\n" in text
+    path.write_text(json.dumps(info | {"commit": None, "machine": {}}))
+    assert "`python x`.\n" in pages.with_results(README, [record])
+
+
 def test_readme_and_a_changed_record_do_not_agree(record: Path, tmp_path: Path) -> None:
     """The test above can fail."""
     text = pages.with_results(README, [record])
@@ -84,7 +96,8 @@ def test_readme_and_a_changed_record_do_not_agree(record: Path, tmp_path: Path) 
     assert plan["confirm_seeds"] == len(SEEDS)
 
 
-def test_a_page_has_the_table_of_several_records(folders: list[Path]) -> None:
+def test_a_page_has_the_table_of_several_records(tmp_path: Path) -> None:
+    folders = of_three_splits(tmp_path)
     name = " ".join(folder.name for folder in folders)
     page = f"before\n<!-- results: {name} -->\nold\n<!-- end of results -->\nafter\n"
     with pytest.raises(StudyError, match="a page must have one"):

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
-from study import pool_comparisons
-from study.judge.choices import Frozen
-from study.judge.pooled import markdown, pooled
+from study.judge.pooled import pooled
+from study.judge.pooled_tables import markdown
 from study.judge.significance import (
     ALPHA,
     GAPS,
@@ -30,74 +27,13 @@ from study.results.files import StudyError
 from study.results.images import DATA
 from study.results.studies import Study
 from study.results.trials import TrialRecord
-from study.run.plan import Plan
 from study.search.space import default
-from trainables.data.fashion_mnist import CLASSES
-
-# By comparison and loss, the mAPs of two runs.
-MAPS: Sequence[Mapping[str, tuple[float, float]]] = (
-    {"triplet": (0.50, 0.52), "smooth_ap": (0.60, 0.62)},
-    {"triplet": (0.70, 0.72), "smooth_ap": (0.82, 0.82)},
-    {"triplet": (0.30, 0.32), "smooth_ap": (0.40, 0.40)},
-)
-
-
-# By how much the AP of a class's queries is above their mean: three queries of one class, two of
-# another, and one that has no relevant image.
-BY_QUERY = np.array([0.02, 0.06, 0.04, -0.06, -0.06, np.nan], np.float32)
-QUERIES, LABELS = [0, 2, 3, 5, 6, 7], [1, 9, 1, 1, 9, 4, 4, 9]
-
-
-def write(
-    folder: Path,
-    maps: Mapping[str, Sequence[float]],
-    references: Sequence[float] = (0.0,),
-    **changes: Any,
-) -> Path:
-    """What a finished comparison has of its runs; `references` are of triplet."""
-    changes = {"seed": 10_000 * int(folder.name), **changes}
-    folder.mkdir()
-    (folder / DATA).write_text(json.dumps({"name": "fashion_mnist", "classes": CLASSES}))
-    plan = Plan(losses=list(maps), num_samples=2, max_epochs=1, **changes)
-    Study.create(folder, {"status": "finished", "plan": plan.fields()})
-    Study.create(folder / "confirmation", {"status": "finished", "plan": plan.fields()})
-    Frozen("a rule", float(folder.name), {}, [1, 2]).write(folder)
-    rows = [
-        {"trial_id": f"{loss}-{n:03d}", "loss": loss, "role": "chosen", "map_full": value}
-        for loss, values in maps.items()
-        for n, value in enumerate(values)
-    ]
-    rows += [
-        {"trial_id": f"triplet-{n:03d}", "loss": "triplet", "role": "reference", "map_full": value}
-        for n, value in enumerate(references, start=9)
-    ]
-    (folder / "finals").mkdir()
-    table = pd.DataFrame(rows)
-    table = table.assign(map_seed=table["map_full"] / 2, epochs=100)
-    table.to_csv(folder / "finals" / "runs.csv", index=False)
-    # The first loss is better at one class than at the other, the second answers all alike.
-    answered = {
-        f"ap_full/{row['trial_id']}": row["map_full"] + BY_QUERY * (row["loss"] == "triplet")
-        for row in rows
-    }
-    where = {"queries_full": np.array(QUERIES), "labels": np.array(LABELS)}
-    np.savez(folder / "finals" / "queries.npz", **answered, **where)
-    number = 1 + int(folder.name)
-    summary = [
-        {"protocol": protocol, "role": role, "loss": loss, "trials": 10 * number,
-         "epochs": 1.25 * number, "sweep_seconds": 360 * number, "val_map": 0.1 * number}
-        for protocol in ("full", "seed") for role in ("chosen", "reference") for loss in maps
-    ]  # fmt: skip
-    pd.DataFrame(summary).to_csv(folder / "finals" / "summary.csv", index=False)
-    return folder
+from tests.small_comparisons import BY_QUERY, LABELS, MAPS, of_three_splits, write
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
-    held_out = ([0, 1], [2, 3], [4, 5])
-    return [
-        write(tmp_path / str(n), maps, holdout_classes=held_out[n]) for n, maps in enumerate(MAPS)
-    ]
+    return of_three_splits(tmp_path)
 
 
 def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
@@ -122,7 +58,9 @@ def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
     beside = losses.loc["triplet", ["map_seed", "low_seed", "high_seed"]]
     assert list(beside) == pytest.approx([0.255, 0.255 - half / 2, 0.255 + half / 2])
     page = markdown(found)
-    assert "| lowest | highest | in validation | seed protocol | 95 % | runs | search |" in page
+    assert (
+        "| lowest | highest | in validation | seed protocol | 95 %, seed | runs | search |" in page
+    )
     assert "| 0.3100 | 0.7100 | 0.2000 | 0.2550 | 0.0066 to 0.5034 | 6 |" in page
     assert "| 0.2550 | 0.0066 to 0.5034 | 6 | 60 trials, 8 epochs, 0.60 h |" in page
 
@@ -413,15 +351,3 @@ def test_comparisons_with_seeds_in_common_are_not_pooled(
     made[1] = write(tmp_path / "9", MAPS[1], seed=seed)
     with pytest.raises(StudyError, match=f"must be 10,000 apart, .*{law}"):
         pooled(made)
-
-
-def test_the_program_prints_the_tables(
-    folders: list[Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert pool_comparisons.main([str(folder) for folder in folders]) == 0
-    said = capsys.readouterr().out
-    assert said == markdown(pooled(folders))
-    assert "| Smooth-AP − triplet" not in said and "| Smooth-AP − Triplet | +0.1000 |" in said
-    assert "3 of 3" in said and "corrected for one pair" in said
-    assert pool_comparisons.main([str(folders[0])]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1

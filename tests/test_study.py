@@ -171,6 +171,8 @@ def test_the_tables_hold_every_trial(finished: Finished) -> None:
     info = json.loads((folder / "study.json").read_text())
     assert info["plan"]["num_samples"] == 5
     assert {"ray", "optuna", "torch"} <= set(info["versions"])
+    assert info["machine"]["processor"] in Path("/proc/cpuinfo").read_text()
+    assert info["machine"]["processor"].split()  # not of no letter
 
 
 def test_the_terminal_tells_what_a_user_wants_to_know(finished: Finished) -> None:

@@ -54,7 +54,7 @@ def pr_figures(results: Results) -> list[ReportFigure]:
     return [together, *(_one_loss(part, results) for _, part in table.groupby("loss", sort=False))]
 
 
-def draw_all(figure: Figure, table: pd.DataFrame, results: Results) -> None:
+def draw_all(figure: Figure, table: pd.DataFrame, title: str) -> None:
     """A curve a loss and role; `table` holds one protocol."""
     axes = figure.subplots()
     several = table["role"].nunique() > 1
@@ -62,7 +62,6 @@ def draw_all(figure: Figure, table: pd.DataFrame, results: Results) -> None:
         name = f"{loss_name(loss)}{', ' + role if several else ''}"
         _curve(axes, curve, "-" if role == "chosen" else REFERENCE_DASH, name)
     below = len(axes.lines) > WITHIN
-    title = f"Retrieval among {results.sizes(results.first)[1]:,}\n{results.described}"
     _finish(axes, title, legend=not below)
     if below:
         columns = legend_columns(axes.lines, SIDE)
@@ -96,24 +95,39 @@ def _curve(axes: Axes, curve: pd.DataFrame, dash: Any, name: str) -> None:
         axes.fill_between(curve["recall"], low, high, color=colour, alpha=0.2, lw=0)
 
 
-def _all_losses(table: pd.DataFrame, results: Results) -> ReportFigure:
-    chosen = table[table["role"] == "chosen"]
+def together_figure(
+    name: str, table: pd.DataFrame, *, title: str, said: str, images: str
+) -> ReportFigure:
+    """All losses in one plot, from a table like `pr_table`'s of one protocol.
+
+    Args:
+        said: how the curves came about, for the caption.
+        images: whose curves they are.
+    """
     at_half = [
-        f"{precision_at(curve, 0.5):.2f} for {loss_name(loss)}"
-        for loss, curve in chosen.groupby("loss", sort=False)
+        f"{precision_at(curve, 0.5):.2f} for {loss_name(str(loss))}"
+        for loss, curve in table[table["role"] == "chosen"].groupby("loss", sort=False)
     ]
-    protocol = f"{results.first} protocol, " if len(results.protocols) > 1 else ""
-    caption = (
-        f"With half of the relevant images found, precision is {listed(at_half)} "
-        f"({protocol}{results.described}{_band(chosen)}). {RULE}."
-    )
+    below = max(0, table.groupby(["loss", "role"]).ngroups - WITHIN)
     return render(
-        "pr_curves",
-        partial(draw_all, table=table, results=results),
-        size=(SIDE, 6.0 + NAME * max(0, table.groupby(["loss", "role"]).ngroups - WITHIN)),
+        name,
+        partial(draw_all, table=table, title=title),
+        size=(SIDE, 6.0 + NAME * below),
         data=table,
-        caption=caption,
-        alt=f"Precision-recall curves of all losses on the {results.name}.",
+        caption=f"With half of the relevant images found, precision is {listed(at_half)} "
+        f"({said}). {RULE}.",
+        alt=f"Precision-recall curves of all losses on the {images}.",
+    )
+
+
+def _all_losses(table: pd.DataFrame, results: Results) -> ReportFigure:
+    protocol = f"{results.first} protocol, " if len(results.protocols) > 1 else ""
+    return together_figure(
+        "pr_curves",
+        table,
+        title=f"Retrieval among {results.sizes(results.first)[1]:,}\n{results.described}",
+        said=f"{protocol}{results.described}{_band(table[table['role'] == 'chosen'])}",
+        images=results.name,
     )
 
 

@@ -21,7 +21,8 @@ import pandas as pd
 from study.judge.choices import Frozen
 from study.judge.comparison import CONFIRMATION
 from study.judge.final_test import FINALS
-from study.judge.pooled import Pooled, markdown, pooled
+from study.judge.pooled import Pooled, pooled
+from study.judge.pooled_tables import markdown
 from study.judge.significance import MARGIN, POWER, could
 from study.results.files import StudyError
 from study.results.images import classes_of
@@ -61,12 +62,13 @@ ANSWERED = """\
 |---|{% for part in parts %}--:|{% endfor %}
 {% for loss, name, row in rows -%}
 | {{ name }} |{% for value in row %}\
-{% set bold = "**" if loss in parts[loop.index0].leading() else "" %} \
+{% set bold = "**" if loss in parts[loop.index0].found.leading() else "" %} \
 {{ bold }}{{ "%.3f" | format(value) }}{{ bold }} |{% endfor %}
 {% endfor %}
 In bold: no other loss is shown to be ahead. Means over comparisons, each with its searches and \
 seeds: {% for part in parts %}{{ part.found.maps | length }} of {{ part.title }} \
-({{ part.shown() or "none" }} of {{ part.found.differences | length }} differences shown)\
+({{ part.found.pairs("shown") | length or "none" }} of {{ part.found.differences | length }} \
+differences shown)\
 {{ "." if loop.last else "; " }}{% endfor %}
 """
 
@@ -122,15 +124,6 @@ class Part(NamedTuple):
     title: str
     found: Pooled
 
-    def leading(self) -> set[str]:
-        """The losses that no other is shown to be ahead of."""
-        shown = self.found.differences.query("verdict == 'shown'")
-        return {*self.found.maps} - {*shown["second"]}
-
-    def shown(self) -> int:
-        """How many differences are shown."""
-        return int((self.found.differences["verdict"] == "shown").sum())
-
 
 def parts_of(page: str) -> list[Part]:
     """What a page shows together, from its records."""
@@ -183,7 +176,7 @@ def results(record: Path) -> str:
         f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, "
         f"{_finals(plan)} trained again on {plan.confirm_seeds} "
         f"fresh seeds for {runs[0].config.epochs:g} epochs. {sampled_sentence(study)}{images} "
-        f"{_statistics(differences)} `{study.info['command']}`."
+        f"{_statistics(differences)} `{study.info['command']}`{_made(study)}."
     )
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     chosen = {
@@ -200,6 +193,14 @@ def results(record: Path) -> str:
         differences=[_difference(row) for _, row in shown.iterrows()],
         note=note,
     )
+
+
+def _made(study: Study) -> str:
+    """By which commit, and on what processor where the record says it."""
+    processor = study.info.get("machine", {}).get("processor")
+    commit = study.info.get("commit")
+    on = f" on {processor}" if processor else ""
+    return f", commit {commit[:10]}{on}" if commit else on
 
 
 def _finals(plan: Plan) -> str:

@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jinja2
 import numpy as np
 import pandas as pd
 
@@ -26,10 +25,7 @@ from study.judge.final_tables import protocols_of, query_classes
 from study.judge.final_test import FINALS, is_complete
 from study.judge.significance import (
     GAPS,
-    MARGIN,
     NO_TEST,
-    POWER,
-    could,
     equivalence,
     holm,
     mean_interval,
@@ -50,56 +46,6 @@ MAY_DIFFER = {"holdout_classes", "validation_classes", "fold", "seed", "losses",
               "reference_epochs", "rerank", *MAY_CHANGE} - {"data"}  # fmt: skip
 FEW_CLASSES = 20  # a table has a column for each of so many
 NO_REFERENCES = pd.DataFrame(columns=["loss"])
-TABLE = """\
-| test mAP | mean of {{ many }} comparisons | 95 % over these | lowest | highest |\
- in validation |{% for name in others %} {{ name }} protocol | 95 % |{% endfor %} runs | search |
-|---|--:|--:|--:|--:|--:|{% for name in others %}--:|--:|{% endfor %}--:|--:|
-{% for row in losses -%}
-| {{ row.name }} | {{ "%.4f" | format(row.map) }} | {{ "%.4f" | format(row.low) }} to \
-{{ "%.4f" | format(row.high) }} | {{ "%.4f" | format(row.lowest) }} | \
-{{ "%.4f" | format(row.highest) }} | {{ "%.4f" | format(row.val_map) }} |\
-{% for name in others %} {{ "%.4f" | format(row["map_" + name]) }} | \
-{{ "%.4f" | format(row["low_" + name]) }} to {{ "%.4f" | format(row["high_" + name]) }} |\
-{% endfor %} {{ row.runs }} | {{ "{:,}".format(row.trials) }} trials, \
-{{ "{:,.0f}".format(row.epochs) }} epochs, {{ "%.2f" | format(row.seconds / 3600) }} h |
-{% endfor %}
-| difference | mean | 95 % over comparisons |\
-{% if same %} over comparisons and classes |{% endif %} ahead in | corrected p \
-| could have shown | verdict | p of ±{{ margin }} |
-|---|--:|--:|{% if same %}--:|{% endif %}--:|--:|--:|---|--:|
-{% for row in differences -%}
-| {{ row.name }} | {{ "%+.4f" | format(row.difference) }} | {{ "%+.4f" | format(row.low) }} to \
-{{ "%+.4f" | format(row.high) }} |{% if same %} {{ "%+.3f" | format(row.both_low) }} to \
-{{ "%+.3f" | format(row.both_high) }} |{% endif %} {{ row.ahead }} of {{ many }} | \
-{{ "%.2g" | format(row.p_corrected) }} | \
-{{ row.could }} | {{ row.verdict }} | {{ "%.2g" | format(row.p_alike) }} |
-{% endfor %}
-{% if references -%}
-| the seed study's setting | mean of its runs | lowest | highest |\
-{% for name in others %} {{ name }} protocol |{% endfor %} runs | the loss's choices are ahead by \
-| 95 % | corrected p | verdict |
-|---|--:|--:|--:|{% for name in others %}--:|{% endfor %}--:|--:|--:|--:|---|
-{% for row in references -%}
-| {{ row.name }} | {{ "%.4f" | format(row.map) }} | {{ "%.4f" | format(row.lowest) }} | \
-{{ "%.4f" | format(row.highest) }} |\
-{% for name in others %} {{ "%.4f" | format(row["map_" + name]) }} |{% endfor %} \
-{{ row.runs }} × {{ row.epochs }} epochs | {{ "%+.4f" | format(row.difference) }} | \
-{{ "%+.4f" | format(row.low) }} to {{ "%+.4f" | format(row.high) }} | \
-{{ "%.2g" | format(row.p_corrected) }} | {{ row.verdict }} |
-{% endfor %}
-{% endif -%}
-{% if classes is not none -%}
-| mean AP of a class's queries{{ "" if same else " where tested" }} |\
-{% for name in classes %} {{ name }} |{% endfor %}
-|---|{% for name in classes %}--:|{% endfor %}
-{% for loss, row in classes.iterrows() -%}
-| {{ loss }} |{% for value in row %} {{ "%.3f" | format(value) }} |{% endfor %}
-{% endfor -%}
-{% if not same %}| comparisons |{% for name in classes %} {{ found.tested[name] }} |{% endfor %}
-{% endif %}
-{% endif -%}
-{{ note }}
-"""
 
 
 class Pooled(NamedTuple):
@@ -144,6 +90,17 @@ class Pooled(NamedTuple):
     shared: str
     lacking: Mapping[str, int]
 
+    def leading(self) -> list[str]:
+        """The losses that no other is shown to be ahead of, the best first."""
+        behind = {*self.pairs("shown")["second"]}
+        return [loss for loss in self.maps if loss not in behind]
+
+    def pairs(self, verdict: str) -> pd.DataFrame:
+        """The differences with this verdict; of a shown one the first loss is the one ahead."""
+        if self.differences.empty:
+            return pd.DataFrame(columns=["first", "second"])
+        return self.differences[self.differences["verdict"] == verdict]
+
 
 class Queries(NamedTuple):
     """How one comparison's queries were answered.
@@ -168,31 +125,14 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         StudyError: there are fewer than two, one comes twice or is not finished, they are not of
             the same losses, data, network and budget, or runs of two may have the same seed.
     """
+    plans = _plans(folders)
     runs: dict[str, pd.DataFrame] = {}
     beside: dict[str, pd.DataFrame] = {}
-    plans, costs, frozen = [], [], set[float]()
+    costs = []
     for folder in folders:
-        if not (folder / "study.json").is_file():
-            raise StudyError(f"{folder} is not a study: it has no study.json")
-        if not is_complete(folder):
-            raise StudyError(f"comparisons are pooled when their tests are done; {folder} is not")
         table, name = pd.read_csv(folder / FINALS / "runs.csv"), str(folder.resolve())
         runs[name], beside[name] = (table[table["role"] == role] for role in ROLES)
         costs.append(pd.read_csv(folder / FINALS / "summary.csv").query("role == 'chosen'"))
-        plans.append(Plan(**read_json(folder / "study.json")["plan"]).fields())
-        frozen.add(Frozen.load(folder).frozen)  # a record has it as its study has
-    if len(runs) < 2 or len(frozen) < len(folders):
-        raise StudyError(f"two comparisons or more must be given, once each; got {len(folders)}")
-    for name, first in plans[0].items():
-        others = [plan[name] for plan in plans if plan[name] != first]
-        if others and name not in MAY_DIFFER:
-            law = f"pooled comparisons must have one {name}"
-            raise StudyError(f"{law}; got {first} and {others[0]}")
-    seeds = sorted(seed for plan in plans for seed in Plan(**plan).seeds())
-    for one, other in pairwise(seeds):
-        if other - one < APART:
-            law = f"the seeds of pooled comparisons must be {APART:,} apart, else their runs have"
-            raise StudyError(f"{law} initial weights in common; got {one:,} and {other:,}")
     protocols = protocols_of(table)
     maps = _maps(runs, protocols[0])
     if maps.isna().any(axis=None):
@@ -200,25 +140,20 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         absent = ", ".join(maps.columns[maps.loc[where].isna()])
         raise StudyError(f"pooled comparisons must be of the same losses; {where} lacks {absent}")
     maps = maps[maps.mean().sort_values(ascending=False).index]
-    asked_for = sum(plan["confirm_seeds"] * plan["search_seeds"] for plan in plans)
-    many = pd.concat(list(runs.values())).groupby("loss").size()
-    references = sum(Plan(**plan).references * plan["search_seeds"] for plan in plans)
-    lacking = {str(loss): asked_for - int(many[loss]) for loss in maps if many[loss] < asked_for}
     studies = [Study.load(folder) for folder in folders]
-    confirmed = [Study.load(folder / CONFIRMATION) for folder in folders]
-    data = [classes_of(study) for study in studies]
-    if len(set(data)) > 1:
-        law = "pooled comparisons must be of the same data"
-        raise StudyError(f"{law}; classes of {folders[0]} are not those of all others")
-    common = len({frozenset(plan["holdout_classes"]) for plan in plans}) == 1
-    trained = {(frozenset(plan["validation_classes"]), plan["fold"]) for plan in plans}
-    alike = common and len(trained) == 1
-    names = data[0]
+    names = _classes(folders, studies)
     queries = [_queries(*each, list(maps)) for each in zip(folders, runs.values(), strict=True)]
+    common = len({frozenset(plan.holdout_classes) for plan in plans}) == 1
     for folder, asked in zip(folders, queries, strict=True):
         if common and not np.array_equal(asked.classes, queries[0].classes):
             law = "pooled comparisons that hold out the same classes must have the same test images"
             raise StudyError(f"{law}; those of {folder} are not those of {folders[0]}")
+    alike = common and len({(frozenset(p.validation_classes), p.fold) for p in plans}) == 1
+    asked_for = sum(plan.confirm_seeds * plan.search_seeds for plan in plans)
+    many = pd.concat(list(runs.values())).groupby("loss").size()
+    lacking = {str(loss): asked_for - int(many[loss]) for loss in maps if many[loss] < asked_for}
+    references = sum(plan.references * plan.search_seeds for plan in plans)
+    confirmed = [Study.load(folder / CONFIRMATION) for folder in folders]
     return Pooled(
         maps,
         _losses(maps, runs, protocols[1:], pd.concat(costs)),
@@ -230,6 +165,40 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         f"{_shared(plans, len(names))}{_unlike([*studies, *confirmed])}".strip(),
         lacking,
     )
+
+
+def _plans(folders: Sequence[Path]) -> list[Plan]:
+    """The comparisons' plans, of which each is finished and none shares what it must not."""
+    plans, frozen = [], set[float]()
+    for folder in folders:
+        if not (folder / "study.json").is_file():
+            raise StudyError(f"{folder} is not a study: it has no study.json")
+        if not is_complete(folder):
+            raise StudyError(f"comparisons are pooled when their tests are done; {folder} is not")
+        plans.append(Plan(**read_json(folder / "study.json")["plan"]))
+        frozen.add(Frozen.load(folder).frozen)  # a record has it as its study has
+    if len(folders) < 2 or len(frozen) < len(folders):
+        raise StudyError(f"two comparisons or more must be given, once each; got {len(folders)}")
+    fields = [plan.fields() for plan in plans]
+    for name, first in fields[0].items():
+        others = [mine[name] for mine in fields if mine[name] != first]
+        if others and name not in MAY_DIFFER:
+            law = f"pooled comparisons must have one {name}"
+            raise StudyError(f"{law}; got {first} and {others[0]}")
+    for one, other in pairwise(sorted(seed for plan in plans for seed in plan.seeds())):
+        if other - one < APART:
+            law = f"the seeds of pooled comparisons must be {APART:,} apart, else their runs have"
+            raise StudyError(f"{law} initial weights in common; got {one:,} and {other:,}")
+    return plans
+
+
+def _classes(folders: Sequence[Path], studies: Sequence[Study]) -> Sequence[str]:
+    """The name of label 0, 1, ... of the data, which all must have."""
+    data = [classes_of(study) for study in studies]
+    if len(set(data)) > 1:
+        law = "pooled comparisons must be of the same data"
+        raise StudyError(f"{law}; classes of {folders[0]} are not those of all others")
+    return data[0]
 
 
 def _queries(folder: Path, runs: pd.DataFrame, losses: Sequence[str]) -> Queries:
@@ -257,13 +226,13 @@ def _tested(queries: Sequence[Queries], names: Sequence[str]) -> dict[str, int]:
     return {names[label]: int(count) for label, count in several.items()}
 
 
-def _shared(plans: Sequence[Mapping[str, Any]], classes: int) -> str:
-    tested = [frozenset(plan["holdout_classes"]) for plan in plans]
+def _shared(plans: Sequence[Plan], classes: int) -> str:
+    tested = [frozenset(plan.holdout_classes) for plan in plans]
     if len(set(tested)) == 1:
-        several = len({plan["fold"] for plan in plans}) > 1
+        several = len({plan.fold for plan in plans}) > 1
         folds = " So have their folds most of what they train on." if several else ""
         return f"All have the same test images: what other data would give is in no test.{folds}"
-    judging = [frozenset(plan["validation_classes"]) for plan in plans]
+    judging = [frozenset(plan.validation_classes) for plan in plans]
     trained = [
         frozenset(range(classes)) - one - other for one, other in zip(tested, judging, strict=True)
     ]
@@ -439,61 +408,3 @@ def _said(
         for one, gap, loss in zip(verdict, table["difference"], first, strict=True)
     ]
     return table.assign(**largest, verdict=kept)
-
-
-def _on_lacking(found: Pooled) -> str:
-    if not found.lacking:
-        return ""
-    runs = ", ".join(f"{n} of {resolve(loss).heading}" for loss, n in found.lacking.items())
-    return f"Confirming runs that did not end well: {runs}; nothing is called shown in its favour. "
-
-
-def _on_references(found: Pooled) -> str:
-    if found.references.empty:
-        return ""
-    return (
-        "Of the seed study's settings the unit is a run, without a search, where a choice's is "
-        "the mean of a comparison's runs: p is the larger of Welch's test of the comparisons "
-        "beside these runs and of a paired one over queries, corrected for "
-        "those that were asked for (Holm). "
-    )
-
-
-def markdown(found: Pooled) -> str:
-    """The tables for a page."""
-    heading = {loss: resolve(loss).heading for loss in found.maps}
-    named = found.losses.assign(name=found.losses["loss"].map(heading))
-    pairs = found.differences
-    if len(pairs):
-        names = [pairs[column].map(heading) for column in ("first", "second")]
-        pairs = pairs.assign(name=names[0] + " − " + names[1], could=pairs["smallest"].map(could))
-    beside = found.references.assign(name=found.references["loss"].map(heading))
-    many = "one pair" if len(pairs) == 1 else f"{len(pairs)} pairs"
-    same = bool(len(pairs)) and bool(pairs["both_low"].notna().all())
-    largest = "the larger of paired t-tests over comparisons and over queries,"
-    note = (
-        "The unit is a comparison, with its split, its searches and its seeds; *search* is what "
-        "all of them took, in trials, epochs and hours of training. *In validation* is the mean "
-        "mAP of the same runs on the images that chose them. Differences are "
-        f"paired by comparison. p is {largest if same else 'of a paired t-test,'} corrected for "
-        f"{many} (Holm); *ahead in*: in how many the first is above; *could have shown* is the "
-        f"true difference that {100 * POWER:.0f} % of such sets of comparisons would show over "
-        "comparisons, if they spread as these do (none: there is none so large); *p of "
-        f"±{MARGIN}* is that of a difference of {MARGIN} mAP or more (paired TOST, corrected "
-        "alike): below 0.05 the two are equivalent within it, also where a difference is shown. "
-        f"{_on_lacking(found)}{_on_references(found)}{found.shared}"
-    ).strip()
-    classes = found.classes
-    template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return template.render(
-        many=len(found.maps),
-        losses=named.to_dict("records"),
-        others=found.protocols[1:],
-        differences=list(pairs.itertuples()),
-        same=same,
-        margin=MARGIN,
-        found=found,
-        references=beside.to_dict("records"),
-        classes=None if classes is None else classes.rename(index=heading),
-        note=note,
-    )

@@ -211,11 +211,22 @@ def describe_run(plan: Plan, space: Space) -> dict[str, Any]:
         "machine": {
             "python": platform.python_version(),
             "system": platform.platform(),
+            "processor": processor(),
             "cpus": cluster.get("CPU", 0.0),
             "gpus": cluster.get("GPU", 0.0),
             "nodes": len(ray.nodes()),
         },
     }
+
+
+def processor() -> str:
+    """The processor's name as Linux has it, else as Python knows it; it may be empty."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
 
 
 def _commit() -> str | None:

@@ -1,0 +1,166 @@
+"""What several comparisons show together: mAPs by comparison, differences, classes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis.figures.style import COLOURS, ReportFigure, legend_columns, loss_keys, render
+from analysis.found.words import cut, listed, loss_name, plural
+from study.judge.pooled import Pooled
+from study.judge.significance import GAPS, MARGIN, mean_interval
+
+WIDTH = 8.6  # inches
+VERDICTS = {"shown": ("o", True), "equivalent": ("D", True), "not resolved": ("o", False)}
+
+
+def pooled_maps_figure(found: Pooled) -> ReportFigure:
+    """The mAP of every loss in every comparison, and beside the mean of the losses in it."""
+    table, many = pooled_maps_table(found), len(found.maps)
+    values = [f"{row.map:.3f} for {loss_name(row.loss)}" for row in found.losses.itertuples()]
+    settings = ""
+    if len(found.references):
+        settings = " Squares are the seed study's settings, from the lowest to the highest run."
+    return render(
+        "pooled_maps",
+        partial(draw_pooled_maps, table=table, found=found),
+        size=(WIDTH, 1.5 + 0.42 * (len(found.losses) + len(found.references))),
+        data=table,
+        caption=f"Test mAP in the mean of {many} comparisons: {listed(values)}. A small dot is a "
+        "comparison, a bar the 95 % interval over these. To the right each comparison's mAP less "
+        "the mean of its losses: what all losses find hard there is taken out, as it is in the "
+        f"tests.{settings}",
+        alt="mAP of each loss in each comparison, and beside the mean of the losses there.",
+    )
+
+
+def pooled_maps_table(found: Pooled) -> pd.DataFrame:
+    """A row a comparison and loss: `map`, and `beside`, by how much it is above their mean."""
+    maps = found.maps.reset_index(drop=True).rename_axis("comparison")
+    beside = maps.sub(maps.mean(axis=1), axis=0)
+    columns = [t.melt(var_name="loss", value_name=name, ignore_index=False)
+               for t, name in ((maps, "map"), (beside, "beside"))]  # fmt: skip
+    return columns[0].assign(beside=columns[1]["beside"]).reset_index()
+
+
+def draw_pooled_maps(figure: Figure, table: pd.DataFrame, found: Pooled) -> None:
+    """A line a loss, the best on top, the references below."""
+    left, right = figure.subplots(1, 2, sharey=True)
+    for line, row in enumerate(found.losses.itertuples()):
+        mine, colour = table[table["loss"] == row.loss], COLOURS[row.loss]
+        spread = mean_interval(mine["beside"].to_numpy(), GAPS)
+        for axes, column, mean, ends in (
+            (left, "map", row.map, (row.low, row.high)),
+            (right, "beside", mine["beside"].mean(), spread),
+        ):
+            axes.plot(mine[column], [line + 0.22] * len(mine), ".", color=colour, ms=5, alpha=0.8)
+            axes.plot(ends, [line, line], color=colour, lw=2.2)
+            axes.plot(mean, line, "o", color=colour, ms=8)
+            form = ".3f" if axes is left else "+.3f"
+            axes.annotate(f"{mean:{form}}", (mean, line), (0, 7),
+                          textcoords="offset points", ha="center")  # fmt: skip
+    names = [loss_name(loss) for loss in found.losses["loss"]]
+    for line, row in enumerate(found.references.itertuples(), start=len(names)):
+        colour = COLOURS[row.loss]
+        left.plot([row.lowest, row.highest], [line, line], color=colour, lw=2.2)
+        left.plot(row.map, line, "s", color=colour, mfc="white", ms=8)
+        left.annotate(f"{row.map:.3f}", (row.map, line), (0, 7),
+                      textcoords="offset points", ha="center")  # fmt: skip
+        names.append(f"{loss_name(row.loss)}, reference")
+    left.set_yticks(range(len(names)), names)
+    left.set(xlabel="test mAP", ylim=(len(names) - 0.5, -0.7))
+    right.axvline(0, color="0.3", lw=0.8)
+    right.xaxis.set_major_locator(MaxNLocator(5))
+    right.set_xlabel("test mAP less the mean of the losses\nin the same comparison")
+    for axes in (left, right):
+        axes.grid(axis="y", visible=False)
+        axes.margins(x=0.12)
+
+
+def differences_figure(found: Pooled) -> ReportFigure | None:
+    """A line a pair of losses; None where there is no pair."""
+    table = found.differences
+    if table.empty:
+        return None
+    counts = [
+        f"{len(found.pairs(verdict)) or 'none'} {verdict}"
+        for verdict in VERDICTS
+        if verdict != "equivalent" or len(found.pairs(verdict))
+    ]
+    return render(
+        "pooled_differences",
+        partial(draw_differences, table=table),
+        size=(WIDTH, 1.7 + 0.3 * len(table)),
+        data=table,
+        caption=f"Of {plural(len(table), 'difference')} in test mAP: {listed(counts)}. Bars are "
+        "95 % intervals over comparisons, without the correction for all pairs that decides; "
+        f"the grey band is ±{MARGIN}.",
+        alt="The difference of each pair of losses with its interval and verdict.",
+    )
+
+
+def draw_differences(figure: Figure, table: pd.DataFrame) -> None:
+    """Right of 0 the first of a pair is above; a full mark is a verdict, an open one is none."""
+    axes = figure.subplots()
+    axes.axvspan(-MARGIN, MARGIN, color="0.85", lw=0, zorder=0)
+    axes.axvline(0, color="0.3", lw=0.8)
+    for line, row in enumerate(table.itertuples()):
+        colour = COLOURS[row.first if row.difference > 0 else row.second]
+        marker, full = VERDICTS[row.verdict]
+        axes.plot([row.low, row.high], [line, line], color=colour, lw=2)
+        face = colour if full else "white"
+        axes.plot(row.difference, line, marker, color=colour, mfc=face, ms=7)
+    names = [f"{loss_name(row.first)} less {loss_name(row.second)}" for row in table.itertuples()]
+    axes.set_yticks(range(len(table)), names)
+    axes.set(xlabel="difference in test mAP", ylim=(len(table) - 0.5, -0.6))
+    axes.grid(axis="y", visible=False)
+    grey: dict[str, Any] = {"color": "0.4", "ls": "", "ms": 7}
+    keys = [
+        Line2D([], [], marker=marker, mfc="0.4" if full else "white", label=verdict, **grey)
+        for verdict, (marker, full) in VERDICTS.items()
+        if verdict in set(table["verdict"])
+    ]
+    figure.legend(handles=keys, loc="outside upper right", ncols=len(keys))
+
+
+def classes_figure(found: Pooled) -> ReportFigure | None:
+    """The mean AP of each class under each loss; None of many classes."""
+    if found.classes is None:
+        return None
+    table = found.classes.T.rename_axis(index="class", columns="loss")
+    gaps = (table.max(axis=1) - table.min(axis=1)).sort_values(ascending=False, kind="stable")
+    widest = gaps.index[0]
+    said = (
+        f"{cut(str(widest))}, where {loss_name(str(table.loc[widest].idxmax()))} has "
+        f"{table.loc[widest].max():.3f} and {loss_name(str(table.loc[widest].idxmin()))} "
+        f"{table.loc[widest].min():.3f}"
+    )
+    return render(
+        "pooled_classes",
+        partial(draw_classes, table=table),
+        size=(WIDTH, 1.5 + 0.32 * len(table)),
+        data=table.melt(value_name="ap", ignore_index=False).reset_index(),
+        caption=f"Mean AP of a class's queries, over the comparisons that test it. The losses are "
+        f"farthest apart on {said}.",
+        alt="Mean AP of each class under each loss.",
+    )
+
+
+def draw_classes(figure: Figure, table: pd.DataFrame) -> None:
+    """A line a class, a point a loss."""
+    axes, losses = figure.subplots(), list(table)
+    shifts = np.linspace(-0.22, 0.22, len(losses)) if len(losses) > 1 else np.zeros(1)
+    for loss, shift in zip(losses, shifts, strict=True):
+        lines = np.arange(len(table)) + shift
+        axes.plot(table[loss], lines, "o", color=COLOURS[loss], ms=6, mec="white")
+    axes.set_yticks(range(len(table)), [cut(str(name)) for name in table.index])
+    axes.set(xlabel="mean AP of the class's queries", ylim=(len(table) - 0.5, -0.5))
+    keys = loss_keys(losses)
+    columns = min(3, legend_columns(keys, figure.get_figwidth()))
+    figure.legend(handles=keys, loc="outside upper left", ncols=columns)
