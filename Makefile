@@ -1,6 +1,7 @@
 # The two commands: `make study` and `make test`. Each installs what it needs, once.
 VENV ?= .venv
 PYTHON ?= python3
+TESTS ?= 3
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
@@ -10,7 +11,7 @@ study: $(INSTALLED) data
 	$(BIN)/python study/tune_smoothap.py
 
 test: $(INSTALLED) data
-	$(BIN)/python -m pytest $(OPTIONS)
+	$(BIN)/python -m pytest --numprocesses $(TESTS) --dist worksteal $(OPTIONS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

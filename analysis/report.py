@@ -10,9 +10,9 @@ records. With --rerank it is judged in other orders, too. Of a finished comparis
 is shown, with other orders where it was begun with --rerank. With --together finished comparisons
 of the same losses (other splits, folds or seeds) are one answer, whose unit is a comparison.
 Everything is computed first and written last, so that an error leaves nothing half made. The output
-folder (STUDY/report by default; of several studies report-STUDY_A-STUDY_B, by the first and the
-last, in the folder where you are) gets index.html, which needs no other file, and each figure as
-PNG, SVG and CSV. Takes about a minute for three losses on two cores.
+folder (STUDY/report by default; in the folder where you are report-STUDY_A-STUDY_B, or together-
+with the first and the last) gets index.html, which needs no other file, and each figure as PNG, SVG
+and CSV. Takes about a minute for three losses on two cores.
 """
 
 from __future__ import annotations
@@ -51,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{law}; got {len(arguments.study)}")
     if arguments.rerank and (len(arguments.study) > 1 or arguments.together):
         parser.error("--rerank is for the report of one study")
-    if arguments.together and arguments.test is not None:
-        parser.error("--together shows what comparisons found: --test is for a study's own report")
+    for option, given in (("--test", arguments.test), ("--data-dir", arguments.data_dir)):
+        if arguments.together and given is not None:
+            parser.error(f"{option} is for a study's own report: --together reads no images")
     try:
         page, scores = _page(arguments)
-        folder = arguments.output or _default_output(arguments.study)
+        folder = arguments.output or _default_output(arguments)
         index = page.write(folder)
         for name, table in scores.items():
             write_atomically(folder / name, table.to_csv(index=False))
@@ -113,11 +114,13 @@ def warning(source: Source) -> str:
     return ""
 
 
-def _default_output(folders: Sequence[Path]) -> Path:
+def _default_output(arguments: Namespace) -> Path:
+    folders = arguments.study
     if len(folders) == 1:
         return folders[0] / "report"
+    kind = "together" if arguments.together else "report"
     names = [folder.resolve().name for folder in folders]
-    return Path(f"report-{names[0]}-{names[-1]}")
+    return Path(f"{kind}-{names[0]}-{names[-1]}")
 
 
 def _parser() -> Parser:
@@ -126,9 +129,14 @@ def _parser() -> Parser:
         "and one page."
     )
     add = parser.add_argument
-    add("study", type=Path, nargs="+", metavar="STUDY", help="a study's folder")
+    add("study", type=Path, nargs="+", metavar="STUDY", help="a study's folder; two, side by side")
     add("--data-dir", type=Path, metavar="DIR", help="where the images are")
-    add("--output", type=Path, metavar="DIR", help="default: STUDY/report; of two, report-A-B here")
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="default: STUDY/report; of several, report-A-B here, or together-A-Z",
+    )
     why = "judge on the test images; the reason goes to the ledger (default: validation images)"
     add("--rerank", action="store_true", help="add what re-ranking gains and costs")
     add("--test", metavar="WHY", help=why)

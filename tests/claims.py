@@ -20,10 +20,8 @@ from study.judge.final_tables import (
     summary_table,
 )
 from study.results.studies import Study
-from study.results.trials import TrialRecord
 from study.run.cluster import ROOT
 from study.search.space import knobs_of
-from trainables.data.fashion_mnist import CLASSES
 from trainables.knobs import Span
 from trainables.losses import resolve
 
@@ -33,6 +31,7 @@ README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 EVERY = sorted(path.parent.name for path in RECORDS.glob("*/choices.json"))
 FOLDS = [name for name in EVERY if "emoji-fold" in name]
 SPLITS = [name for name in EVERY if "held-out-split" in name]
+OWN = [name for name in EVERY if "closed-" in name]
 BLOCK = re.compile(r"<!-- results: (.*?) -->(.*?)<!-- end of results -->", re.DOTALL)
 POOLED = {
     named: block
@@ -65,23 +64,6 @@ class Record(NamedTuple):
         """The confirming runs of a loss's choice."""
         mine = (self.runs["role"] == "chosen") & (self.runs["loss"] == loss)
         return self.runs[mine]["trial_id"].tolist()
-
-    def gap(
-        self, first: str, second: str, role: str = "chosen", protocol: str = "full"
-    ) -> pd.Series:
-        table = self.differences.set_index(["protocol", "role", "first", "second"])
-        return table.loc[(protocol, role, first, second)]
-
-    def by_class(self, first: str, second: str, name: str) -> float:
-        """By how much the first is above the second on a class."""
-        table, sign = self.classes.set_index(["first", "second", "label"])["difference"], 1
-        if (first, second, 0) not in table.index:
-            first, second, sign = second, first, -1
-        return sign * float(table.loc[(first, second, CLASSES.index(name))])
-
-    @property
-    def sampled(self) -> list[TrialRecord]:
-        return [trial for trial in self.sweep.trials if not trial.hand_set]
 
 
 @cache

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +64,17 @@ def smooth_ap_config() -> TrialConfig:
         schedule="cosine",
         loss_args={"anchors": "all", "tau": 0.01, "numerator": "paper"},
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Ray makes its token at its first start: before tests that run side by side make two."""
+    if hasattr(config, "workerinput"):
+        return
+    token = Path.home() / ".ray" / "auth_token"
+    with contextlib.suppress(OSError):  # as where there is one; without a home Ray does without
+        token.parent.mkdir(exist_ok=True)
+        with open(token, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(secrets.token_hex(32))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

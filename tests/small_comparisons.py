@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from study.judge.choices import Frozen
+from study.judge.final_files import TABLES
 from study.results.images import DATA
 from study.results.studies import Study
 from study.run.plan import Plan
@@ -56,6 +57,7 @@ def write(
     (folder / "finals").mkdir()
     table = pd.DataFrame(rows)
     table = table.assign(map_seed=table["map_full"] / 2, epochs=100)
+    table = table.reindex(columns=dict.fromkeys([*table, *TABLES["runs"]]))
     table.to_csv(folder / "finals" / "runs.csv", index=False)
     # The first loss is better at one class than at the other, the second answers all alike.
     answered = {
@@ -66,7 +68,11 @@ def write(
     answered |= {
         f"precision_full/{row['trial_id']}": row["map_full"] + 0.5 - recall for row in rows
     }
-    where = {"queries_full": np.array(QUERIES), "labels": np.array(LABELS)}
+    answered |= {name.replace("full", "seed"): array for name, array in answered.items()}
+    where = {"labels": np.array(LABELS)}
+    for protocol in ("full", "seed"):
+        where |= {f"queries_{protocol}": np.array(QUERIES)}
+        where |= {f"gallery_{protocol}": np.arange(len(LABELS))}
     np.savez(folder / "finals" / "queries.npz", **answered, **where)
     number = 1 + int(folder.name)
     summary = [
@@ -74,7 +80,8 @@ def write(
          "epochs": 1.25 * number, "sweep_seconds": 360 * number, "val_map": 0.1 * number}
         for protocol in ("full", "seed") for role in ("chosen", "reference") for loss in maps
     ]  # fmt: skip
-    pd.DataFrame(summary).to_csv(folder / "finals" / "summary.csv", index=False)
+    costs = pd.DataFrame(summary).reindex(columns=TABLES["summary"])
+    costs.to_csv(folder / "finals" / "summary.csv", index=False)
     return folder
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from study.results.images import DATA
 from study.results.studies import Study
 from study.results.trials import TrialRecord
 from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import noise
-from trainables.data import Split
+from trainables.data import Split, resolve
 from trainables.train import TrainingRun
 
 VALIDATION, TEST = noise(60, seed=7), noise(90, seed=8)
@@ -65,6 +67,8 @@ def write_study(
     """
     plan = INFO["plan"] | {"losses": losses or sorted({trial.loss for trial in trials})}
     study = Study.create(folder, INFO | {"status": status, "plan": plan})
+    if not (folder / DATA).exists():
+        (folder / DATA).write_text(json.dumps(resolve("fashion_mnist").about()))
     for record in trials:
         if record.epochs:
             path = folder / "tune" / record.trial_id / "best.pt"

@@ -121,16 +121,11 @@ def test_momentum_lies_in_its_half_open_range(momentum: float, valid: bool) -> N
             config.replace(momentum=momentum)
 
 
-def test_a_record_from_before_normalised_softmax_had_its_name_is_read() -> None:
-    """Also from before a loss's arguments stood apart, and batches were told by their classes."""
-    linear = REFERENCES["cross_entropy"]
-    old = {**linear.flat(), "tau": None, "margin": None, "anchors": None, "batch_classes": None}
-    del old["per_class"]
-    assert TrialConfig.from_dict({**old, "classifier": "linear", "temperature": None}) == linear
-    new = {"classifier": "cosine", "temperature": 0.2, "batch_classes": 8, "batch_size": 256}
-    cosine = TrialConfig.from_dict({**old, **new})
-    assert (cosine.loss, cosine.loss_args["temperature"]) == ("normalized_softmax", 0.2)
-    assert cosine.per_class == 32
+def test_a_losss_arguments_may_stand_among_the_others() -> None:
+    """Of several losses' that are given as None those of others are left out."""
+    for config in REFERENCES.values():
+        others = {"tau": None, "margin": None, "anchors": None}
+        assert TrialConfig.from_dict({**others, **config.flat()}) == config
 
 
 def test_a_record_from_before_a_field_came_has_its_default() -> None:

@@ -30,7 +30,7 @@ from analysis.gallery.networks import chosen
 from study import publish
 from study.judge.evaluation import evaluate
 from study.judge.final_test import read_test
-from study.results.images import dataset_of, fixed_by, validation_images
+from study.results.images import DATA, dataset_of, fixed_by, validation_images
 from study.results.studies import Study
 from tests.small_data import SmallData, use
 from tests.small_pictures import photos
@@ -100,6 +100,7 @@ def own_study(folder: Path, network: str, size: int, **changes: Any) -> Study:
     fixed = fixed_by(dataset, plan) | {"network": network, "weights": "none", **changes}
     record.config = record.config.replace(batch_size=8, **fixed)
     study = Study.create(folder, INFO | {"plan": plan})
+    (folder / DATA).write_text(json.dumps(dataset.about()))
     run = TrainingRun(record.config, dataset.split())
     run.epoch = 1
     run.save(folder / "best.pt")

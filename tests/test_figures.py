@@ -103,7 +103,7 @@ def study(tmp_path: Path) -> Study:
     """Two trials of which one is chosen, a fault that had the higher mAP, one without an epoch."""
     trials = [
         trial("cross_entropy", 0, [0.3, 0.5, 0.4]),
-        trial("cross_entropy", 1, [0.2], "stopped_early"),
+        trial("cross_entropy", 1, [0.2]),
         trial("cross_entropy", 2, [0.9], "diverged"),
         trial("cross_entropy", 3, [0.6, 0.55]),
         trial("triplet", 0, [], "failed"),
@@ -478,7 +478,7 @@ def legend(figure: ReportFigure) -> dict[str, str]:
 
 def test_figures_that_move_say_what_colour_and_shape_mean(study: Study, tmp_path: Path) -> None:
     blue, orange, grey = style.COLOURS["cross_entropy"], style.COLOURS["triplet"], "#808080"
-    statuses = ["finished", "stopped early", "diverged", "failed"]
+    statuses = ["finished", "diverged", "failed"]
     lines = {"cross-entropy, best so far": blue, "triplet, best so far": orange}
     shapes = {f"trial {status}": grey for status in statuses}
     assert legend(search_figure(study)) == lines | shapes
@@ -738,7 +738,6 @@ def test_every_trial_is_in_the_search_plot(study: Study) -> None:
         "cross-entropy, best so far",
         "triplet, best so far",
         "trial finished",
-        "trial stopped early",
         "trial diverged",
         "trial failed",
     ]

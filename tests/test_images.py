@@ -43,7 +43,9 @@ def study(folder: Path, **plan: Any) -> Study:
     """A finished study of one trial, with a file of choices."""
     fields = Plan(losses=["triplet"], num_samples=1, max_epochs=1, **plan).fields()
     study = Study.create(folder, {"status": "finished", "plan": fields})
-    fixed = fixed_by(dataset_of(fields), fields)
+    dataset = dataset_of(fields)
+    fixed = fixed_by(dataset, fields)
+    (folder / DATA).write_text(json.dumps(dataset.about()))
     study.trials.append(TrialRecord("triplet-000", REFERENCES["triplet"].replace(**fixed)))
     study.write()
     return study
@@ -227,11 +229,6 @@ def test_what_a_folder_says_of_its_data_needs_no_data(tmp_path: Path) -> None:
     (own.folder / DATA).write_text("{")
     with pytest.raises(StudyError, match=rf"{DATA} cannot be read"):
         about(own)
-
-
-def test_a_record_that_says_nothing_of_its_data_is_of_what_is_known_by_its_name(
-    tmp_path: Path,
-) -> None:
-    record = Study(tmp_path, {"plan": {"losses": ["triplet"], "holdout_classes": [1, 2]}}, [])
-    assert classes_of(record) == CLASSES
-    assert name_of_test(record) == "test images of Trouser and Pullover"
+    (own.folder / DATA).unlink()
+    with pytest.raises(StudyError, match=rf"there is no .*{DATA}$"):
+        about(own)

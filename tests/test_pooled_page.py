@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,10 @@ from analysis.figures.pooled_figures import (
     pooled_maps_table,
 )
 from analysis.found.pooled_curves import pooled_curves
-from analysis.page.pooled_page import pooled_answer, pooled_page
+from analysis.page.pooled_page import names_of, pooled_answer, pooled_page
 from study.judge.pooled import Pooled, pooled
 from study.judge.pooled_tables import tables
+from study.results.files import StudyError
 from tests.browser import asked_nobody, needs_browser, opened
 from tests.small_comparisons import MAPS, of_three_splits, write
 
@@ -115,16 +118,14 @@ def test_the_answer_is_counted_from_the_verdicts(found: Pooled) -> None:
     said = pooled_answer(found)
     assert said == (
         "Smooth-AP (0.610): no other loss is shown to be ahead, by test mAP in 3 comparisons. "
-        "Of 1 difference between losses 1 is shown, and none is shown to lie within ±0.005."
+        "Of 1 difference in test mAP: 1 shown and none not resolved."
     )
-    open_ = found.differences.assign(verdict="not resolved", p_alike=0.5)
-    assert pooled_answer(found._replace(differences=open_)).startswith(
-        "Which loss retrieves best is not resolved: no loss is shown to be ahead of another"
-    )
-    alike = found.differences.assign(p_alike=0.01)  # shown, and small all the same
-    assert "1 is shown, and 1 is shown to lie within" in pooled_answer(
-        found._replace(differences=alike)
-    )
+    for verdict, beginning in (
+        ("not resolved", "Which loss retrieves best is not resolved: no loss is shown to be ahead"),
+        ("equivalent", "All losses are equivalent within ±0.005, by test mAP in 3 comparisons."),
+    ):
+        table = found.differences.assign(verdict=verdict)
+        assert pooled_answer(found._replace(differences=table)).startswith(beginning)
 
 
 def test_one_loss_has_no_other(tmp_path: Path) -> None:
@@ -132,7 +133,15 @@ def test_one_loss_has_no_other(tmp_path: Path) -> None:
     found = pooled(made)
     assert pooled_answer(found).startswith("Triplet (0.510) is the test mAP in the mean of 3")
     assert differences_figure(found) is None
-    assert len(pooled_page(made, found).sections) == 3
+    page = pooled_page(made, found)
+    (said,) = page.sections[0].paragraphs
+    assert "ifferences" not in said and "All have the same test images" in said
+    figures = {figure.name: figure for figure in page.figures}
+    assert len(figures["pooled_maps"].figure.axes) == 1
+    assert figures["pooled_pr_curves"].data["low"].notna().all()
+    assert "farthest apart" not in figures["pooled_classes"].caption
+    (classes,) = [t for t in page.tables if t.title == "Mean AP by class"]
+    assert len(classes.cells) == 1  # no line of how many test a class: all do
 
 
 def test_other_images_have_a_mean_without_a_band(tmp_path: Path) -> None:
@@ -141,6 +150,59 @@ def test_other_images_have_a_mean_without_a_band(tmp_path: Path) -> None:
     (curves,) = [figure for figure in page.figures if figure.name == "pooled_pr_curves"]
     assert curves.data[["low", "high"]].isna().all(axis=None)
     assert "mean over 3 comparisons)" in curves.caption and "band" not in curves.caption
+    assert report.main(["--together", *map(str, folders), "--output", str(tmp_path / "p")]) == 0
+    html = (tmp_path / "p" / "index.html").read_text()
+    assert "where tested" in html and "trainings that were judged, of all comparisons" in html
+
+
+def test_folders_of_one_name_are_told_apart(alike: list[Path], tmp_path: Path) -> None:
+    for n, folder in enumerate(alike):
+        shutil.copytree(folder, tmp_path / f"of {n}" / "run")
+    folders = sorted(tmp_path.glob("*/run"))
+    assert names_of(folders) == ["of 0/run", "of 1/run", "of 2/run"]
+    assert names_of(alike) == ["0", "1", "2"]
+
+
+def damaged(folder: Path, name: str) -> Path:
+    """A comparison whose file of this name is not as it should be."""
+    path = next(folder.rglob(name))
+    if name == "study.json":
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"plan": {"fold": 0}}))
+    elif name == "runs.csv":
+        pd.read_csv(path).drop(columns="role").to_csv(path, index=False)
+    elif name == "queries.npz":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "law"),
+    [
+        ("study.json", r"study\.json has no plan: "),
+        ("runs.csv", r"runs\.csv must have the columns role$"),
+        ("queries.npz", r"queries\.npz cannot be read \(truncated\?\): "),
+        ("summary.csv", r"comparisons are pooled when their tests are done; .* is not$"),
+        ("data.json", r"there is no .*data\.json$"),
+    ],
+)
+def test_a_damaged_comparison_is_named_in_one_line(
+    alike: list[Path], tmp_path: Path, name: str, law: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = damaged(shutil.copytree(alike[0], tmp_path / "damaged"), name)
+    assert report.main(["--together", str(folder), str(alike[1])]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(law, line)
+
+
+def test_queries_that_are_not_told_are_asked_for(alike: list[Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(alike[0], tmp_path / "old")
+    path = folder / "finals" / "queries.npz"
+    arrays = {name: array for name, array in np.load(path).items() if name != "queries_full"}
+    np.savez(path, **arrays)
+    with pytest.raises(StudyError, match=r"queries\.npz must hold queries_full"):
+        pooled([folder, alike[1]])
 
 
 @needs_browser
@@ -182,6 +244,7 @@ def test_the_program_writes_a_page_that_opens(
         (["--together", "0"], "two comparisons or more must be given, once each; got 1"),
         (["--together", "0", "nowhere"], "nowhere is not a study: it has no study.json"),
         (["--together", "0", "1", "--test", "why"], "--test is for a study's own report"),
+        (["--together", "0", "1", "--data-dir", "x"], "--data-dir is for a study's own report"),
         (["--together", "0", "1", "--rerank"], "--rerank is for the report of one study"),
         (["0", "1", "2"], "or with --together finished comparisons of the same losses; got 3"),
     ],

@@ -29,7 +29,7 @@ def study(tmp_path: Path) -> Study:
     trials = [
         trial(0, "finished", 0.5),
         trial(1, "diverged", 0.9),
-        trial(2, "stopped_early", 0.4),
+        trial(2, "finished", 0.4),
         trial(3, "failed", 0.8),
     ]
     return Study(tmp_path, {"plan": {"losses": ["triplet"]}, "status": "interrupted"}, trials)
@@ -46,7 +46,7 @@ def test_an_interrupted_study_has_the_exit_code_of_ctrl_c(
     assert summarize(study, 1.0) == 130
     output = capsys.readouterr().out
     assert "triplet: validation mAP 0.5000 (triplet-000, epoch 1)" in output
-    assert "The study is interrupted (1 finished, 1 stopped early, 1 diverged, 1 failed)" in output
+    assert "The study is interrupted (2 finished, 1 diverged, 1 failed)" in output
 
 
 def test_the_next_command_is_told_where_the_data_is(

@@ -17,7 +17,7 @@ from scipy import stats
 from analysis import report
 from analysis.found.sources import Source
 from analysis.page import tables
-from analysis.page.answer import answer
+from analysis.page.answer import answer, power_sentence
 from study.judge.evaluation import evaluate_study
 from study.results.images import validation_images
 from study.results.studies import Study
@@ -236,6 +236,30 @@ def test_answer_names_a_winner_only_where_the_difference_is_shown(
     sentence = answer(source.results, differences, study.losses)
     assert words in sentence and f"+0.020 ({low:+.3f} to +0.050, p = " in sentence
     assert "of at least 0.011 would be shown" in sentence
+
+
+@pytest.mark.parametrize(
+    ("smallest", "said"),
+    [
+        (
+            (0.011, 0.02),
+            "of at least 0.011 to 0.020, by pair, would be shown with 80 % probability.",
+        ),
+        (
+            (0.011, 2.4),
+            "of at least 0.011 would be shown with 80 % probability; between 1 pair none",
+        ),
+        ((1.9, 2.4), "With 1 run of each loss, no possible difference would be shown."),
+    ],
+)
+def test_a_difference_above_1_is_none_that_could_be_shown(
+    make_study: Maker, smallest: tuple[float, float], said: str
+) -> None:
+    study = make_study(trial("smooth_ap", 0, [0.4]), trial("triplet", 0, [0.5]))
+    results = Source.load(study).results
+    assert results is not None
+    rows = [{"protocol": "full", "role": "chosen", "smallest": one} for one in smallest]
+    assert said in power_sentence(results, pd.DataFrame(rows))
 
 
 def test_the_best_loss_comes_first(make_study: Maker) -> None:
@@ -483,11 +507,11 @@ def test_budget_and_faults_are_counted(make_study: Maker) -> None:
     study = make_study(
         trial("triplet", 0, [0.1, 0.2]),
         trial("triplet", 1, [0.2], "diverged", "the loss became nan"),
-        trial("triplet", 2, [0.2], "stopped_early", "ASHA"),
+        trial("triplet", 2, [0.2]),
     )
     (row,) = tables.budget_table(study).cells.to_dict("records")
     assert (row["trials"], row["epochs"], row["seconds"]) == ("3", "4", "8")
-    assert row["how the trials ended"] == "1 finished, 1 diverged, 1 stopped early"
+    assert row["how the trials ended"] == "2 finished, 1 diverged"
     (fault,) = tables.faults_table(study).cells.to_dict("records")
     assert (fault["trial"], fault["cause"]) == ("triplet-001", "the loss became nan")
 
@@ -527,7 +551,7 @@ def test_two_studies_side_by_side(
 def test_three_studies_are_one_too_many(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         report.main(["a", "b", "c"])
-    assert "one study or two; got 3" in capsys.readouterr().err
+    assert "one study or two, or with --together" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged"])
@@ -536,9 +560,7 @@ def test_a_class_that_is_missing_and_no_finished_trial(
 ) -> None:
     few = TEST.take(TEST.labels != 3)
     use(monkeypatch, SmallData(VALIDATION, few, TEST))
-    study = make_study(
-        trial("triplet", 0, [0.2], "stopped_early"), trial("triplet", 1, [0.9], status, "nan")
-    )
+    study = make_study(trial("triplet", 0, [0.2]), trial("triplet", 1, [0.9], status, "nan"))
     assert report.main([str(study.folder)]) == 0
     table = pd.read_csv(study.folder / "report/class_ap.csv")
     assert len(table) == 9 and CLASSES[3] not in set(table["class"])

@@ -40,7 +40,7 @@ def study(tmp_path: Path) -> Study:
     checkpoint.write_text("weights")
     study.trials += [
         record("smooth_ap-000", [0.5, 0.6, 0.55]),
-        record("triplet-000", [0.4], "stopped_early", cause="ASHA"),
+        record("triplet-000", [0.4]),
         record("smooth_ap-001", [0.2, 0.7], checkpoint=str(checkpoint)),
         record("smooth_ap-002", [0.9], "diverged", cause="nan"),
         record("triplet-001", [0.95, 0.96], "failed", cause="killed"),
@@ -127,18 +127,6 @@ def test_records_name_files_as_seen_from_the_study(study: Study, tmp_path: Path)
     assert moved.last_checkpoint == str(tmp_path / "moved" / "tune" / "01" / "b.pt")
 
 
-def test_of_an_absolute_path_the_studys_own_file_comes_first(study: Study, tmp_path: Path) -> None:
-    """As records had them once."""
-    original = study.folder / "tune" / "smooth_ap-001" / "checkpoint.pt"
-    path = study.folder / "trials" / "smooth_ap-001.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"checkpoint": str(original)}))
-    copy = tmp_path / "copy"
-    shutil.copytree(study.folder, copy)
-    own = copy / "tune" / "smooth_ap-001" / "checkpoint.pt"
-    assert Study.load(copy).best()["smooth_ap"].checkpoint == own
-    assert Study.load(study.folder).best()["smooth_ap"].checkpoint == original
-
-
 @pytest.mark.parametrize(
     "name",
     ["._smooth_ap-000.json", ".smooth_ap-000.json", "smooth_ap-000 2.json", "#triplet-000.json",
@@ -167,7 +155,7 @@ def test_a_study_that_runs_can_be_read_at_any_moment(
 
 
 def test_counts_by_status(study: Study) -> None:
-    assert study.counts() == {"finished": 2, "stopped_early": 1, "diverged": 1, "failed": 2}
+    assert study.counts() == {"finished": 3, "diverged": 1, "failed": 2}
 
 
 def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
@@ -415,7 +403,6 @@ def test_the_table_says_where_a_trial_came_from_and_how_long_it_was(climbed: Stu
         ("running", False, False),
         ("interrupted", False, False),
         ("finished", True, True),
-        ("stopped_early", True, True),
         ("diverged", True, False),
         ("failed", True, False),
     ],
@@ -430,28 +417,6 @@ def test_how_a_trial_ended(status: str, has_ended: bool, is_sound: bool) -> None
 def test_a_configuration_began_with_the_first_of_those_that_follow_it(climbed: Study) -> None:
     roots = [climbed.root(trial).number for trial in climbed.trials]
     assert roots == [0, 1, 2, 1, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("state", "origin"),
-    [
-        ({"fixed_params": {"lr": 0.1}, "params": {}}, HAND_SET),
-        ({"params": {"lr": 0.1}}, ""),
-        (None, ""),  # of a study without a search
-    ],
-)
-def test_a_record_from_before_rungs_were_runs_is_read(
-    state: dict[str, Any] | None, origin: str, study: Study
-) -> None:
-    path = study.folder / "trials" / "smooth_ap-000.json"
-    old = json.loads(path.read_text()) | {"search_state": state, "status": "stopped_early"}
-    for name in ("knobs", "origin", "follows"):
-        del old[name]
-    path.write_text(json.dumps(old))
-    trial = next(one for one in Study.load(study.folder).trials if one.trial_id == path.stem)
-    assert (trial.origin, trial.hand_set) == (origin, origin == HAND_SET)
-    assert (trial.follows, trial.knobs) == (None, {}) and trial.is_sound
-    assert trial.epochs == study.trials[0].epochs
 
 
 def test_a_study_of_a_loss_with_a_dot_in_its_file_is_read(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from study.results.files import StudyError
-from study.results.images import dataset_of
+from study.results.images import DATA, dataset_of
 from study.results.studies import Study
 from study.results.trials import TrialRecord
 from study.run.plan import Plan
@@ -80,6 +81,7 @@ def test_a_range_of_one_of_two_losses_with_a_knob_of_one_name_continues_no_other
     rows = describe(plan.losses, space)
     assert sum(row["knob"] == "margin" for row in rows) == 2
     study = Study.create(tmp_path / "s", {"plan": plan.fields(), "space": rows, "status": "x"})
+    (study.folder / DATA).write_text(json.dumps(dataset.about()))
     assert _continued(plan, study.folder, space, dataset).folder == study.folder
     for row in rows:
         if row["knob"] == "margin" and "ArcFace" in row["used by"]:

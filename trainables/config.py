@@ -199,9 +199,9 @@ class TrialConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrialConfig:
         """The configuration with these fields; ValueError names a field that does not exist.
 
-        Also of records of the first schema, in which a loss's arguments stood among the others.
+        The loss's own arguments may stand among the others, as `flat` has them.
         """
-        values = values if "loss_args" in values else _of_first_schema(values)
+        values = values if "loss_args" in values else _nested(values)
         unknown = sorted(set(values) - set(FIELDS))
         if unknown:
             raise ValueError(f"a configuration has the fields {', '.join(FIELDS)}; got {unknown}")
@@ -248,16 +248,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _of_first_schema(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields in which normalised softmax was cross-entropy with a cosine classifier, batches were
-    told by their classes, and a loss's arguments stood among the others, None for those of others.
-    """
-    fields = dict(values)
-    if fields.pop("classifier", None) == "cosine":
-        fields["loss"] = "normalized_softmax"
-    classes = fields.pop("batch_classes", None)
-    if classes is not None:
-        fields["per_class"] = fields["batch_size"] // classes
-    given = {name: fields.pop(name) for name in set(fields) - set(FIELDS)}
-    fields["loss_args"] = {name: value for name, value in given.items() if value is not None}
-    return fields
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `flat`: what is no field is an argument of the loss; None is not given."""
+    fields = {name: value for name, value in values.items() if name in FIELDS}
+    own = {k: v for k, v in values.items() if k not in fields and v is not None}
+    return {**fields, "loss_args": own}

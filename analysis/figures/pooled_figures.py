@@ -22,7 +22,12 @@ VERDICTS = {"shown": ("o", True), "equivalent": ("D", True), "not resolved": ("o
 
 def pooled_maps_figure(found: Pooled) -> ReportFigure:
     """The mAP of every loss in every comparison, and beside the mean of the losses in it."""
-    table, many = pooled_maps_table(found), len(found.maps)
+    table, many, beside = pooled_maps_table(found), len(found.maps), ""
+    if len(found.losses) > 1:
+        beside = (
+            " To the right each comparison's mAP less the mean of its losses, which takes out what "
+            "all of them find hard there; its bars are no tests, which are of the differences."
+        )
     values = [f"{row.map:.3f} for {loss_name(row.loss)}" for row in found.losses.itertuples()]
     settings = ""
     if len(found.references):
@@ -33,9 +38,7 @@ def pooled_maps_figure(found: Pooled) -> ReportFigure:
         size=(WIDTH, 1.5 + 0.42 * (len(found.losses) + len(found.references))),
         data=table,
         caption=f"Test mAP in the mean of {many} comparisons: {listed(values)}. A small dot is a "
-        "comparison, a bar the 95 % interval over these. To the right each comparison's mAP less "
-        "the mean of its losses: what all losses find hard there is taken out, as it is in the "
-        f"tests.{settings}",
+        f"comparison, a bar the 95 % interval over these.{beside}{settings}",
         alt="mAP of each loss in each comparison, and beside the mean of the losses there.",
     )
 
@@ -51,19 +54,21 @@ def pooled_maps_table(found: Pooled) -> pd.DataFrame:
 
 def draw_pooled_maps(figure: Figure, table: pd.DataFrame, found: Pooled) -> None:
     """A line a loss, the best on top, the references below."""
-    left, right = figure.subplots(1, 2, sharey=True)
+    several = len(found.losses) > 1
+    panels = figure.subplots(1, 1 + several, sharey=True, squeeze=False)[0]
+    left = panels[0]
     for line, row in enumerate(found.losses.itertuples()):
         mine, colour = table[table["loss"] == row.loss], COLOURS[row.loss]
         spread = mean_interval(mine["beside"].to_numpy(), GAPS)
-        for axes, column, mean, ends in (
-            (left, "map", row.map, (row.low, row.high)),
-            (right, "beside", mine["beside"].mean(), spread),
-        ):
+        drawn = (
+            ("map", row.map, (row.low, row.high), ".3f"),
+            ("beside", mine["beside"].mean(), spread, "+.3f"),
+        )
+        for axes, (column, mean, ends, form) in zip(panels, drawn, strict=False):
             axes.plot(mine[column], [line + 0.22] * len(mine), ".", color=colour, ms=5, alpha=0.8)
             axes.plot(ends, [line, line], color=colour, lw=2.2)
             axes.plot(mean, line, "o", color=colour, ms=8)
-            form = ".3f" if axes is left else "+.3f"
-            axes.annotate(f"{mean:{form}}", (mean, line), (0, 7),
+            axes.annotate(f"{round(mean, 3) + 0.0:{form}}", (mean, line), (0, 7),
                           textcoords="offset points", ha="center")  # fmt: skip
     names = [loss_name(loss) for loss in found.losses["loss"]]
     for line, row in enumerate(found.references.itertuples(), start=len(names)):
@@ -75,10 +80,11 @@ def draw_pooled_maps(figure: Figure, table: pd.DataFrame, found: Pooled) -> None
         names.append(f"{loss_name(row.loss)}, reference")
     left.set_yticks(range(len(names)), names)
     left.set(xlabel="test mAP", ylim=(len(names) - 0.5, -0.7))
-    right.axvline(0, color="0.3", lw=0.8)
-    right.xaxis.set_major_locator(MaxNLocator(5))
-    right.set_xlabel("test mAP less the mean of the losses\nin the same comparison")
-    for axes in (left, right):
+    for right in panels[1:]:
+        right.axvline(0, color="0.3", lw=0.8)
+        right.xaxis.set_major_locator(MaxNLocator(4))
+        right.set_xlabel("test mAP less the mean of the losses\nin the same comparison")
+    for axes in panels:
         axes.grid(axis="y", visible=False)
         axes.margins(x=0.12)
 
@@ -88,21 +94,27 @@ def differences_figure(found: Pooled) -> ReportFigure | None:
     table = found.differences
     if table.empty:
         return None
-    counts = [
-        f"{len(found.pairs(verdict)) or 'none'} {verdict}"
-        for verdict in VERDICTS
-        if verdict != "equivalent" or len(found.pairs(verdict))
-    ]
+    over = ", and over queries" if found.common else ""
     return render(
         "pooled_differences",
         partial(draw_differences, table=table),
         size=(WIDTH, 1.7 + 0.3 * len(table)),
         data=table,
-        caption=f"Of {plural(len(table), 'difference')} in test mAP: {listed(counts)}. Bars are "
-        "95 % intervals over comparisons, without the correction for all pairs that decides; "
-        f"the grey band is ±{MARGIN}.",
+        caption=f"{counted(found)}. Bars are 95 % intervals over comparisons, in the colour of the "
+        f"loss that is ahead; what decides is the p of tests over comparisons{over}, corrected for "
+        f"all pairs. The grey band is ±{MARGIN}.",
         alt="The difference of each pair of losses with its interval and verdict.",
     )
+
+
+def counted(found: Pooled) -> str:
+    """How many of the differences have each verdict."""
+    counts = [
+        f"{len(found.pairs(verdict)) or 'none'} {verdict}"
+        for verdict in VERDICTS
+        if verdict != "equivalent" or len(found.pairs(verdict))
+    ]
+    return f"Of {plural(len(found.differences), 'difference')} in test mAP: {listed(counts)}"
 
 
 def draw_differences(figure: Figure, table: pd.DataFrame) -> None:
@@ -116,7 +128,10 @@ def draw_differences(figure: Figure, table: pd.DataFrame) -> None:
         axes.plot([row.low, row.high], [line, line], color=colour, lw=2)
         face = colour if full else "white"
         axes.plot(row.difference, line, marker, color=colour, mfc=face, ms=7)
-    names = [f"{loss_name(row.first)} less {loss_name(row.second)}" for row in table.itertuples()]
+    names = [
+        f"{cut(loss_name(row.first))} less {cut(loss_name(row.second))}"
+        for row in table.itertuples()
+    ]
     axes.set_yticks(range(len(table)), names)
     axes.set(xlabel="difference in test mAP", ylim=(len(table) - 0.5, -0.6))
     axes.grid(axis="y", visible=False)
@@ -135,19 +150,17 @@ def classes_figure(found: Pooled) -> ReportFigure | None:
         return None
     table = found.classes.T.rename_axis(index="class", columns="loss")
     gaps = (table.max(axis=1) - table.min(axis=1)).sort_values(ascending=False, kind="stable")
-    widest = gaps.index[0]
-    said = (
-        f"{cut(str(widest))}, where {loss_name(str(table.loc[widest].idxmax()))} has "
-        f"{table.loc[widest].max():.3f} and {loss_name(str(table.loc[widest].idxmin()))} "
-        f"{table.loc[widest].min():.3f}"
-    )
+    name, widest = cut(str(gaps.index[0])), table.loc[gaps.index[0]]
+    best, worst = loss_name(str(widest.idxmax())), loss_name(str(widest.idxmin()))
+    ends = f"{best} has {widest.max():.3f} and {worst} {widest.min():.3f}"
+    said = f" The losses are farthest apart on {name}, where {ends}."
     return render(
         "pooled_classes",
         partial(draw_classes, table=table),
         size=(WIDTH, 1.5 + 0.32 * len(table)),
         data=table.melt(value_name="ap", ignore_index=False).reset_index(),
-        caption=f"Mean AP of a class's queries, over the comparisons that test it. The losses are "
-        f"farthest apart on {said}.",
+        caption="Mean AP of a class's queries, over the comparisons that test it."
+        f"{said if len(table.columns) > 1 else ''}",
         alt="Mean AP of each class under each loss.",
     )
 

@@ -150,7 +150,7 @@ def side_by_side_figure(results: Results) -> ReportFigure | None:
         data=pd.concat(parts, ignore_index=True),
         caption=caption,
         alt=f"The {k} nearest images of the same queries with the network of each loss.",
-        photographs=results.pixels.shape[0] == 3,
+        channels=results.pixels.shape[0],
     )
 
 
@@ -212,7 +212,7 @@ def _many(loss: str, found: Retrieval, results: Results, names: list[str]) -> Re
         data=retrieval_table(found, results),
         caption=caption,
         alt=f"The {k} nearest images of each query with the network of {loss_name(loss)}.",
-        photographs=results.pixels.shape[0] == 3,
+        channels=results.pixels.shape[0],
     )
 
 

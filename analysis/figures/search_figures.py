@@ -110,6 +110,7 @@ def seconds_figure(study: Study) -> ReportFigure:
         y="best_so_far",
         color="loss",
         line_shape="hv",
+        render_mode="svg",  # of many points it would ask for WebGL, which not every browser has
         hover_data=["trial_id", "epoch"],
         color_discrete_map={loss_name(loss): COLOURS[loss] for loss in study.losses},
         labels={

@@ -43,7 +43,6 @@ HEADING, KEY, LETTERS_AN_INCH = 28, 6, 11
 RIGHT, WRONG = "#009E73", "#D55E00"
 MARKERS = {
     "finished": "o",
-    "stopped_early": "v",
     "running": "D",
     "interrupted": "s",
     "diverged": "X",
@@ -51,7 +50,6 @@ MARKERS = {
 }
 SYMBOLS = {  # the same in Plotly
     "finished": "circle",
-    "stopped_early": "triangle-down",
     "running": "diamond",
     "interrupted": "square",
     "diverged": "x",
@@ -84,7 +82,7 @@ class ReportFigure:
         alt: what it shows, for those who cannot see it.
         data: what was drawn, a row a point.
         png, svg: the files' contents.
-        webp: the same for the page alone, of photographs, which are large as PNG; else empty.
+        webp: the same for the page alone, of pictures, which are large as PNG; else empty.
         width: in CSS pixels, at which its text has the size of the page's.
         interactive: the same as Plotly's JSON, to zoom and to show values under the pointer; empty
             where that would not help.
@@ -125,7 +123,7 @@ def render(
     caption: str,
     alt: str,
     interactive: go.Figure | None = None,
-    photographs: bool = False,
+    channels: int = 0,
 ) -> ReportFigure:
     """Lets `draw` fill a matplotlib figure of `size` (width, height) inches.
 
@@ -133,7 +131,7 @@ def render(
     the font lacks is a box.
 
     Args:
-        photographs: whether it shows pictures of many colours.
+        channels: of the pictures that it shows; 0 if it shows none.
     """
     with mpl.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -143,8 +141,9 @@ def render(
         figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
         figure.savefig(svg, format="svg", dpi=DPI, metadata={"Date": None})
         webp = io.BytesIO()
-        if photographs:
-            figure.savefig(webp, format="webp", dpi=DPI, pil_kwargs={"quality": 90})
+        if channels:  # grey ones are smaller without loss
+            kept = {"lossless": True} if channels == 1 else {"quality": 90}
+            figure.savefig(webp, format="webp", dpi=DPI, pil_kwargs=kept)
     return ReportFigure(
         figure,
         file_name(name),

@@ -16,7 +16,6 @@ from study.results.studies import Study
 
 FAULT_HATCH, OPEN_HATCH = "xxx", ".."
 HATCHES = {
-    "stopped_early": "",
     "finished": "",
     "running": OPEN_HATCH,
     "interrupted": OPEN_HATCH,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,25 +15,11 @@ import pandas as pd
 
 from study.judge.choices import CHOICES, Frozen
 from study.judge.comparison import CONFIRMATION, SEARCHES
+from study.judge.final_files import read_arrays, read_table
 from study.judge.final_test import FINALS, readings
 from study.judge.other_orders import orders_of_runs
-from study.results.files import StudyError
 from study.results.studies import Study
 from trainables.config import TrialConfig
-
-# fmt: off
-TABLES = {
-    "runs": ["trial_id", "loss", "role", "seed", "best_epoch", "best_val_map", "seconds"],
-    "summary": ["protocol", "role", "loss", "map", "low", "high", "query_low", "query_high",
-                "both_low", "both_high", "runs", "trials", "epochs", "sweep_seconds",
-                "confirm_epochs", "confirm_seconds", "val_map"],
-    "differences": ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high",
-                    "query_low", "query_high", "both_low", "both_high", "equivalence_p",
-                    "superiority", "wins", "smallest", "p_corrected", "verdict", "shown"],
-    "classes": ["first", "second", "label", "difference", "seed_low", "seed_high"],
-}
-IN_ORDERS = ["trial_id", "loss", "role", "search", "order", "map", "gain", "seconds"]
-# fmt: on
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +64,10 @@ class Finals:
             StudyError: a file is missing, damaged, or does not fit the others.
         """
         folder, frozen = sweep.folder / FINALS, Frozen.load(sweep.folder)
-        tables = {name: _read_table(folder / f"{name}.csv") for name in TABLES}
-        arrays = _read_arrays(folder / "queries.npz", tables["runs"]["trial_id"])
-        ordered = folder / "orders.csv"
+        shown = ("runs", "summary", "differences", "classes")
+        tables = {name: read_table(folder, name) for name in shown}
+        arrays = read_arrays(folder, tables["runs"], ("ap", "precision"))
+        ordered = (folder / "orders.csv").exists()
         return cls(
             sweep=sweep,
             confirmation=Study.load(sweep.folder / CONFIRMATION),
@@ -92,7 +78,7 @@ class Finals:
             seeds=frozen.seeds,
             configs={choice.config.loss: choice.config for choice in frozen.choices.values()},
             chosen={choice.config.loss: choice.trial_id for choice in frozen.choices.values()},
-            orders=orders_of_runs(_read_table(ordered)) if ordered.exists() else None,
+            orders=orders_of_runs(read_table(folder, "orders")) if ordered else None,
             **tables,
         )
 
@@ -110,28 +96,3 @@ def is_comparison(study: Study) -> bool:
 def has_finals(study: Study) -> bool:
     """Whether the comparison is finished: its summary is written last."""
     return (study.folder / FINALS / "summary.csv").exists()
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    wanted = TABLES.get(path.stem, IN_ORDERS)
-    missing = [column for column in wanted if column not in table]
-    if missing:
-        raise StudyError(f"{path} must have the columns {', '.join(missing)}")
-    return table
-
-
-def _read_arrays(path: Path, trials: pd.Series) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored}
-    except Exception as error:  # a damaged archive raises what its damage brings
-        raise StudyError(f"{path} cannot be read (truncated?): {error}") from error
-    wanted = [f"{kind}_full/{trial}" for trial in trials for kind in ("ap", "precision")]
-    for name in ["labels", *wanted]:
-        if name not in arrays:
-            raise StudyError(f"{path} must hold {name}")
-    return arrays

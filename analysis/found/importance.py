@@ -11,7 +11,7 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from scipy import stats
 
-from analysis.found.knobs import NONE, OBJECTIVE, UNUSED, is_choice, is_log
+from analysis.found.knobs import NONE, UNUSED, is_choice, is_log
 from analysis.found.scores import validation
 from analysis.found.words import plural
 from study.results.studies import Study
@@ -131,13 +131,12 @@ def _study(trials: list[TrialRecord]) -> optuna.Study:
 
 
 def _params(trial: TrialRecord) -> dict[str, Any]:
-    """The values of the knobs as the search had them (of records that do not say so, as they are in
-    the configuration), and the loss: a search for one may have tried another too."""
+    """The values of the knobs as the search had them; of what no search drew, as they are in the
+    configuration."""
     chosen = trial.config.flat()
     used = [knob for knob in knobs_of(trial.config.loss, WIDE) if knob.used(chosen)]
     values = trial.knobs or {knob.sets: chosen[knob.sets] for knob in used}
-    named = {name: NONE if value is None else value for name, value in values.items()}
-    return named | {OBJECTIVE: trial.config.loss}
+    return {name: NONE if value is None else value for name, value in values.items()}
 
 
 def _ranges(trials: list[TrialRecord]) -> dict[str, BaseDistribution]:

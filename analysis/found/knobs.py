@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from analysis.found.scores import PREFIX, score_column
-from analysis.found.words import loss_name
 from study.results.studies import Study
 from study.search.space import WIDE
 from trainables import losses
@@ -20,7 +19,6 @@ from trainables.knobs import Choice, Range, Span
 
 NONE = "none"  # a value that was chosen
 UNUSED = "unused"  # stands for the missing value of a knob that a trial does not use
-OBJECTIVE = "objective"  # the loss of a trial, where a search for one loss tried another too
 ASKED = ("epochs", "seed", "precision", "dataset")  # of the plan, and no knobs
 IDENTITY = ("loss", "trial_id", "status")
 
@@ -65,7 +63,7 @@ def _known(knob: str) -> list[str]:
 
 
 def settings(config: TrialConfig) -> dict[str, Any]:
-    """The fields that a configuration uses, by name, `NONE` where it chose none.
+    """The fields that a configuration uses but its loss, by name, `NONE` where it chose none.
 
     So a value that is missing in a table of these is of a knob that the trial does not use.
     """
@@ -73,25 +71,21 @@ def settings(config: TrialConfig) -> dict[str, Any]:
     for name in ("data_fingerprint", "image_size"):  # of data that is not known by its name
         if not getattr(config, name):
             del used[name]
-    return {OBJECTIVE: loss_name(used.pop("loss")), **used}
+    del used["loss"]
+    return used
 
 
 def knobs_used(configs: Iterable[TrialConfig]) -> list[str]:
     """The fields that any of the configurations uses, but the loss itself."""
-    return list(
-        dict.fromkeys(name for one in configs for name in settings(one) if name != OBJECTIVE)
-    )
+    return list(dict.fromkeys(name for one in configs for name in settings(one)))
 
 
 def settings_table(study: Study) -> pd.DataFrame:
-    """A row a trial, by its trial_id: `settings`; `OBJECTIVE` only where a loss's trials differ."""
+    """A row a trial, by its trial_id: `settings`."""
     rows = [settings(trial.config) for trial in study.trials]
-    columns = dict.fromkeys([OBJECTIVE, *(name for row in rows for name in row)])
     names = [trial.trial_id for trial in study.trials]
-    table = pd.DataFrame(rows, index=names, columns=list(columns), dtype=object)
-    searches = [trial.loss for trial in study.trials]
-    several = table[OBJECTIVE].groupby(searches).transform("nunique") > 1
-    return table.assign(**{OBJECTIVE: table[OBJECTIVE].where(several)})
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return pd.DataFrame(rows, index=names, columns=columns, dtype=object)
 
 
 def knob_table(study: Study) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.found.runs import over_seeds
+from study.judge.final_files import read_arrays, read_table
 from study.judge.final_test import FINALS
 from study.judge.pooled import Pooled
 
@@ -20,18 +21,18 @@ def pooled_curves(folders: Sequence[Path], found: Pooled) -> pd.DataFrame:
     of references, where `found` has any, over their runs.
     """
     protocol = found.protocols[0]
-    tables = [pd.read_csv(folder / FINALS / "runs.csv") for folder in folders]
+    tables = [read_table(folder / FINALS, "runs") for folder in folders]
     runs = pd.concat([table.assign(at=n) for n, table in enumerate(tables)])
     known = {"chosen": set(found.maps), "reference": set(found.references["loss"])}
     runs = runs[[row.loss in known[row.role] for row in runs.itertuples()]]
     curves: dict[tuple[str, str], list[np.ndarray]] = {}
     for at, mine in runs.groupby("at"):
-        with np.load(folders[int(str(at))] / FINALS / "queries.npz") as arrays:
-            for (loss, role), each in mine.groupby(["loss", "role"]):
-                some = [arrays[f"precision_{protocol}/{trial}"] for trial in each["trial_id"]]
-                if role == "chosen":
-                    some = [np.mean(some, axis=0)]
-                curves.setdefault((str(loss), str(role)), []).extend(some)
+        arrays = read_arrays(folders[int(str(at))] / FINALS, mine, ("precision",))
+        for (loss, role), each in mine.groupby(["loss", "role"]):
+            some = [arrays[f"precision_{protocol}/{trial}"] for trial in each["trial_id"]]
+            if role == "chosen":
+                some = [np.mean(some, axis=0)]
+            curves.setdefault((str(loss), str(role)), []).extend(some)
     scores = {
         "chosen": found.maps.mean(),
         "reference": found.references.set_index("loss").reindex(columns=["map"])["map"],

@@ -24,7 +24,6 @@ from trainables.data import LabelledImages, Roles
 from trainables.metrics import METRICS, RetrievalResult
 
 ROLES = ("chosen", "reference")
-GALLERY = {"full": 10_000, "seed": 1_000}  # of records that do not say which images it was
 
 
 class Judged(NamedTuple):
@@ -245,14 +244,12 @@ def _stored(finals: Finals, trial: str) -> dict[str, Judged]:
     for name in protocols_of(finals.runs):
         precisions = arrays[f"ap_{name}/{trial}"]
         neighbours = arrays.get(f"nearest_{name}/{trial}")
-        # Records that do not say which images asked are of the first ones.
-        queries = arrays.get(f"queries_{name}", np.arange(len(precisions))).astype(np.int64)
-        gallery = arrays.get(f"gallery_{name}")
-        if gallery is None:
-            gallery = np.arange(min(GALLERY[name], len(labels)))
+        queries, gallery = (
+            arrays[f"{part}_{name}"].astype(np.int64) for part in ("queries", "gallery")
+        )
         groups = arrays.get(f"groups_{name}")
         groups = None if groups is None else groups.astype(np.int64)
-        roles = Roles(queries, gallery.astype(np.int64), groups)
+        roles = Roles(queries, gallery, groups)
         found[name] = Judged(
             precisions,
             arrays[f"precision_{name}/{trial}"],

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.found.finals import TABLES, Finals, has_finals, is_comparison
+from analysis.found.finals import Finals, has_finals, is_comparison
 from analysis.found.runs import Results, of_comparison, of_study
 from study.judge.evaluation import Evaluation, difference, evaluate_study, trained_network
+from study.judge.final_files import TABLES
 from study.judge.final_test import FINALS
 from study.judge.other_orders import orders_table
 from study.results.files import StudyError

@@ -22,7 +22,6 @@ WORDS = {  # where the name that the code has says too little
     "lr": "learning rate",
     "lr_factor": "relative learning rate",
     "max_epochs": "epochs asked for",
-    "objective": "loss trained",
     "schedule": "learning rate schedule",
     "shift": "shifted",
     "tau": "τ",

@@ -37,7 +37,7 @@ def neighbours_figure(found: Found, loss: str) -> ReportFigure:
         data=found.table(),
         caption=f"{title}. {known if (right >= 0).any() else 'Their classes are not known.'}",
         alt=f"The {k} nearest pictures of each query.",
-        photographs=found.pixels.shape[1] == 3,
+        channels=found.pixels.shape[1],
     )
 
 

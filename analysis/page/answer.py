@@ -93,11 +93,16 @@ def power_sentence(results: Results, differences: pd.DataFrame) -> str:
             f"With {plural(runs, 'run')} of each loss, a difference between two losses cannot be "
             "told from the luck of a training seed."
         )
-    low, high = f"{smallest.min():.3f}", f"{smallest.max():.3f}"
+    there_are = smallest[smallest <= 1]  # a mAP is no more
+    beyond = len(smallest) - len(there_are)
+    if there_are.empty:
+        return f"With {plural(runs, 'run')} of each loss, no possible difference would be shown."
+    low, high = f"{there_are.min():.3f}", f"{there_are.max():.3f}"
     bound = low if low == high else f"{low} to {high}, by pair,"
+    rest = f"; between {plural(beyond, 'pair')} none could be shown" if beyond else ""
     return (
         f"With {plural(runs, 'run')} of each loss, only true differences in mAP of at least "
-        f"{bound} would be shown with {100 * POWER:.0f} % probability."
+        f"{bound} would be shown with {100 * POWER:.0f} % probability{rest}."
     )
 
 

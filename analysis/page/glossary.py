@@ -56,7 +56,6 @@ KNOBS = {
     "teacher_weight": "of what a teacher says of the images' similarities, beside the loss",
     "loss_lr": "of the loss's own weights, as a multiple of the learning rate",
     "erase": "the side of a square, in pixels, that is blanked at random in training images",
-    "classifier": "linear, or cosine, which makes the loss normalised softmax",
     "temperature": "divides the cosines: the smaller, the sharper",
     "label_smoothing": "the share of the target that is spread over all classes",
     "anchors": "the images of a batch that the others are ranked for",

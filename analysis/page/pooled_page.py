@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.figures.pooled_figures import classes_figure, differences_figure, pooled_maps_figure
+from analysis.figures.pooled_figures import (
+    classes_figure,
+    counted,
+    differences_figure,
+    pooled_maps_figure,
+)
 from analysis.figures.pr_curves import together_figure
 from analysis.found.pooled_curves import pooled_curves
 from analysis.found.words import capital, listed, loss_name, plural
@@ -21,16 +26,17 @@ from study.judge.pooled_tables import (
     losses_cells,
     note,
     references_cells,
-    same_images,
 )
-from study.judge.significance import ALPHA, MARGIN
+from study.judge.significance import MARGIN
 from study.results.studies import Study
+
+RUNS = {"runs": "trainings that were judged, of all comparisons together"}
 
 
 def pooled_page(folders: Sequence[Path], found: Pooled) -> Page:
     """The page of the finished comparisons in these folders, which are pooled."""
     studies = [Study.load(folder) for folder in folders]
-    names = [study.folder.resolve().name for study in studies]
+    names = names_of(folders)
     many = plural(len(folders), "comparison")
     losses = listed([loss_name(loss) for loss in found.maps])
     return Page(
@@ -45,34 +51,39 @@ def pooled_page(folders: Sequence[Path], found: Pooled) -> Page:
     )
 
 
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the folders' paths, as many as tell them apart."""
+    paths = [folder.resolve() for folder in folders]
+    parts = 1
+    while len({path.parts[-parts:] for path in paths}) < len(paths):
+        parts += 1
+    return ["/".join(path.parts[-parts:]) for path in paths]
+
+
 def pooled_answer(found: Pooled) -> str:
     """Which losses no other is shown to be ahead of, and of how many differences that is."""
-    pairs, shown = found.differences, len(found.pairs("shown"))
+    pairs = found.differences
     many, leading = plural(len(found.maps), "comparison"), found.leading()
     first = found.losses.set_index("loss")["map"]
     scores = listed([f"{loss_name(loss)} ({first[loss]:.3f})" for loss in leading])
     if pairs.empty:
         return f"{capital(scores)} is the test mAP in the mean of {many}; there is no other loss."
-    alike = int((pairs["p_alike"] < ALPHA).sum())
-    counted = (
-        f"Of {plural(len(pairs), 'difference')} between losses {shown or 'none'} "
-        f"{'is' if shown <= 1 else 'are'} shown, and {alike or 'none'} "
-        f"{'is' if alike <= 1 else 'are'} shown to lie within ±{MARGIN}"
-    )
-    if len(leading) == len(first):
+    if len(found.pairs("equivalent")) == len(pairs):
+        said = f"All losses are equivalent within ±{MARGIN}"
+    elif len(leading) == len(first):
         said = "Which loss retrieves best is not resolved: no loss is shown to be ahead of another"
     else:
         said = f"{capital(scores)}: no other loss is shown to be ahead"
-    return f"{said}, by test mAP in {many}. {counted}."
+    return f"{said}, by test mAP in {many}. {counted(found)}."
 
 
 def answer_section(found: Pooled) -> Section:
     """mAPs, differences and references."""
-    shown = [Table("Test mAP", losses_cells(found))]
+    shown = [Table("Test mAP", losses_cells(found), RUNS)]
     if len(found.differences):
         shown.append(Table("Differences in test mAP", differences_cells(found)))
     if len(found.references):
-        shown.append(Table("The seed study's settings", references_cells(found)))
+        shown.append(Table("The seed study's settings", references_cells(found), RUNS))
     figures = [pooled_maps_figure(found), differences_figure(found)]
     paragraphs = [note(found).replace("*", "")]
     return Section("The answer", paragraphs, shown, [one for one in figures if one is not None])
@@ -82,9 +93,9 @@ def retrieval_section(folders: Sequence[Path], found: Pooled) -> Section:
     """Precision over recall, and the classes."""
     protocol = f"{found.protocols[0]} protocol, " if len(found.protocols) > 1 else ""
     table, over = pooled_curves(folders, found), f"over {plural(len(folders), 'comparison')}"
-    over = f"mean and 95 % band {over}" if same_images(found) else f"mean {over}"
+    over = f"mean and 95 % band {over}" if found.common else f"mean {over}"
     beside = ", of references over their runs" if len(found.references) else ""
-    if not same_images(found):  # bands of splits that are hard for all losses hide the losses
+    if not found.common:  # bands of splits that are hard for all losses hide the losses
         table = table.assign(low=np.nan, high=np.nan)
     curves = together_figure(
         "pooled_pr_curves",
@@ -109,8 +120,8 @@ def comparisons_tables(
         {
             "comparison": name,
             "command": str(study.info.get("command", "")),
-            "commit": str(study.info.get("commit") or "not recorded")[:12],
-            "processor": str(study.info.get("machine", {}).get("processor", "not recorded")),
+            "commit": study.commit or "not recorded",
+            "processor": study.processor or "not recorded",
         }
         for name, study in zip(names, studies, strict=True)
     ]

@@ -161,7 +161,7 @@ def search_sections(study: Study) -> list[Section]:
         figures += [ladder_figure(study), seconds_figure(study)]
     others = expected_figure(study), timeline_figure(study)
     figures += [figure for figure in others if figure is not None]
-    said = [*also_tried(study), *tables.verdicts(study)]
+    said = tables.verdicts(study)
     finals = tables.finals_table(study)
     shown = [finals] * bool(len(finals.cells))
     parts = [Section("The search", said, shown, figures)]
@@ -172,18 +172,6 @@ def search_sections(study: Study) -> list[Section]:
     if len(faults.cells):
         parts.append(Section("Failures", tables=[faults], below=True))
     return parts
-
-
-def also_tried(study: Study) -> list[str]:
-    """Of a record: which other loss a search tried as well, before that had a name of its own."""
-    others = dict.fromkeys(
-        (trial.loss, trial.config.loss) for trial in study.trials if trial.config.loss != trial.loss
-    )
-    return [
-        f"The search for {loss_name(loss)} tried {loss_name(other)} as well: the knob loss "
-        "trained says which."
-        for loss, other in others
-    ]
 
 
 def knobs_section(study: Study) -> Section:

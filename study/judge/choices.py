@@ -67,10 +67,10 @@ class Frozen:
         try:
             choices, *further = (
                 {loss: _read(row) for loss, row in each.items()}
-                for each in (content["choices"], *content.get("further", ()))
+                for each in (content["choices"], *content["further"])
             )
             said = content["rule"], content["frozen"], choices, content["seeds"], further
-            return cls(*said, content.get("references"))
+            return cls(*said, content["references"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StudyError(f"{path} does not hold choices: {error!r}") from error
 
@@ -108,9 +108,8 @@ def _written(choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
 
 def _read(row: Mapping[str, Any]) -> Choice:
     config = TrialConfig.from_dict(row["config"])
-    own = {name: row[name] for name in ("trial_id", "val_map", "epoch")}
-    score, seeds = row.get("score", row["val_map"]), row.get("seeds", 1)
-    return Choice(**own, config=config, checkpoint=None, score=score, seeds=seeds)
+    own = {name: row[name] for name in ("trial_id", "val_map", "epoch", "score", "seeds")}
+    return Choice(**own, config=config, checkpoint=None)
 
 
 def freeze(sweep: Study, plan: Plan, *, others: Sequence[Study] = ()) -> Frozen:

@@ -63,7 +63,7 @@ def summary_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -
                 if mine.empty:
                     continue
                 aps = _by_seed(mine, arrays, protocol)
-                mean = mean_of_runs(aps, query_classes(arrays, aps, protocol))
+                mean = mean_of_runs(aps, query_classes(arrays, protocol))
                 trials = [trial for sweep in sweeps for trial in sweep.trials]
                 searched = [t for t in trials if t.loss == search and role == "chosen"]
                 rows.append(
@@ -105,7 +105,7 @@ def differences_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str
         for role, pairs in _families(runs, searches).items():
             both = [[_by_seed(one, arrays, protocol) for one in pair] for pair in pairs]
             family = [
-                difference_of_runs(a, b, query_classes(arrays, a, protocol), family=len(pairs))
+                difference_of_runs(a, b, query_classes(arrays, protocol), family=len(pairs))
                 for a, b in both
             ]
             wins = [sum(np.nanmean(a[s]) > np.nanmean(b[s]) for s in a if s in b) for a, b in both]
@@ -122,7 +122,7 @@ def class_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> 
     for pair in _families(runs, searches)["chosen"]:
         first, second = (_by_seed(one, arrays, answer) for one in pair)
         common = [seed for seed in first if seed in second]
-        classes = query_classes(arrays, first, answer)
+        classes = query_classes(arrays, answer)
         if not common:
             continue
         # A query without a relevant image has no AP, and so has a class of none but these.
@@ -198,16 +198,13 @@ def _of(runs: pd.DataFrame, role: str, search: str) -> pd.DataFrame:
 
 def _by_seed(runs: pd.DataFrame, arrays: Arrays, protocol: str) -> Runs:
     by_run = {trial_id: arrays[f"ap_{protocol}/{trial_id}"] for trial_id in runs["trial_id"]}
-    # Records of one search need not say so.
-    repeated = "search" in runs and runs["search"].nunique() > 1
+    repeated = runs["search"].nunique() > 1
     return {
         int(unit): np.mean([by_run[trial_id] for trial_id in mine], axis=0)
         for unit, mine in runs.groupby("search" if repeated else "seed")["trial_id"]
     }
 
 
-def query_classes(arrays: Arrays, runs: Runs, protocol: str) -> np.ndarray:
-    """(Q,) of the queries; in records that do not say which they are, the first of the images."""
-    queries = arrays.get(f"queries_{protocol}")
-    labels = arrays["labels"]
-    return labels[: len(next(iter(runs.values())))] if queries is None else labels[queries]
+def query_classes(arrays: Arrays, protocol: str) -> np.ndarray:
+    """(Q,) of the queries."""
+    return arrays["labels"][arrays[f"queries_{protocol}"]]

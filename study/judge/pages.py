@@ -87,11 +87,11 @@ def with_records(records: Sequence[Path]) -> dict[Path, str]:
 
 
 def pages_of(records: Sequence[Path]) -> dict[Path, str]:
-    """The pages that show records, and their text: those that name them; if none does, all."""
+    """The pages that show records, and their text: those that name them; if none does, theirs."""
     texts = {page: page.read_text(encoding="utf-8") for page in (README, RECORDS_PAGE)}
     name = _shown_as(records)
     naming = {page: text for page, text in texts.items() if name in RESULTS.findall(text)}
-    return naming or texts
+    return naming or {RECORDS_PAGE: texts[RECORDS_PAGE]}
 
 
 def _shown_as(records: Sequence[Path]) -> str:
@@ -197,10 +197,8 @@ def results(record: Path) -> str:
 
 def _made(study: Study) -> str:
     """By which commit, and on what processor where the record says it."""
-    processor = study.info.get("machine", {}).get("processor")
-    commit = study.info.get("commit")
-    on = f" on {processor}" if processor else ""
-    return f", commit {commit[:10]}{on}" if commit else on
+    on = f" on {study.processor}" if study.processor else ""
+    return f", commit {study.commit}{on}" if study.commit else on
 
 
 def _finals(plan: Plan) -> str:

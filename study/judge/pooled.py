@@ -21,6 +21,7 @@ import pandas as pd
 
 from study.judge.choices import ROLES, Frozen
 from study.judge.comparison import CONFIRMATION
+from study.judge.final_files import read_arrays, read_table
 from study.judge.final_tables import protocols_of, query_classes
 from study.judge.final_test import FINALS, is_complete
 from study.judge.significance import (
@@ -35,7 +36,7 @@ from study.judge.significance import (
     two_way,
     welch_test,
 )
-from study.results.files import StudyError, read_json
+from study.results.files import StudyError
 from study.results.images import classes_of
 from study.results.studies import Study
 from study.run.plan import APART, MAY_CHANGE, Plan
@@ -74,6 +75,7 @@ class Pooled(NamedTuple):
             comparisons that test it; None of more than `FEW_CLASSES`.
         tested: by class's name, how many comparisons test it.
         protocols: the first one, and those beside it.
+        common: whether all comparisons have the same test images.
         shared: what of the images the comparisons have in common, and in what precisions they were
             computed if in several, as sentences; or empty.
         lacking: by loss, how many of its confirming runs did not end well, as diverged; of a loss
@@ -87,6 +89,7 @@ class Pooled(NamedTuple):
     classes: pd.DataFrame | None
     tested: Mapping[str, int]
     protocols: Sequence[str]
+    common: bool
     shared: str
     lacking: Mapping[str, int]
 
@@ -130,9 +133,9 @@ def pooled(folders: Sequence[Path]) -> Pooled:
     beside: dict[str, pd.DataFrame] = {}
     costs = []
     for folder in folders:
-        table, name = pd.read_csv(folder / FINALS / "runs.csv"), str(folder.resolve())
+        table, name = read_table(folder / FINALS, "runs"), str(folder.resolve())
         runs[name], beside[name] = (table[table["role"] == role] for role in ROLES)
-        costs.append(pd.read_csv(folder / FINALS / "summary.csv").query("role == 'chosen'"))
+        costs.append(read_table(folder / FINALS, "summary").query("role == 'chosen'"))
     protocols = protocols_of(table)
     maps = _maps(runs, protocols[0])
     if maps.isna().any(axis=None):
@@ -162,6 +165,7 @@ def pooled(folders: Sequence[Path]) -> Pooled:
         _by_class(queries, names),
         _tested(queries, names),
         protocols,
+        common,
         f"{_shared(plans, len(names))}{_unlike([*studies, *confirmed])}".strip(),
         lacking,
     )
@@ -171,11 +175,13 @@ def _plans(folders: Sequence[Path]) -> list[Plan]:
     """The comparisons' plans, of which each is finished and none shares what it must not."""
     plans, frozen = [], set[float]()
     for folder in folders:
-        if not (folder / "study.json").is_file():
-            raise StudyError(f"{folder} is not a study: it has no study.json")
+        study = Study.load(folder)
         if not is_complete(folder):
             raise StudyError(f"comparisons are pooled when their tests are done; {folder} is not")
-        plans.append(Plan(**read_json(folder / "study.json")["plan"]))
+        try:
+            plans.append(Plan(**study.info["plan"]))
+        except (KeyError, TypeError) as error:
+            raise StudyError(f"{folder / 'study.json'} has no plan: {error!r}") from error
         frozen.add(Frozen.load(folder).frozen)  # a record has it as its study has
     if len(folders) < 2 or len(frozen) < len(folders):
         raise StudyError(f"two comparisons or more must be given, once each; got {len(folders)}")
@@ -204,12 +210,12 @@ def _classes(folders: Sequence[Path], studies: Sequence[Study]) -> Sequence[str]
 def _queries(folder: Path, runs: pd.DataFrame, losses: Sequence[str]) -> Queries:
     protocol = protocols_of(runs)[0]
     answered: dict[str, np.ndarray] = {}
-    with np.load(folder / FINALS / "queries.npz") as arrays:
-        for loss in losses:
-            mine = runs.loc[runs["loss"] == loss, "trial_id"]
-            each = np.stack([arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine])
-            answered[loss] = each.mean(0, dtype=np.float64)
-        classes = query_classes(arrays, dict(enumerate(answered.values())), protocol)
+    arrays = read_arrays(folder / FINALS, runs, ("ap",))
+    for loss in losses:
+        mine = runs.loc[runs["loss"] == loss, "trial_id"]
+        each = np.stack([arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine])
+        answered[loss] = each.mean(0, dtype=np.float64)
+    classes = query_classes(arrays, protocol)
     some = ~np.isnan(answered[losses[0]])  # the others have no relevant image
     return Queries({loss: found[some] for loss, found in answered.items()}, classes[some])
 
@@ -378,8 +384,8 @@ def _answered(runs: pd.DataFrame, protocol: str) -> np.ndarray:
     """(Q,), the mean AP of each query over runs, without those that have no relevant image."""
     each = []
     for folder, mine in runs.groupby("folder"):
-        with np.load(Path(str(folder)) / FINALS / "queries.npz") as arrays:
-            each += [arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine["trial_id"]]
+        arrays = read_arrays(Path(str(folder)) / FINALS, mine, ("ap",))
+        each += [arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine["trial_id"]]
     mean = np.stack(each).mean(0, dtype=np.float64)
     return mean[~np.isnan(mean)]
 

@@ -52,7 +52,7 @@ def differences_cells(found: Pooled) -> pd.DataFrame:
             "mean": f"{row.difference:+.4f}",
             "95 % over comparisons": _range(row.low, row.high, "+.4f"),
         }
-        if same_images(found):
+        if found.common:
             both = _range(row.both_low, row.both_high, "+.3f")
             cells["over comparisons and classes"] = both
         cells |= {
@@ -90,10 +90,10 @@ def references_cells(found: Pooled) -> pd.DataFrame:
 def classes_cells(found: Pooled) -> pd.DataFrame:
     """A row a loss, a column a class; where not all comparisons test all, how many do."""
     assert found.classes is not None
-    head = "mean AP of a class's queries" + ("" if same_images(found) else " where tested")
+    head = "mean AP of a class's queries" + ("" if found.common else " where tested")
     cells = found.classes.map("{:.3f}".format)
     cells.insert(0, head, [heading(str(loss)) for loss in cells.index])
-    if not same_images(found):
+    if not found.common:
         cells.loc["comparisons"] = [
             "comparisons",
             *(str(found.tested[n]) for n in cells.columns[1:]),
@@ -103,21 +103,29 @@ def classes_cells(found: Pooled) -> pd.DataFrame:
 
 def note(found: Pooled) -> str:
     """How the tables are to be read, and what weakens them."""
-    pairs = len(found.differences)
-    largest = "the larger of paired t-tests over comparisons and over queries,"
     return (
         "The unit is a comparison, with its split, its searches and its seeds; *search* is what "
         "all of them took, in trials, epochs and hours of training. *In validation* is the mean "
-        "mAP of the same runs on the images that chose them. Differences are "
-        f"paired by comparison. p is {largest if same_images(found) else 'of a paired t-test,'} "
+        "mAP of the same runs on the images that chose them. "
+        f"{_on_differences(found)}{_on_lacking(found)}{_on_references(found)}{found.shared}"
+    ).strip()
+
+
+def _on_differences(found: Pooled) -> str:
+    pairs = len(found.differences)
+    if not pairs:
+        return ""
+    both = "the larger of paired t-tests over comparisons and over queries,"
+    p = both if found.common else "of a paired t-test,"
+    return (
+        f"Differences are paired by comparison. p is {p} "
         f"corrected for {'one pair' if pairs == 1 else f'{pairs} pairs'} (Holm); *ahead in*: in "
         "how many the first is above; *could have shown* is the "
         f"true difference that {100 * POWER:.0f} % of such sets of comparisons would show over "
         "comparisons, if they spread as these do (none: there is none so large); *p of "
         f"±{MARGIN}* is that of a difference of {MARGIN} mAP or more (paired TOST, corrected "
         "alike): below 0.05 the two are equivalent within it, also where a difference is shown. "
-        f"{_on_lacking(found)}{_on_references(found)}{found.shared}"
-    ).strip()
+    )
 
 
 def markdown(found: Pooled) -> str:
@@ -128,12 +136,6 @@ def markdown(found: Pooled) -> str:
 def heading(loss: str) -> str:
     """A loss's name at the head of a row."""
     return resolve(loss).heading
-
-
-def same_images(found: Pooled) -> bool:
-    """Whether all comparisons have the same test images."""
-    pairs = found.differences
-    return bool(len(pairs)) and bool(pairs["both_low"].notna().all())
 
 
 def _range(low: float, high: float, form: str) -> str:

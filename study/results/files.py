@@ -34,6 +34,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; StudyError names a file that is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StudyError(f"there is no {path}") from error
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read (truncated?): {error}") from error
     if not isinstance(content, dict):

@@ -142,15 +142,10 @@ def classes_of(study: Study) -> tuple[str, ...]:
 def about(study: Study) -> dict[str, Any]:
     """What a study's folder says of its data, which need not be at hand.
 
-    Of a record that says nothing, what its data set says, which it knows by name.
-
     Raises:
-        StudyError: the file is damaged.
+        StudyError: the file is missing, as in studies of earlier versions, or damaged.
     """
-    path = study.folder / DATA
-    if path.exists():
-        return read_json(path)
-    return dataset_of(study.info["plan"]).about()
+    return read_json(study.folder / DATA)
 
 
 def _images(dataset: Dataset, judged: JudgedImages, name: str, note: str) -> Images:

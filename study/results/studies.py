@@ -133,6 +133,17 @@ class Study:
         return f"val_{self.info['plan'].get('select_by', 'map')}"
 
     @property
+    def commit(self) -> str:
+        """The first letters of the commit that ran it, with `+` if files differed; or empty."""
+        commit = str(self.info.get("commit") or "")
+        return commit[:10] + "+" * commit[10:].endswith("+")
+
+    @property
+    def processor(self) -> str:
+        """Of the one machine that ran it; empty where it is not recorded, or there were several."""
+        return str(self.info.get("machine", {}).get("processor") or "")
+
+    @property
     def losses(self) -> list[str]:
         """The losses that the study was asked to tune, in that order."""
         return list(self.info["plan"]["losses"])
@@ -313,15 +324,10 @@ def _as_seen_from(folder: Path, path: str | None) -> str | None:
 
 
 def _here(folder: Path, path: str | None) -> str | None:
-    """The absolute place of what a record names; first of all a study has its own files."""
+    """The absolute place of what a record names, in its folder unless that is elsewhere."""
     if path is None:
         return None
-    if path.startswith(("tune/", "../tune/")):
-        return os.path.abspath(folder / path)
-    if "/tune/" in path:  # an absolute one, as records once had: of this study, or of its original
-        own = os.path.abspath(folder / "tune" / path.rsplit("/tune/", 1)[1])
-        return own if os.path.exists(own) else path
-    return path
+    return os.path.abspath(folder / path) if path.startswith(("tune/", "../tune/")) else path
 
 
 def _named_in(table: Path) -> set[str]:

@@ -16,14 +16,11 @@ from study.results.files import StudyError, read_json
 from trainables.config import TrialConfig
 from trainables.metrics import METRICS
 
-# Records of earlier studies have trials that were stopped early; now each has its epochs.
-STATUSES = ("running", "finished", "stopped_early", "diverged", "failed", "interrupted")
+STATUSES = ("running", "finished", "diverged", "failed", "interrupted")
 # Of a trial's `origin`, those that are not the name of what drew its configuration.
 HAND_SET, PROMOTION, SELECTION = "hand-set", "promotion", "final"
-# A loss whose search tried another one as well, before that had a name of its own.
-FORMERLY = {"cross_entropy": "normalized_softmax"}
 # The epochs of these are exact, so one of them can be the best; the others ended by a fault.
-SOUND = ("running", "finished", "stopped_early", "interrupted")
+SOUND = ("running", "finished", "interrupted")
 UNFINISHED = ("running", "interrupted", "failed")  # a study that is continued runs these again
 # The name of a trial's record: `file_name` of a loss and what it fixes, and the trial's number.
 RECORD = re.compile(r"[a-z][\w.+]*(=[\w.=,+-]*)?-\d{3,}\.json")
@@ -87,7 +84,7 @@ class TrialRecord:
     @property
     def is_sound(self) -> bool:
         """Whether it ended well."""
-        return self.status in ("finished", "stopped_early") and bool(self.epochs)
+        return self.status == "finished" and bool(self.epochs)
 
     @property
     def reached(self) -> float:
@@ -140,12 +137,7 @@ class TrialRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrialRecord:
-        """Also of earlier records, which have what Optuna kept of a trial instead of its origin."""
-        fields = dict(values)
-        state = fields.pop("search_state", None)
-        if state is not None:
-            fields["origin"] = HAND_SET if "fixed_params" in state else ""
-        return cls(**{**fields, "config": TrialConfig.from_dict(values["config"])})
+        return cls(**{**values, "config": TrialConfig.from_dict(values["config"])})
 
 
 def root(trial: TrialRecord, trials: Iterable[TrialRecord]) -> TrialRecord:
@@ -198,7 +190,7 @@ def _trial_of(values: Any, path: Path) -> TrialRecord:
     try:
         trial = TrialRecord.from_dict(values)
         name = trial_name(trial.loss, trial.number)
-        fits = trial.config.loss in (trial.loss, FORMERLY.get(trial.loss))
+        fits = trial.config.loss == trial.loss
         maps = [row[trial.metric] for row in trial.epochs]
     except (TypeError, KeyError, ValueError, IndexError) as error:
         raise StudyError(f"{path} is not the record of a trial: {error!r}") from error

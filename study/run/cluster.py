@@ -211,7 +211,7 @@ def describe_run(plan: Plan, space: Space) -> dict[str, Any]:
         "machine": {
             "python": platform.python_version(),
             "system": platform.platform(),
-            "processor": processor(),
+            **({"processor": processor()} if len(ray.nodes()) == 1 else {}),  # the driver's
             "cpus": cluster.get("CPU", 0.0),
             "gpus": cluster.get("GPU", 0.0),
             "nodes": len(ray.nodes()),

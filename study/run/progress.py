@@ -88,7 +88,7 @@ class Progress:
 def counts_line(study: Study) -> str:
     """How many trials have each status, as text."""
     counts = study.counts().items()
-    return ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts) or "no trials"
+    return ", ".join(f"{n} {status}" for status, n in counts) or "no trials"
 
 
 def trial_line(record: TrialRecord) -> str:
@@ -98,10 +98,10 @@ def trial_line(record: TrialRecord) -> str:
     if best is not None:
         score = f"{title(record.metric)} {record.score:.4f} at epoch {best['epoch']:.3g}"
     line = (
-        f"{record.trial_id}  {record.status.replace('_', ' '):<13}  {score}"
+        f"{record.trial_id}  {record.status:<11}  {score}"
         f"  ({record.reached:.3g} epochs, {_came_by(record)}{duration(record.seconds)})"
     )
-    return line if record.status in ("finished", "stopped_early") else f"{line}  {record.cause}"
+    return line if record.status == "finished" else f"{line}  {record.cause}"
 
 
 def _came_by(record: TrialRecord) -> str:

@@ -92,8 +92,10 @@ def run_study(
         try:
             plan, concurrent = fit_to_cluster(plan)
             if study is None:
-                study = Study.create(folder, describe_run(plan, space))
+                info = describe_run(plan, space)
+                # Before study.json: what has that says of what data it is.
                 write_atomically(folder / DATA, json.dumps(dataset.about(), indent=1))
+                study = Study.create(folder, info)
             print(f"study: {folder}", flush=True)
             if trials is None:
                 said = [*left_out, *rare_positives(split, plan.losses, space)]
