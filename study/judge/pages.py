@@ -87,7 +87,7 @@ def with_records(records: Sequence[Path]) -> dict[Path, str]:
 
 
 def pages_of(records: Sequence[Path]) -> dict[Path, str]:
-    """The pages that show records, and their text: those that name them; if none does, theirs."""
+    """The pages that show records, and their text: those that name them; else the records' own."""
     texts = {page: page.read_text(encoding="utf-8") for page in (README, RECORDS_PAGE)}
     name = _shown_as(records)
     naming = {page: text for page, text in texts.items() if name in RESULTS.findall(text)}

@@ -1,0 +1,75 @@
+"""What the pages say of Fashion-MNIST's own classes, beside the raw files' numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from tests.claims import NUMBERS, OWN, PAGE, Record, load, says
+
+REFERENCES = {
+    "cross_entropy": "linear cross-entropy",
+    "triplet": "triplet",
+    "smooth_ap": "Smooth-AP",
+}
+
+
+@pytest.fixture(scope="module")
+def own() -> list[Record]:
+    return [load(name) for name in OWN]
+
+
+def reference_runs(records: list[Record], protocol: str) -> dict[str, list[float]]:
+    """By loss, the mAP of each run of the seed study's setting, from the AP of its queries."""
+    found: dict[str, list[float]] = {loss: [] for loss in REFERENCES}
+    for record in records:
+        for run in record.runs[record.runs["role"] == "reference"].itertuples():
+            assert run.epochs == 100
+            answered = record.arrays[f"ap_{protocol}/{run.trial_id}"].astype(float)
+            found[run.loss].append(float(np.nanmean(answered)))
+    assert {len(runs) for runs in found.values()} == {4}
+    return found
+
+
+def own_claims(records: list[Record]) -> list[str]:
+    """What is written of classes that are trained on, made of the records' raw values."""
+    maps = pd.DataFrame([record.maps("full") for record in records]).reset_index(drop=True)
+    means = maps.mean().sort_values(ascending=False)
+    assert means.index[-1] == "cross_entropy"
+    others = means.drop("cross_entropy")
+    behind = [others.min() - means["cross_entropy"], others.max() - means["cross_entropy"]]
+    assert (maps.drop(columns="cross_entropy").min(axis=1) > maps["cross_entropy"]).all()
+    summary = pd.concat([record.summary.query("protocol == 'full'") for record in records])
+    chosen = pd.concat([r.runs[r.runs["role"] == "chosen"] for r in records])
+    lower = chosen.groupby("loss")["best_val_map"].mean() - means
+    spent = (summary["sweep_seconds"].sum() + summary["confirm_seconds"].sum()) / 3600
+    asked = summary[summary["role"] == "reference"]["confirm_seconds"].sum() / 3600
+    epochs = chosen.groupby("loss")["best_epoch"].median()
+    runs = {protocol: reference_runs(records, protocol) for protocol in ("full", "seed")}
+    gains = [
+        f"{means[loss] - np.mean(runs['full'][loss]):+.3f} ({name})"
+        for loss, name in REFERENCES.items()
+    ]
+    ahead = [
+        f"{np.mean(of['triplet']) - np.mean(of['smooth_ap']):+.4f} on the {protocol} protocol "
+        f"(p {stats.ttest_ind(of['triplet'], of['smooth_ap'], equal_var=False).pvalue:.2f}"
+        for protocol, of in runs.items()
+    ]
+    assert (chosen["epochs"] == 9).all()
+    return [
+        f"{NUMBERS[len(records)]} of ten comparisons",
+        f"the means of the five other losses lie within {np.ptp(others):.3f} of each other, linear "
+        f"cross-entropy is {behind[0]:.3f} to {behind[1]:.3f} behind them, in each comparison",
+        f"the choices are beside these, of nine epochs, at {', '.join(gains[:2])} and {gains[2]}",
+        f"{ahead[0]} by Welch's test of four runs each), {ahead[1]})",
+        f"mAP is {lower.min():.3f} to {lower.max():.3f} lower than in validation",
+        f"{spent:.1f} core-hours in all, {asked:.1f} of them the references'",
+        f"best in validation at a median epoch of {epochs.min():g} to {epochs.max():g} of nine",
+    ]
+
+
+def test_what_fashion_mnists_own_classes_say(own: list[Record]) -> None:
+    for claim in own_claims(own):
+        says(PAGE, claim)
