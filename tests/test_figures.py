@@ -228,6 +228,16 @@ def test_pr_plot_has_a_curve_a_loss_and_its_map(
     assert [figure.name for figure in each] == ["pr_curve_smooth_ap", "pr_curve_triplet"]
 
 
+def test_a_loss_has_one_colour_on_every_page_of_the_same_losses() -> None:
+    losses = ["pml:B", "smooth_ap:tau=0.5", "pml:A", "triplet"]
+    pages = []
+    for order in (losses, losses[::-1]):
+        colours = style.Colours({"triplet": style.COLOURS["triplet"]})
+        colours.settle(order)
+        pages.append({loss: colours[loss] for loss in order})
+    assert pages[0] == pages[1] and len(set(pages[0].values())) == len(losses)
+
+
 @pytest.mark.parametrize(("curves", "beneath"), [(4, False), (5, True), (8, True)])
 def test_the_names_of_many_curves_stand_beneath_the_plot(
     results: Results, monkeypatch: pytest.MonkeyPatch, curves: int, beneath: bool

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import COLOURS, ReportFigure, legend_columns, loss_keys, render
+from analysis.figures.style import (
+    COLOURS,
+    ReportFigure,
+    draw_mean,
+    legend_columns,
+    loss_keys,
+    name_lines,
+    render,
+)
 from analysis.found.words import cut, listed, loss_name, plural
 from study.judge.pooled import Pooled
 from study.judge.significance import GAPS, MARGIN, mean_interval
@@ -56,37 +64,26 @@ def draw_pooled_maps(figure: Figure, table: pd.DataFrame, found: Pooled) -> None
     """A line a loss, the best on top, the references below."""
     several = len(found.losses) > 1
     panels = figure.subplots(1, 1 + several, sharey=True, squeeze=False)[0]
-    left = panels[0]
+    left, names = panels[0], []
     for line, row in enumerate(found.losses.itertuples()):
         mine, colour = table[table["loss"] == row.loss], COLOURS[row.loss]
-        spread = mean_interval(mine["beside"].to_numpy(), GAPS)
-        drawn = (
-            ("map", row.map, (row.low, row.high), ".3f"),
-            ("beside", mine["beside"].mean(), spread, "+.3f"),
-        )
-        for axes, (column, mean, ends, form) in zip(panels, drawn, strict=False):
-            axes.plot(mine[column], [line + 0.22] * len(mine), ".", color=colour, ms=5, alpha=0.8)
-            axes.plot(ends, [line, line], color=colour, lw=2.2)
-            axes.plot(mean, line, "o", color=colour, ms=8)
-            axes.annotate(f"{round(mean, 3) + 0.0:{form}}", (mean, line), (0, 7),
-                          textcoords="offset points", ha="center")  # fmt: skip
-    names = [loss_name(loss) for loss in found.losses["loss"]]
+        maps, beside = mine["map"].to_numpy(), mine["beside"].to_numpy()
+        draw_mean(left, line, row.map, (row.low, row.high), colour, singles=maps)
+        for right in panels[1:]:
+            ends = mean_interval(beside, GAPS)
+            draw_mean(right, line, beside.mean(), ends, colour, singles=beside, form="+.3f")
+        names.append(loss_name(row.loss))
     for line, row in enumerate(found.references.itertuples(), start=len(names)):
-        colour = COLOURS[row.loss]
-        left.plot([row.lowest, row.highest], [line, line], color=colour, lw=2.2)
-        left.plot(row.map, line, "s", color=colour, mfc="white", ms=8)
-        left.annotate(f"{row.map:.3f}", (row.map, line), (0, 7),
-                      textcoords="offset points", ha="center")  # fmt: skip
+        run_ends, colour = (row.lowest, row.highest), COLOURS[row.loss]
+        draw_mean(left, line, row.map, run_ends, colour, mark="s", full=False)
         names.append(f"{loss_name(row.loss)}, reference")
-    left.set_yticks(range(len(names)), names)
-    left.set(xlabel="test mAP", ylim=(len(names) - 0.5, -0.7))
+    name_lines(left, names, "test mAP")
     for right in panels[1:]:
         right.axvline(0, color="0.3", lw=0.8)
         right.xaxis.set_major_locator(MaxNLocator(4))
         right.set_xlabel("test mAP less the mean of the losses\nin the same comparison")
-    for axes in panels:
-        axes.grid(axis="y", visible=False)
-        axes.margins(x=0.12)
+        right.grid(axis="y", visible=False)
+        right.margins(x=0.12)
 
 
 def differences_figure(found: Pooled) -> ReportFigure | None:

@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 import plotly.io
 import seaborn as sns
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -34,6 +35,11 @@ class Colours(dict[str, str]):
     def __missing__(self, loss: str) -> str:
         self[loss] = PALETTE[(len(self) - OWN) % len(PALETTE)]
         return self[loss]
+
+    def settle(self, losses: Iterable[str]) -> None:
+        """Gives these their colours in the order of their names: the same on every page of them."""
+        for loss in sorted(losses):
+            self[loss]
 
 
 COLOURS = Colours({name: resolve(name).colour for name in names() if resolve(name).colour})
@@ -156,6 +162,41 @@ def render(
         interactive="" if interactive is None else _plain(interactive),
         webp=webp.getvalue(),
     )
+
+
+def draw_mean(
+    axes: Axes,
+    line: int,
+    mean: float,
+    ends: Sequence[float],
+    colour: str,
+    *,
+    singles: Sequence[float] = (),
+    mark: str = "o",
+    full: bool = True,
+    form: str = ".3f",
+) -> None:
+    """A mean on its line with its number above: a bar from end to end, small dots for the singles.
+
+    Args:
+        axes: numbers run along x, lines down y.
+        full: whether the mark is filled.
+        form: of the number.
+    """
+    if len(singles) > 1:
+        axes.plot(singles, [line + 0.22] * len(singles), ".", color=colour, ms=5, alpha=0.8)
+    axes.plot(ends, [line, line], color=colour, lw=2.2)
+    axes.plot(mean, line, mark, color=colour, mfc=colour if full else "white", ms=8)
+    said = f"{round(mean, 3) + 0.0:{form}}"  # no "-0.000"
+    axes.annotate(said, (mean, line), (0, 7), textcoords="offset points", ha="center")
+
+
+def name_lines(axes: Axes, names: Sequence[str], title: str) -> None:
+    """Names the lines of `draw_mean`, the first on top, and says what runs along x."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel=title, ylim=(len(names) - 0.5, -0.6))
+    axes.grid(axis="y", visible=False)
+    axes.margins(x=0.12)
 
 
 def legend_columns(keys: Sequence[Artist], inches: float) -> int:

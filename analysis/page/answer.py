@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, ReportFigure, render
+from analysis.figures.style import COLOURS, ReportFigure, draw_mean, name_lines, render
 from analysis.found.runs import Results, run_table
 from analysis.found.words import capital, listed, loss_name, plural
 from study.judge.significance import POWER
@@ -173,30 +172,24 @@ def draw_answer(
     panels = figure.subplots(1, len(protocols), sharey=True, squeeze=False)[0]
     for axes, protocol in zip(panels, protocols, strict=True):
         mine = table[table["protocol"] == protocol].reset_index(drop=True)
-        for line, row in mine.iterrows():
-            _draw_line(axes, line, row, runs[runs["protocol"] == protocol])
-        several = mine["role"].nunique() > 1
-        names = [
-            loss_name(row.loss) + (f", {row.role}" if several else "") for row in mine.itertuples()
-        ]
-        axes.set_yticks(range(len(mine)), names)
-        axes.set(xlabel="mAP", ylim=(len(mine) - 0.5, -0.5))
+        several, names = mine["role"].nunique() > 1, []
+        single = runs[runs["protocol"] == protocol]
+        for line, row in enumerate(mine.itertuples()):
+            same = (single["loss"] == row.loss) & (single["role"] == row.role)
+            draw_mean(
+                axes,
+                line,
+                row.map,
+                (row.low, row.high),
+                COLOURS[row.loss],
+                singles=single.loc[same, "map"].tolist(),
+                mark=ROLE_MARKS[row.role],
+                full=row.role == "chosen",
+            )
+            names.append(loss_name(row.loss) + (f", {row.role}" if several else ""))
+        name_lines(axes, names, "mAP")
         if len(protocols) > 1:
             axes.set_title(f"{protocol} protocol")
-        axes.grid(axis="y", visible=False)
-        axes.margins(x=0.12)
-
-
-def _draw_line(axes: Axes, line: int, row: pd.Series, runs: pd.DataFrame) -> None:
-    colour = COLOURS[row["loss"]]
-    mine = runs[(runs["loss"] == row["loss"]) & (runs["role"] == row["role"])]
-    if len(mine) > 1:
-        axes.plot(mine["map"], [line + 0.22] * len(mine), ".", color=colour, ms=5, alpha=0.8)
-    face = colour if row["role"] == "chosen" else "white"
-    axes.plot([row["low"], row["high"]], [line, line], color=colour, lw=2.2)
-    axes.plot(row["map"], line, ROLE_MARKS[row["role"]], color=colour, mfc=face, ms=8)
-    label = f"{row['map']:.3f}"
-    axes.annotate(label, (row["map"], line), (0, 7), textcoords="offset points", ha="center")
 
 
 def _with_interval(results: Results, loss: str) -> str:

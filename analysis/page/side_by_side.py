@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.search_figures import seconds_table
-from analysis.figures.style import COLOURS, ReportFigure, render
+from analysis.figures.style import COLOURS, ReportFigure, draw_mean, name_lines, render
 from analysis.found.knobs import knobs_used, settings
 from analysis.found.scores import validation
 from analysis.found.sources import Source
@@ -180,17 +180,11 @@ def draw_maps(figure: Figure, table: pd.DataFrame, under: str) -> None:
     """The losses together, A above B."""
     axes = figure.subplots()
     table = table.sort_values(["loss", "study"], ignore_index=True)
-    for line, row in table.iterrows():
-        colour, face = COLOURS[row["loss"]], "white" if row["study"] == "B" else None
-        axes.plot([row["low"], row["high"]], [line, line], color=colour, lw=2.2)
-        axes.plot(row["map"], line, "o", color=colour, mfc=face or colour, ms=8)
-        axes.annotate(f"{row['map']:.3f}", (row["map"], line), (0, 7),
-                      textcoords="offset points", ha="center")  # fmt: skip
+    for line, row in enumerate(table.itertuples()):
+        ends, colour = (row.low, row.high), COLOURS[row.loss]
+        draw_mean(axes, line, row.map, ends, colour, full=row.study == "A")
     labels = [f"{loss_name(row.loss)}, {row.study}" for row in table.itertuples()]
-    axes.set_yticks(range(len(table)), labels)
-    axes.set(xlabel=f"mAP{under}", ylim=(len(table) - 0.5, -0.6))
-    axes.grid(axis="y", visible=False)
-    axes.margins(x=0.12)
+    name_lines(axes, labels, f"mAP{under}")
 
 
 def curves_data(names: Mapping[str, Source]) -> pd.DataFrame:
