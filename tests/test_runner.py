@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from study.results.images import DATA, dataset_of
 from study.results.studies import Study
 from study.results.trials import TrialRecord
 from study.run.plan import Plan
-from study.run.runner import _continued, _end, _network
+from study.run.runner import _continued, _end, _network, check_plan
 from study.search.searches import Listed, Searches
 from study.search.space import describe
 from tests.configurations import REFERENCES
@@ -89,6 +90,32 @@ def test_a_range_of_one_of_two_losses_with_a_knob_of_one_name_continues_no_other
     study.write()
     with pytest.raises(StudyError, match=r"the search space differs in margin$"):
         _continued(plan, study.folder, space, dataset)
+
+
+def test_another_content_of_a_file_that_a_plan_names_continues_no_study(tmp_path: Path) -> None:
+    files = {"network": tmp_path / "net.py", "weights": tmp_path / "w.pt"}
+    for path in files.values():
+        path.write_text("one")
+    plan = Plan(
+        losses=["triplet"],
+        num_samples=1,
+        max_epochs=1,
+        network=f"{files['network']}:small",
+        weights=str(files["weights"]),
+    )
+    digests = {name: hashlib.sha256(b"one").hexdigest() for name in files}
+    assert plan.digests() == digests
+    study = Study.create(tmp_path / "s", {"plan": plan.fields(), "files": digests, "status": "x"})
+    check_plan(plan, study)
+    for name, path in files.items():
+        path.write_text("two")
+        old, new = (hashlib.sha256(text).hexdigest()[:12] for text in (b"one", b"two"))
+        with pytest.raises(StudyError, match=f"of {name} had SHA-256 {old}…, has {new}…$"):
+            check_plan(plan, study)
+        path.write_text("one")
+    del study.info["files"]  # of before they were kept
+    files["weights"].write_text("two")
+    check_plan(plan, study)
 
 
 NETWORK = """

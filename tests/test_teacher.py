@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,10 @@ def test_its_weight_is_a_knob_where_there_is_a_teacher(tmp_path: Path) -> None:
     assert "teacher" not in config().describe() and "teacher=x.pt" in taught_one.describe()
 
 
+def small_noise() -> Split:
+    return Split(noise(640, seed=0), noise(200, seed=1))
+
+
 def test_a_study_with_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ("--name", "s", "--storage-path", str(tmp_path))
     small = ("--smoke-test", "--num-samples", "1", "--max-epochs", "1", "--final-seeds", "0")
@@ -222,11 +227,17 @@ def test_a_study_with_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert tune_smoothap.main([*options, "--teacher", str(tmp_path / "none.pt")]) == 2
     assert "must be the checkpoint of a trained network; got" in capsys.readouterr().err
     assert not (tmp_path / "s").exists()
-    run = TrainingRun(config(epochs=0.2), Split(noise(640, seed=0), noise(200, seed=1)))
-    list(run)
+    list(run := TrainingRun(config(epochs=0.2), small_noise()))
     run.save(tmp_path / "teacher.pt")
     assert tune_smoothap.main([*options, "--teacher", str(tmp_path / "teacher.pt")]) == 0
     (trial,) = Study.load(tmp_path / "s").trials
     assert trial.config.teacher == str(tmp_path / "teacher.pt")
     assert trial.knobs["teacher_weight"] == trial.config.teacher_weight
     assert trial.status == "finished"
+    before = hashlib.sha256((tmp_path / "teacher.pt").read_bytes()).hexdigest()
+    assert Study.load(tmp_path / "s").info["files"] == {"teacher": before}
+    list(run := TrainingRun(config(epochs=0.2, seed=1), small_noise()))
+    run.save(tmp_path / "teacher.pt")  # another of the same name
+    assert tune_smoothap.main(["--resume", *where]) == 2
+    law = f"the file of teacher had SHA-256 {before[:12]}…, has "
+    assert law in capsys.readouterr().err

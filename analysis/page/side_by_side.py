@@ -242,7 +242,7 @@ def _facts(study: Study) -> dict[str, str]:
     """study.json as one line a fact, the search space a line a knob."""
     info = study.info
     facts = {what: text(info.get(what)) for what in ("command", "status", "commit")}
-    for part in ("plan", "versions", "machine"):
+    for part in ("plan", "files", "versions", "machine"):
         for key, value in (info.get(part) or {}).items():
             facts[f"{part}: {words(str(key))}"] = text(value)
     for row in info.get("space") or []:

@@ -54,6 +54,7 @@ def compare(
             for loss, choice in choices.items():
                 print(f"  {loss}: {choice.score:.4f} ({chosen_at(choice)})")
         print(f"frozen in {folder / CHOICES}\n", flush=True)
+        check_plan(plan, sweep)  # a file that it names may have changed by now
         confirmation = _confirm(plan, frozen, folder / CONFIRMATION, where)
         for run in confirmation.trials:
             if run.status != "finished":
@@ -85,6 +86,7 @@ def _sweeps(plan: Plan, folder: Path, resume: bool, where: _Where) -> list[Study
     for number, seed in enumerate(plan.seeds()[1:], start=2):
         below = folder / SEARCHES / f"{number:02d}"
         print(f"\nsearch {number} of {plan.search_seeds}, seed {seed}", flush=True)
+        check_plan(plan, found[0])
         begun = (below / "study.json").exists()
         found.append(_sweep(dataclasses.replace(plan, seed=seed), below, begun, where))
     return found

@@ -203,6 +203,7 @@ def describe_run(plan: Plan, space: Space) -> dict[str, Any]:
         "runs": 0,
         "plan": plan.fields(),
         "space": describe(plan.losses, space),
+        "files": plan.digests(),
         "command": shlex.join(["python", *sys.argv]),
         "started": time.time(),
         "ended": None,

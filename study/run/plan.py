@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -301,6 +302,17 @@ class Plan:
     def fields(self) -> dict[str, Any]:
         """As study.json has it; `Plan(**fields)` takes it back."""
         return {**dataclasses.asdict(self), "losses": list(self.losses)}
+
+    def digests(self) -> dict[str, str]:
+        """By field, the SHA-256 of each file that its trials read beside the data."""
+        network, _, _ = self.network.rpartition(":")
+        named = {"network": network, "weights": self.weights, "teacher": self.teacher or ""}
+        found = {}
+        for name, path in named.items():
+            if os.path.isfile(path):
+                with open(path, "rb") as file:
+                    found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
 
     def differences(self, before: Mapping[str, Any]) -> list[str]:
         """Why a study with the plan `before` is not continued by this one; empty if it is."""

@@ -208,8 +208,15 @@ def _continued(plan: Plan, folder: Path, space: Space, dataset: Dataset) -> Stud
 
 
 def check_plan(plan: Plan, study: Study) -> None:
-    """StudyError shows why a plan does not continue a study, if it does not."""
+    """StudyError shows why a plan does not continue a study, if it does not: what it asks for is
+    not the same, or a file that it names has another content."""
     differences = plan.differences(study.info["plan"])
+    now = plan.digests()
+    for name, before in study.info.get("files", {}).items():
+        if now.get(name) not in (before, None):
+            differences.append(
+                f"the file of {name} had SHA-256 {before[:12]}…, has {now[name][:12]}…"
+            )
     if differences:
         law = f"this does not continue the study in {study.folder}"
         raise StudyError(f"{law}: {'; '.join(differences)}")
