@@ -67,10 +67,11 @@ class Pooled(NamedTuple):
             pairs (Holm), and `p_alike` that of TOST's; both give the `verdict`, which is not
             `shown` in favour of a loss that lacks runs; `smallest` is the true difference that
             would be shown over comparisons.
-        references: a row a loss whose reference was trained twice or more, on the same images in
-            all comparisons: `map`, the mean over its `runs` of `epochs`, `lowest`, `highest`,
-            `map_` with the name of a further protocol, and by how much the loss's choices are
-            ahead, as in `differences` but by Welch's test of the comparisons beside these runs.
+        references: a row a loss whose reference was trained twice or more, the best first, on the
+            same images in all comparisons: `map`, the mean over its `runs` of `epochs`, `lowest`,
+            `highest`, `map_` with the name of a further protocol, and by how much the loss's
+            choices are ahead, as in `differences` but by Welch's test of the comparisons beside
+            these runs.
         classes: (losses, classes), the mean AP of each class's queries, by its name, over the
             comparisons that test it; None of more than `FEW_CLASSES`.
         tested: by class's name, how many comparisons test it.
@@ -377,7 +378,8 @@ def _references(
         return NO_REFERENCES
     few = [row["loss"] for row in rows if row["runs"] < asked_for]
     untold = sum(resolve(str(loss)).reference is not None for loss in maps) - len(rows)
-    return _said(pd.DataFrame(rows), lacking, few, max(untold, 0))
+    table = pd.DataFrame(rows).sort_values("map", ascending=False, ignore_index=True)
+    return _said(table, lacking, few, max(untold, 0))
 
 
 def _answered(runs: pd.DataFrame, protocol: str) -> np.ndarray:
