@@ -109,6 +109,15 @@ class Span(NamedTuple):
 Range = Choice | Span
 
 
+def range_of(text: str) -> Range:
+    """The range that `str` gives as this text; its ends and numbers are to six digits."""
+    numbers, log, _ = text.partition(" (log)")
+    low, to, high = numbers.partition(" to ")
+    if to:
+        return Span(float(low), float(high), bool(log))
+    return Choice(tuple(map(typed, text.split(", "))))
+
+
 def shortened(value: float) -> float:
     """To four digits: what a search draws is to be read, and typed again."""
     return float(f"{value:.4g}")

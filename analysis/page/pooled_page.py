@@ -17,6 +17,7 @@ from analysis.figures.pooled_figures import (
 from analysis.figures.pr_curves import together_figure
 from analysis.found.pooled_curves import pooled_curves
 from analysis.found.words import capital, listed, loss_name, plural
+from analysis.page.chosen import chosen_sections
 from analysis.page.page import Page, Section
 from analysis.page.tables import Table
 from study.judge.pooled import Pooled
@@ -46,6 +47,7 @@ def pooled_page(folders: Sequence[Path], found: Pooled) -> Page:
         [
             answer_section(found),
             retrieval_section(folders, found),
+            *chosen_sections(folders),
             Section("The comparisons", tables=comparisons_tables(studies, names, found)),
         ],
     )

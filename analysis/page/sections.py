@@ -25,6 +25,7 @@ from analysis.found.sources import Source
 from analysis.found.words import epochs, listed, loss_name, plural
 from analysis.page import answer_tables, tables
 from analysis.page.answer import answer_figure, tuning_sentence
+from analysis.page.chosen import chosen_sections
 from analysis.page.page import Section
 from analysis.page.tables import Table
 from study.results.images import about
@@ -46,7 +47,10 @@ def sections(source: Source) -> list[Section]:
             lambda: reranking_sections(source),
             lambda: [training_section(source)],
         ]
-    makers += [lambda: search_sections(source.study), lambda: [repeat_section(source)]]
+    makers += [lambda: search_sections(source.study)]
+    if source.finals is not None:
+        makers += [lambda: chosen_sections([source.study.folder])]
+    makers += [lambda: [repeat_section(source)]]
     parts = []
     with bar(len(makers), "drawn", "parts") as shown:
         for make in makers:
