@@ -37,6 +37,17 @@ def ignore_interrupts() -> None:
 
 
 @pytest.mark.parametrize(
+    "program", ["study.tune_smoothap", "study.compare_losses", "analysis.report"]
+)
+def test_a_program_waits_for_no_library_that_few_runs_need(program: str) -> None:
+    """Torchvision alone takes a third of what a study's program needs to begin."""
+    rare = ("torchvision", "timm", "pytorch_metric_learning", "sklearn", "torch._dynamo")
+    code = f"import sys, {program}; print([name for name in {rare} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize(
     ("stop", "prepare"),
     [(signal.SIGINT, None), (signal.SIGTERM, None), (signal.SIGTERM, ignore_interrupts)],
 )

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as vision
 
 BLANK = 0  # the pixel of an empty background, before scaling
 ASPECT = 4 / 3  # a random crop is at most so much wider than high, or higher than wide
@@ -203,6 +202,8 @@ def _cropped(images: Tensor, crops: Tensor, size: tuple[int, int]) -> Tensor:
 
     A picture at a time: torch scales bytes five times as fast as `grid_sample` scales floats.
     """
+    from torchvision.transforms.v2 import functional as vision  # slow to import, often not needed
+
     result = images.new_empty(*images.shape[:2], *size)
     for place, image, crop in zip(result, images, crops.tolist(), strict=True):
         place.copy_(vision.resized_crop(image, *crop, list(size)))
