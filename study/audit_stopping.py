@@ -25,7 +25,7 @@ from study.run.cli import add_machine_options, exit_code
 from study.run.commands import going_on
 from study.run.plan import Plan
 from study.run.progress import INTERRUPTED
-from study.run.runner import run_study
+from study.run.runner import check_files, run_study
 from trainables.terminal import Parser, patient_streams
 
 
@@ -51,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         resting = draw(study, size, seed)
         before = Study.load(folder / "audit") if resume else study
         plan = Plan(**{**before.info["plan"], **options, "early_stopping": False})
+        check_files(plan, study)
         trials = [to_its_end(trial, plan.max_epochs) for trial in resting]
         audited = run_study(plan, folder / "audit", resume=resume, trials=trials, **where)
         table = compare(study, resting, audited)

@@ -14,11 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from analysis.figures.chosen_figure import chosen_figure
-from analysis.found.chosen_knobs import chosen_knobs, chosen_table, outer, searched
+from analysis.found.chosen_knobs import (
+    chosen_knobs,
+    chosen_table,
+    in_outer_tenths,
+    is_span,
+    searched,
+)
+from analysis.found.words import loss_name
 from analysis.page.chosen import chosen_sections
+from analysis.page.pooled_page import pooled_page
 from study.judge.choices import CHOICES
 from study.judge.comparison import SEARCHES
+from study.judge.pooled import pooled
 from study.results.studies import Study
+from study.search.space import WIDE, describe, knobs_of
 from tests.claims import FOLDS, OWN, RECORDS, SPLITS, ends, load
 from trainables.knobs import Choice, Span, range_of, shortened
 from trainables.losses import resolve
@@ -43,7 +53,8 @@ def test_a_range_is_read_from_its_text(one: float, other: float, log: bool) -> N
 @given(some.lists(VALUES, min_size=1, max_size=5))
 def test_choices_are_read_from_their_text(values: list[object]) -> None:
     read = range_of(str(Choice(tuple(values))))
-    assert isinstance(read, Choice) and list(read.values) == values
+    assert isinstance(read, Choice)
+    assert [(type(one), one) for one in read.values] == [(type(one), one) for one in values]
 
 
 def test_places_are_those_of_the_records(chosen: pd.DataFrame) -> None:
@@ -63,15 +74,15 @@ def test_places_are_those_of_the_records(chosen: pd.DataFrame) -> None:
 def test_what_lies_at_the_ends_is_what_the_slow_count_finds(chosen: pd.DataFrame) -> None:
     found = []
     for (loss, knob), mine in chosen.groupby(["loss", "knob"], sort=False):
-        for end, many in zip(("lowest", "highest"), outer(mine), strict=True):
-            if " to " in mine["range"].iloc[0] and many >= 3:
+        for end, many in zip(("lowest", "highest"), in_outer_tenths(mine), strict=True):
+            if is_span(mine["range"].iloc[0]) and many >= 3:
                 name = {"lr_factor": "learning rate", "tau": "τ"}.get(str(knob), str(knob))
                 title = resolve(str(loss)).title
                 found.append(f"{title}'s {name} in the {end} tenth ({many})")
     assert len(found) == 4
     assert sorted(found) == sorted(ends([load(name) for name in SPLITS]))
     figure = chosen_figure(chosen)
-    assert figure is not None and "triplet's margin (lowest, 7)" in figure.caption
+    assert figure is not None and "the lowest tenth of triplet's margin (7 of 10)" in figure.caption
 
 
 def test_the_table_counts_choices_and_has_the_middle_of_numbers(chosen: pd.DataFrame) -> None:
@@ -86,9 +97,9 @@ def test_the_table_counts_choices_and_has_the_middle_of_numbers(chosen: pd.DataF
 def test_none_is_counted_like_any_choice() -> None:
     found = chosen_knobs([RECORDS / name for name in FOLDS])
     table = chosen_table(found).set_index(["loss", "knob"])
-    assert table.loc[("triplet", "least cropped share"), "chosen"] == "None (4)"
+    assert table.loc[("triplet", "least cropped share"), "chosen"] == "none (4)"
     for (_, _), row in table.iterrows():
-        if " to " not in row["range"]:
+        if not is_span(row["range"]):
             counts = [int(many) for many in re.findall(r"\((\d+)\)", row["chosen"])]
             assert sum(counts) == 4, row["chosen"]
 
@@ -100,20 +111,65 @@ def test_the_further_searches_of_a_comparison_are_searches_like_its_first(tmp_pa
     content = json.loads((first / CHOICES).read_text())
     content["further"] = [json.loads((second / CHOICES).read_text())["choices"]]
     (tmp_path / "s" / CHOICES).write_text(json.dumps(content))
-    pd.testing.assert_frame_equal(chosen_knobs([tmp_path / "s"]), chosen_knobs([first, second]))
+    found, expected = chosen_knobs([tmp_path / "s"]), chosen_knobs([first, second])
+    names = ["s, search 1", "s, search 2"]
+    assert list(found["study"]) == [names[search] for search in expected["search"]]
+    expected["study"] = found["study"]
+    pd.testing.assert_frame_equal(found, expected)
     (section,) = chosen_sections([tmp_path / "s"])
     assert section.title == "What was chosen" and len(section.figures) == 1
-    assert chosen_sections([first]) == []  # of one search the report has the configurations
+    shutil.rmtree(tmp_path / "s" / SEARCHES)  # only what is shown lacks it
+    assert set(chosen_knobs([tmp_path / "s"])["search"]) == {0}
+    assert chosen_sections([tmp_path / "s"]) == []  # of one the report has the configurations
 
 
-def test_a_knob_of_some_losses_or_of_one_optimizer_is_searched_by_these(tmp_path: Path) -> None:
-    rows = [
-        {"knob": "tau", "range": "0.01 to 1 (log)", "used by": "smooth_ap"},
-        {"knob": "momentum", "range": "0.0, 0.9", "used by": "sgd"},
-        {"knob": "batch_size", "range": "256", "used by": "all"},
-        {"knob": "lr_factor", "range": "0.03 to 3 (log)", "used by": "all"},
-    ]
-    info = {"schema": 1, "plan": {"losses": ["triplet", "smooth_ap"]}, "space": rows}
+def test_searches_in_other_ranges_have_lines_of_their_own(tmp_path: Path) -> None:
+    """Places are those of the range in which a search looked."""
+    for name in OWN[:2]:
+        shutil.copytree(RECORDS / name, tmp_path / name)
+    path = tmp_path / OWN[0] / "study.json"
+    info = json.loads(path.read_text())
+    (row,) = [row for row in info["space"] if row["knob"] == "tau"]
+    row["range"] = "0.0001 to 0.2 (log)"
+    path.write_text(json.dumps(info))
+    found = chosen_knobs([tmp_path / name for name in OWN[:2]])
+    mine = found[found["knob"] == "tau"]
+    assert list(mine["range"]) == ["0.0001 to 0.2 (log)", "0.0005 to 0.1 (log)"]
+    value = mine["value"].iloc[0]
+    assert mine["place"].iloc[0] == pytest.approx(math.log(value / 1e-4) / math.log(2_000))
+    assert len(chosen_table(found).query("knob == 'τ'")) == 2
+    assert chosen_figure(found) is not None
+
+
+def test_damaged_records_leave_the_section_out(tmp_path: Path) -> None:
+    shutil.copytree(RECORDS / OWN[0], tmp_path / "s")
+    path = tmp_path / "s" / "study.json"
+    info = json.loads(path.read_text())
+    del info["space"]
+    path.write_text(json.dumps(info))
+    assert chosen_knobs([tmp_path / "s"]).empty
+
+
+def test_the_page_of_several_comparisons_has_the_section() -> None:
+    folders = [RECORDS / name for name in OWN[:2]]
+    page = pooled_page(folders, pooled(folders))
+    (section,) = [section for section in page.sections if section.title == "What was chosen"]
+    assert [figure.name for figure in section.figures] == ["chosen_knobs"]
+    losses = {loss_name(loss) for loss in chosen_knobs(folders)["loss"]}
+    assert {*section.tables[0].cells["loss"]} == losses and len(losses) == 6
+
+
+def test_knobs_of_all_of_some_losses_or_of_one_optimizer_are_searched_by_these(
+    tmp_path: Path,
+) -> None:
+    losses = ["triplet", "smooth_ap", "smooth_ap:optimizer=sgd,positives=sum"]
+    info = {"schema": 1, "plan": {"losses": losses}, "space": describe(losses, WIDE)}
     study = Study.create(tmp_path / "s", info)
-    assert list(searched(study, "triplet")) == ["momentum", "lr_factor"]
-    assert list(searched(study, "smooth_ap")) == ["tau", "momentum", "lr_factor"]
+    for loss in losses:
+        several = [
+            knob
+            for knob in knobs_of(loss, WIDE)
+            if not (isinstance(knob.range, Choice) and len(knob.range.values) == 1)
+        ]
+        assert searched(study, loss) == {knob.name: knob.range for knob in several}
+    assert "momentum" in searched(study, "triplet") and "tau" not in searched(study, "triplet")

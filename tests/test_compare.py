@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,13 @@ from filelock import FileLock
 from scipy import stats
 
 from study import compare_losses
+from study.judge import comparison
+from study.judge.choices import Frozen
 from study.results import images
+from study.results.files import StudyError
 from study.results.studies import Study
 from study.run import runner
+from study.run.plan import Plan
 from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import PATIENCE
 from tests.test_resume import epochs_done
@@ -369,3 +374,31 @@ def test_a_search_among_fewer_classes_asks_for_nothing_that_they_cannot_give(
     for choice in sweep.best().values():
         assert choice.checkpoint is not None
         assert len(read_checkpoint(choice.checkpoint)["classes"]) == 5
+
+
+@pytest.mark.parametrize("changed_after", ["the search", "the confirmation"])
+def test_a_file_that_changes_between_two_steps_ends_a_comparison(
+    changed_after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a test image is read: what judges would be another network than what was trained."""
+    code, steps = tmp_path / "net.py", []
+    code.write_text("one")
+    options = {"losses": ["triplet"], "num_samples": 1, "max_epochs": 1, "confirm_seeds": 2}
+    plan = Plan(**options, network=f"{code}:small")
+    info = {"schema": 1, "plan": plan.fields(), "files": plan.digests(), "status": "finished"}
+
+    def step(name: str, found: Any) -> Any:
+        steps.append(name)
+        if name == changed_after:
+            code.write_text("two")
+        return found
+
+    study = Study.create(tmp_path / "s", info)
+    frozen = Frozen("a rule", 0.0, {}, [1, 2])
+    monkeypatch.setattr(comparison, "_sweeps", lambda *_: step("the search", [study]))
+    monkeypatch.setattr(comparison, "freeze", lambda *_, **__: frozen)
+    monkeypatch.setattr(comparison, "_confirm", lambda *_: step("the confirmation", study))
+    monkeypatch.setattr(comparison, "read_test", lambda *_, **__: step("the test", None))
+    with pytest.raises(StudyError, match=r"the file of network must stay as it was .* SHA-256"):
+        comparison.compare(plan, tmp_path / "s", resume=True)
+    assert steps == ["the search", "the confirmation"][: steps.index(changed_after) + 1]

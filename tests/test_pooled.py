@@ -36,6 +36,18 @@ def folders(tmp_path: Path) -> list[Path]:
     return of_three_splits(tmp_path)
 
 
+def test_comparisons_of_other_files_of_one_name_are_not_pooled(folders: list[Path]) -> None:
+    for folder, digest in zip(folders, ("12ab", "12ab", "34cd"), strict=True):
+        study = Study.load(folder)
+        study.info["files"] = {"network": digest}
+        study.write()
+    with pytest.raises(StudyError, match=f"file of network must be the same.*{folders[2]} is"):
+        pooled(folders)
+    study.info["files"] = {}  # of before it was kept
+    study.write()
+    assert len(pooled(folders).maps) == 3
+
+
 def test_the_unit_is_a_comparison(folders: list[Path]) -> None:
     """Means 0.51, 0.71, 0.31 and 0.61, 0.82, 0.40: differences 0.10, 0.11, 0.09."""
     found = pooled(folders)

@@ -239,5 +239,5 @@ def test_a_study_with_a_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[st
     list(run := TrainingRun(config(epochs=0.2, seed=1), small_noise()))
     run.save(tmp_path / "teacher.pt")  # another of the same name
     assert tune_smoothap.main(["--resume", *where]) == 2
-    law = f"the file of teacher had SHA-256 {before[:12]}…, has "
-    assert law in capsys.readouterr().err
+    law = f"the file of teacher must stay as it was when {tmp_path / 's'} was begun"
+    assert f"{law}: SHA-256 {before[:12]}…; got " in capsys.readouterr().err

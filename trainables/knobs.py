@@ -110,7 +110,7 @@ Range = Choice | Span
 
 
 def range_of(text: str) -> Range:
-    """The range that `str` gives as this text; its ends and numbers are to six digits."""
+    """The range of which `str` gives this text, which has the ends of a span to six digits."""
     numbers, log, _ = text.partition(" (log)")
     low, to, high = numbers.partition(" to ")
     if to:

@@ -37,7 +37,8 @@ class Colours(dict[str, str]):
         return self[loss]
 
     def settle(self, losses: Iterable[str]) -> None:
-        """Gives these their colours in the order of their names: the same on every page of them."""
+        """Gives these their colours in the order of their names, where they have none yet: the same
+        on every page of the same losses."""
         for loss in sorted(losses):
             self[loss]
 

@@ -20,5 +20,5 @@ def chosen_sections(folders: Sequence[Path]) -> list[Section]:
         return []
     cells = chosen_table(table)
     cells["loss"] = cells["loss"].map(loss_name)
-    shown = [Table("What each search chose", cells)]
+    shown = [Table("What the searches chose", cells)]
     return [Section("What was chosen", tables=shown, figures=[figure])]

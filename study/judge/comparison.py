@@ -14,7 +14,7 @@ from study.results.studies import Study
 from study.run.cluster import end_in_order_on_sigterm
 from study.run.plan import MAY_GROW, Plan
 from study.run.progress import chosen_at, trial_line
-from study.run.runner import check_folder, check_plan, only_driver, run_study
+from study.run.runner import check_files, check_folder, check_plan, only_driver, run_study
 
 CONFIRMATION, SEARCHES = "confirmation", "searches"
 
@@ -54,11 +54,12 @@ def compare(
             for loss, choice in choices.items():
                 print(f"  {loss}: {choice.score:.4f} ({chosen_at(choice)})")
         print(f"frozen in {folder / CHOICES}\n", flush=True)
-        check_plan(plan, sweep)  # a file that it names may have changed by now
+        check_files(plan, sweep)
         confirmation = _confirm(plan, frozen, folder / CONFIRMATION, where)
         for run in confirmation.trials:
             if run.status != "finished":
                 print(f"left out: {trial_line(run)}")
+        check_files(plan, sweep)  # hours later; what judges reads them again
         end_in_order_on_sigterm()
         if reread is not None or not is_complete(folder):
             read_test(
@@ -84,12 +85,17 @@ def _sweeps(plan: Plan, folder: Path, resume: bool, where: _Where) -> list[Study
     """The finished sweeps: the first in the comparison's folder, the others below it."""
     found = [_sweep(plan, folder, resume, where)]
     for number, seed in enumerate(plan.seeds()[1:], start=2):
-        below = folder / SEARCHES / f"{number:02d}"
+        below = search_folder(folder, number)
         print(f"\nsearch {number} of {plan.search_seeds}, seed {seed}", flush=True)
-        check_plan(plan, found[0])
+        check_files(plan, found[0])
         begun = (below / "study.json").exists()
         found.append(_sweep(dataclasses.replace(plan, seed=seed), below, begun, where))
     return found
+
+
+def search_folder(folder: Path, number: int) -> Path:
+    """Of a comparison, the study's folder of its first search, its second, and so on."""
+    return folder if number == 1 else folder / SEARCHES / f"{number:02d}"
 
 
 def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where) -> Study:

@@ -174,9 +174,13 @@ def pooled(folders: Sequence[Path]) -> Pooled:
 
 def _plans(folders: Sequence[Path]) -> list[Plan]:
     """The comparisons' plans, of which each is finished and none shares what it must not."""
-    plans, frozen = [], set[float]()
+    plans, frozen, files = [], set[float](), dict[str, str]()
     for folder in folders:
         study = Study.load(folder)
+        for name, digest in (study.info.get("files") or {}).items():
+            if files.setdefault(name, digest) != digest:
+                law = f"the file of {name} must be the same in pooled comparisons"
+                raise StudyError(f"{law}; that of {folder} is another")
         if not is_complete(folder):
             raise StudyError(f"comparisons are pooled when their tests are done; {folder} is not")
         try:

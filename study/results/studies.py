@@ -1,7 +1,8 @@
 """The results of a study: one schema, written by a study and read by the analysis.
 
     <storage-path>/<name>/
-        study.json            what was asked, by which command, versions, commit, machine, status
+        study.json            what was asked, by which command, versions, commit, machine, status,
+                              digests of the files of network, weights and teacher
         data.json             the data as it was: name, fingerprint, classes, its card
         trials/<trial>.json   the record of a trial: the truth from which the tables are derived
         trials.jsonl          in a study that was published: all of these, a line each, and no

@@ -304,9 +304,14 @@ class Plan:
         return {**dataclasses.asdict(self), "losses": list(self.losses)}
 
     def digests(self) -> dict[str, str]:
-        """By field, the SHA-256 of each file that its trials read beside the data."""
-        network, _, _ = self.network.rpartition(":")
-        named = {"network": network, "weights": self.weights, "teacher": self.teacher or ""}
+        """By field, the SHA-256 of each file that its fields name (not of what such a file asks for
+        in its turn)."""
+        code = self.network.rpartition(":")[0]
+        named = {
+            "network": code if code.endswith(".py") else "",
+            "weights": self.weights,
+            "teacher": self.teacher or "",
+        }
         found = {}
         for name, path in named.items():
             if os.path.isfile(path):

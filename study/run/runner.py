@@ -84,10 +84,10 @@ def run_study(
     space, left_out = fitted(split, plan.losses, asked, **fixed)
     _check_built(entry, space)
     _check_room(trials or (), split)
-    if plan.teacher is not None:
-        split = _taught(split, plan.teacher, dataset, plan.smoke_test)
     with only_driver(folder):
         study = _continued(plan, folder, space, dataset) if resume else None
+        if plan.teacher is not None:
+            split = _taught(split, plan.teacher, dataset, plan.smoke_test)
         start_ray(address)
         try:
             plan, concurrent = fit_to_cluster(plan)
@@ -104,6 +104,7 @@ def run_study(
             print(f"curves: {viewer('tensorboard', '--logdir', str(folder / 'tune'))}", flush=True)
             study.info |= {"status": "running", "runs": study.info["runs"] + 1}
             study.info |= {"plan": plan.fields(), "listed": trials is not None}
+            study.info.setdefault("files", plan.digests())  # of one that was begun without
             study.write()
             _tune(plan, split, space, study, concurrent, fixed, trials)
             return study
@@ -210,16 +211,21 @@ def _continued(plan: Plan, folder: Path, space: Space, dataset: Dataset) -> Stud
 def check_plan(plan: Plan, study: Study) -> None:
     """StudyError shows why a plan does not continue a study, if it does not: what it asks for is
     not the same, or a file that it names has another content."""
+    check_files(plan, study)
     differences = plan.differences(study.info["plan"])
-    now = plan.digests()
-    for name, before in study.info.get("files", {}).items():
-        if now.get(name) not in (before, None):
-            differences.append(
-                f"the file of {name} had SHA-256 {before[:12]}…, has {now[name][:12]}…"
-            )
     if differences:
         law = f"this does not continue the study in {study.folder}"
         raise StudyError(f"{law}: {'; '.join(differences)}")
+
+
+def check_files(plan: Plan, study: Study) -> None:
+    """StudyError if a file that the plan names has not the content with which the study was begun;
+    one that is gone is missed where it is read."""
+    now = plan.digests()
+    for name, before in (study.info.get("files") or {}).items():
+        if now.get(name) not in (before, None):
+            law = f"the file of {name} must stay as it was when {study.folder} was begun"
+            raise StudyError(f"{law}: SHA-256 {before[:12]}…; got {now[name][:12]}…")
 
 
 def _tune(
