@@ -72,11 +72,12 @@ def publish(folder: Path, record: Path) -> None:
             exists.
         DataError: a ledger cannot be read or written.
     """
+    Study.load(folder)  # or it says that there is none
+    if not is_complete(folder):
+        raise StudyError(f"a comparison is published when its test is done; {folder} has no result")
     further = sorted(path.parent for path in folder.glob(f"{SEARCHES}/*/study.json"))
     parts = (".", *(str(path.relative_to(folder)) for path in further), CONFIRMATION)
     studies = {part: Study.load(folder / part) for part in parts}
-    if not is_complete(folder):
-        raise StudyError(f"a comparison is published when its test is done; {folder} has no result")
     if record.exists():
         raise StudyError(f"{record} exists, and a record is never rewritten")
     lines = [{**scrubbed(line), "study": record.name} for line in readings(folder)]

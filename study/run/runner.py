@@ -211,11 +211,11 @@ def _continued(plan: Plan, folder: Path, space: Space, dataset: Dataset) -> Stud
 def check_plan(plan: Plan, study: Study) -> None:
     """StudyError shows why a plan does not continue a study, if it does not: what it asks for is
     not the same, or a file that it names has another content."""
-    check_files(plan, study)
     differences = plan.differences(study.info["plan"])
     if differences:
         law = f"this does not continue the study in {study.folder}"
         raise StudyError(f"{law}: {'; '.join(differences)}")
+    check_files(plan, study)
 
 
 def check_files(plan: Plan, study: Study) -> None:
