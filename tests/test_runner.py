@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -115,6 +116,10 @@ def test_another_content_of_a_file_that_a_plan_names_continues_no_study(tmp_path
         path.unlink()  # it is missed where it is read
         check_plan(plan, study)
         path.write_text("one")
+    files["weights"].write_text("two")
+    other = dataclasses.replace(plan, weights="none")  # another plan, not a changed file
+    with pytest.raises(StudyError, match=r"weights was .*, is 'none'$"):
+        check_plan(other, study)
     del study.info["files"]  # of before they were kept
     files["weights"].write_text("two")
     check_plan(plan, study)
