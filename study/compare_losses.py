@@ -21,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from study.judge.comparison import compare
+from study.judge.final_tables import unit_of
 from study.judge.final_test import FINALS
 from study.judge.significance import could
 from study.results.images import name_of_test
@@ -108,7 +109,8 @@ def tell(folder: Path, seconds: float, data_dir: str | None) -> int:
     differences = pd.read_csv(folder / FINALS / "differences.csv")
     columns = ["protocol", "role", "loss", "map", "low", "high", "both_low", "both_high", "runs"]
     print(f"\n{name_of_test(Study.load(folder)).capitalize()};", end=" ")
-    print("mAP with 95 % intervals over seeds, and over seeds and classes:")
+    over = unit_of(summary)
+    print(f"mAP with 95 % intervals over {over}, and over {over} and classes:")
     print(_text(summary[columns]))
     columns = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high"]
     columns += ["p_corrected", "smallest", "verdict"]

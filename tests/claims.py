@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import stats
 
 from study.judge.choices import Frozen
-from study.judge.comparison import CONFIRMATION
+from study.judge.comparison import CONFIRMATION, search_folder
 from study.judge.final_tables import (
     class_table,
     differences_table,
@@ -69,15 +69,18 @@ class Record(NamedTuple):
 @cache
 def load(name: str) -> Record:
     folder = RECORDS / name
-    sweep, runs = Study.load(folder), pd.read_csv(folder / "finals" / "runs.csv")
+    frozen, runs = Frozen.load(folder), pd.read_csv(folder / "finals" / "runs.csv")
+    sweep, *others = (
+        Study.load(search_folder(folder, 1 + n)) for n in range(1 + len(frozen.further))
+    )
     arrays = dict(np.load(folder / "finals" / "queries.npz"))
     return Record(
         sweep,
         Study.load(folder / CONFIRMATION),
-        Frozen.load(folder),
+        frozen,
         runs,
         arrays,
-        summary_table(runs, arrays, [sweep]),
+        summary_table(runs, arrays, [sweep, *others]),
         differences_table(runs, arrays, sweep.losses),
         class_table(runs, arrays, sweep.losses),
     )

@@ -65,7 +65,7 @@ def test_a_records_tables_follow_from_its_raw_files(name: str) -> None:
 def test_the_verdict_stands_beside_the_difference(name: str) -> None:
     """A narrow window cuts off what stands last."""
     kept = pd.read_csv(RECORDS / name / "finals" / "differences.csv")
-    table = differences_cells(kept)
+    table = differences_cells(kept, "seeds")
     assert table is not None and table.cells["verdict"].tolist() == kept["verdict"].tolist()
     columns = list(table.cells)
     assert columns.index("verdict") == columns.index("mAP") + 1 < 5

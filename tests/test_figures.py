@@ -54,7 +54,7 @@ from analysis.figures.timeline_figure import timeline_figure, timeline_table
 from analysis.found import words
 from analysis.found.importance import importance
 from analysis.found.knobs import heights, knob_table, varied
-from analysis.found.runs import Results, map_table, of_study, over_seeds
+from analysis.found.runs import Results, map_table, mean_curve, of_study
 from analysis.found.sources import query_differences
 from analysis.page.answer import gap_between
 from study.judge.evaluation import Evaluation, difference, judge
@@ -257,14 +257,14 @@ def test_the_names_of_many_curves_stand_beneath_the_plot(
     assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
 
 
-def test_band_over_seeds_is_students_at_every_point() -> None:
+def test_a_band_is_students_at_every_point() -> None:
     curves = np.random.default_rng(0).random((5, 7))
-    table = over_seeds(curves)
+    table = mean_curve(curves)
     expected = stats.ttest_1samp(curves, 0, axis=0).confidence_interval(0.95)
     np.testing.assert_allclose(table["low"], expected.low.clip(0))
     np.testing.assert_allclose(table["high"], expected.high.clip(max=1))
     np.testing.assert_allclose(table["mean"], curves.mean(0))
-    assert over_seeds(curves[:1])[["low", "high"]].isna().all(axis=None)
+    assert mean_curve(curves[:1])[["low", "high"]].isna().all(axis=None)
 
 
 def test_difference_has_its_sign_in_either_order(evaluations: dict[str, Evaluation]) -> None:

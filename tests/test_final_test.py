@@ -21,6 +21,7 @@ from scipy import stats
 
 from study.judge import final_test
 from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze, rule_by
+from study.judge.comparison import search_folder
 from study.judge.evaluation import evaluate
 from study.judge.final_test import (
     INTERRUPTED,
@@ -33,7 +34,7 @@ from study.judge.final_test import (
 from study.results.files import StudyError
 from study.results.images import DATA, Images
 from study.results.studies import Study
-from study.results.trials import TrialRecord
+from study.results.trials import TrialRecord, trial_name
 from study.run.plan import Plan
 from study.search.space import default, reference
 from tests.configurations import LOSSES, REFERENCES
@@ -100,25 +101,34 @@ def add_trial(study: Study, record: TrialRecord, val_map: float, status: str = "
 
 
 def make(folder: Path, failed: tuple[str, ...] = (), **changes: Any) -> Made:
-    """A comparison whose sweep and confirmation are finished; the sweep had two trials a loss."""
+    """A comparison whose sweeps and confirmation are finished; a sweep had two trials a loss."""
     fields = {"losses": list(LOSSES), "num_samples": 2, "max_epochs": 1, "seed": 7}
     plan = Plan(**{**fields, "confirm_seeds": len(SEEDS), **changes})
     info = {"status": "finished", "plan": plan.fields(), "command": "python study/x.py --name c"}
-    sweep = Study.create(folder, info)
-    for loss in plan.losses:
-        first = reference(loss, epochs=1, seed=7) or default(loss, epochs=1, seed=7)
-        first = first.replace(batch_size=64)
-        for n, (config, val_map) in enumerate(((first, 0.3), (first.replace(lr=0.01), 0.4))):
-            add_trial(sweep, TrialRecord(f"{loss}-{n:03d}", config, metric=plan.metric), val_map)
-    sweep.write()
-    (folder / DATA).write_text(json.dumps(resolve("fashion_mnist").about()))
+    for number, seed in enumerate(plan.seeds()):
+        sweep = Study.create(search_folder(folder, number + 1), info)
+        for loss in plan.losses:
+            first = reference(loss, epochs=1, seed=seed) or default(loss, epochs=1, seed=seed)
+            first = first.replace(batch_size=64)
+            other = first.replace(lr=0.01 / (1 + number))
+            for n, (config, val_map) in enumerate(((first, 0.3), (other, 0.4))):
+                record = TrialRecord(trial_name(loss, n), config, metric=plan.metric)
+                add_trial(sweep, record, val_map)
+        sweep.write()
+        (sweep.folder / DATA).write_text(json.dumps(resolve("fashion_mnist").about()))
+    sweep, *others = sweeps_of(folder, plan)
     confirmation = Study.create(folder / "confirmation", info | {"listed": True})
-    for number, record in enumerate(confirming_trials(plan, freeze(sweep, plan))):
+    frozen = freeze(sweep, plan, others=others)
+    for number, record in enumerate(confirming_trials(plan, frozen)):
         status = "failed" if record.trial_id in failed else "finished"
         add_trial(confirmation, record, 0.5 + number / 100, status)
     confirmation.write()
     shutil.copy(folder / DATA, confirmation.folder)
     return Study.load(folder), Study.load(folder / "confirmation")
+
+
+def sweeps_of(folder: Path, plan: Plan) -> list[Study]:
+    return [Study.load(search_folder(folder, 1 + n)) for n in range(plan.search_seeds)]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def test_titles_lie_above_their_panels() -> None:
         for a, b in pairs
         for n in range(4)
     ]
-    drawn = class_differences_figure(pd.DataFrame(rows), ("a", "b", "c", "d"))
+    drawn = class_differences_figure(pd.DataFrame(rows), ("a", "b", "c", "d"), "seeds")
     assert drawn is not None
     drawn.figure.draw_without_rendering()
     boxes = [axes.title.get_window_extent() for axes in drawn.figure.axes]

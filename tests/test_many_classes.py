@@ -423,15 +423,14 @@ def test_what_a_final_test_stored_is_what_was_evaluated(
         arrays[f"ap_full/{run.trial_id}"] = judged.average_precision
         arrays[f"precision_full/{run.trial_id}"] = judged.precision
         arrays[f"nearest_full/{run.trial_id}"] = narrow(judged.nearest)
-        row = {"trial_id": run.trial_id, "loss": run.loss, "role": "chosen", "seed": 1}
+        row = {"trial_id": run.trial_id, "loss": run.loss, "role": "chosen", "seed": 1, "search": 0}
         rows.append(row | {"map_full": judged.mean_average_precision, "recall_at_1": 0.5})
     finals = Finals(
         sweep=source.study,
         confirmation=source.study,
         rule="",
         frozen=0.0,
-        configs={},
-        chosen={},
+        choices=[],
         seeds=[1],
         runs=pd.DataFrame(rows[::-1]),
         summary=results.summary,
@@ -487,7 +486,7 @@ def test_the_classes_on_which_losses_differ_most_are_shown() -> None:
         part = part.assign(difference=gaps, seed_low=gaps - 0.1, seed_high=gaps + 0.1)
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)
-    figure = class_differences_figure(table, CLASSES)
+    figure = class_differences_figure(table, CLASSES, "seeds")
     assert figure is not None and len(figure.data) == 2 * COUNT
     assert "Shown are the 20 of 300 classes on which two losses differ most." in figure.caption
     most = max(range(COUNT), key=lambda one: abs(parts[0]["difference"][one]))

@@ -249,7 +249,7 @@ def test_answer_names_a_winner_only_where_the_difference_is_shown(
             (0.011, 2.4),
             "of at least 0.011 would be shown with 80 % probability; between 1 pair none",
         ),
-        ((1.9, 2.4), "With 1 run of each loss, no possible difference would be shown."),
+        ((1.9, 2.4), "With 1 seed for each loss, no possible difference would be shown."),
     ],
 )
 def test_a_difference_above_1_is_none_that_could_be_shown(

@@ -191,15 +191,16 @@ def _quality(facts: dict[str, Any]) -> str:
 
 
 def _tested(test: dict[str, Any], metric: str) -> list[str]:
-    seeds, queries = (
-        _between(test["low"], test["high"]),
-        _between(test["query_low"], test["query_high"]),
-    )
+    alone = _between(test["low"], test["high"])
+    queries = _between(test["query_low"], test["query_high"])
+    over, chose = "seeds", "the comparison chose"
+    if test["searches"] > 1:
+        over, chose = "searches", f"the comparison's {test['searches']} searches chose"
     return [
         f"mAP on the test images, protocol {test['protocol']}, of this very run: "
         f"**{test['map_of_this_run']:.4f}**.",
-        f"Of the {test['runs']} runs of what the comparison chose for this loss: {test['map']:.4f} "
-        f"(95 % over seeds: {seeds}; over queries: {queries}).",
+        f"Of the {test['runs']} runs of what {chose} for this loss: {test['map']:.4f} "
+        f"(95 % over {over}: {alone}; over queries: {queries}).",
     ]
 
 

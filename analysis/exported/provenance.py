@@ -183,7 +183,7 @@ def _test(found: Chosen) -> dict[str, Any] | None:
         mine = table[(table["loss"] == found.loss) & (table["role"] == "chosen")]
         row = mine.iloc[0].to_dict()  # the first protocol is the answer's
         own = runs.loc[runs["trial_id"] == found.choice.trial_id, f"map_{row['protocol']}"]
-        names = ("protocol", "map", "low", "high", "query_low", "query_high", "runs")
+        names = ("protocol", "map", "low", "high", "query_low", "query_high", "runs", "searches")
         return {name: row[name] for name in names} | {"map_of_this_run": own.iloc[0].item()}
     except (OSError, ValueError, KeyError, IndexError) as error:
         raise StudyError(f"{folder} does not hold the test of {found.loss}: {error!r}") from error

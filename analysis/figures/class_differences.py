@@ -16,10 +16,16 @@ NAMED = 4  # classes that the caption names for a pair
 SHOWN = 20  # classes, where there are many
 
 
-def class_differences_figure(table: pd.DataFrame, names: Sequence[str]) -> ReportFigure | None:
+def class_differences_figure(
+    table: pd.DataFrame, names: Sequence[str], unit: str
+) -> ReportFigure | None:
     """From the table `classes` of `finals/`; None where there is no pair of losses.
 
     Of many classes those on which any two losses differ most.
+
+    Args:
+        names: of label 0, 1, ...
+        unit: over what the intervals are (`Results.unit`).
     """
     if table.empty:
         return None
@@ -42,9 +48,9 @@ def class_differences_figure(table: pd.DataFrame, names: Sequence[str]) -> Repor
             rows * (0.7 + 0.2 * lines + 0.26 * shown["class"].nunique()),
         ),
         data=named,
-        caption=f"{said or 'No class'}: where the 95 % interval over seeds leaves out 0. It is not "
-        f"corrected for {pairs.ngroups * classes} comparisons, of which one in twenty would leave "
-        f"it out by chance.{which}",
+        caption=f"{said or 'No class'}: where the 95 % interval over {unit} leaves out 0. It is "
+        f"not corrected for {pairs.ngroups * classes} comparisons, of which one in twenty would "
+        f"leave it out by chance.{which}",
         alt="For each pair of losses, the difference in AP by class with its interval.",
     )
 

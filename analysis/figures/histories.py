@@ -27,14 +27,14 @@ def chosen_history(study: Study) -> pd.DataFrame:
     table, parts = study.epochs_frame(), []
     for choice in study.best().values():
         history = table[table["trial_id"] == choice.trial_id]
-        history = history.assign(role="chosen", seed=choice.config.seed)
+        history = history.assign(role="chosen", seed=choice.config.seed, search=0)
         parts.append(history.assign(chosen=history["epoch"] == choice.epoch))
     return _measured(pd.concat(parts, ignore_index=True))
 
 
 def confirmed_history(finals: Finals) -> pd.DataFrame:
-    """A row an epoch of the confirmed runs, which have the role and seed of `finals.runs`."""
-    runs = finals.runs[["trial_id", "role", "seed", "best_epoch"]]
+    """A row an epoch of the confirmed runs, with role, seed and search of `finals.runs`."""
+    runs = finals.runs[["trial_id", "role", "seed", "search", "best_epoch"]]
     table = finals.confirmation.epochs_frame().merge(runs, on="trial_id")
     table = table.assign(chosen=table["epoch"] == table["best_epoch"])
     return _measured(table.drop(columns="best_epoch"))
@@ -152,8 +152,10 @@ def _several_runs(history: pd.DataFrame, metric: str) -> str:
     seeds = ", ".join(str(seed) for seed in sorted(best["seed"].unique()))
     first, last = best["epoch"].min(), best["epoch"].max()
     reached = f"epoch {last:.3g}" if first == last else f"epochs {first:.3g} to {last:.3g}"
+    searches = best["search"].nunique()
+    found = "configuration" if searches == 1 else f"configurations of {searches} searches"
     return (
-        f", {plural(len(best), 'run')} of the chosen configuration (seeds {seeds}): the highest "
+        f", {plural(len(best), 'run')} of the chosen {found} (seeds {seeds}): the highest "
         f"{validation(metric)} is {best[metric].min():.3f} to {best[metric].max():.3f}, reached at "
         f"{reached}."
     )

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.style import COLOURS, ReportFigure, legend_columns, render
-from analysis.found.runs import Results, over_seeds
-from analysis.found.words import listed, loss_name, plural
+from analysis.found.runs import Results, mean_curve
+from analysis.found.words import listed, loss_name
 
 RULE = (
     "Precision is interpolated at 101 recall levels (the highest precision at this recall or "
@@ -28,14 +28,18 @@ def pr_table(results: Results) -> pd.DataFrame:
     """A row a point of the mean curve over a loss's runs of one role.
 
     Columns loss, role, protocol, recall (ascending from 0 to 1), precision, low and high (95 %
-    over seeds; NaN for one run), map (the mean over the runs) and runs.
+    over what `Results.unit` says; NaN for one), map (the mean over the runs) and runs.
     """
     parts = []
     keys = dict.fromkeys((run.loss, run.role) for run in results.runs)
     for loss, role in keys:
         for protocol in results.protocols:
             judged = [run.protocols[protocol] for run in results.of(loss, role)]
-            curve = over_seeds(np.stack([one.precision for one in judged]))
+            drawn = [
+                np.mean([run.protocols[protocol].precision for run in runs], axis=0)
+                for runs in results.units(loss, role)
+            ]
+            curve = mean_curve(np.stack(drawn))
             curve = curve.rename(columns={"mean": "precision"})
             score = float(np.mean([one.mean_average_precision for one in judged]))
             curve = curve.assign(recall=np.arange(len(curve)) / (len(curve) - 1))
@@ -126,7 +130,7 @@ def _all_losses(table: pd.DataFrame, results: Results) -> ReportFigure:
         "pr_curves",
         table,
         title=f"Retrieval among {results.sizes(results.first)[1]:,}\n{results.described}",
-        said=f"{protocol}{results.described}{_band(table[table['role'] == 'chosen'])}",
+        said=f"{protocol}{results.described}{_band(results)}",
         images=results.name,
     )
 
@@ -153,9 +157,9 @@ def _one_loss(table: pd.DataFrame, results: Results) -> ReportFigure:
     )
 
 
-def _band(table: pd.DataFrame) -> str:
-    runs = int(table["runs"].max())
-    return f"; mean and 95 % band over {plural(runs, 'seed')}" if runs > 1 else ""
+def _band(results: Results) -> str:
+    many = max(len(results.units(loss)) for loss in results.losses)
+    return f"; mean and 95 % band over {results.counted(many)}" if many > 1 else ""
 
 
 def _finish(axes: Axes, title: str, *, legend: bool = True) -> None:

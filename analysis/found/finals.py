@@ -18,8 +18,7 @@ from study.judge.comparison import CONFIRMATION, SEARCHES
 from study.judge.final_files import read_arrays, read_table
 from study.judge.final_test import FINALS, readings
 from study.judge.other_orders import orders_of_runs
-from study.results.studies import Study
-from trainables.config import TrialConfig
+from study.results.studies import Choice, Study
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +30,8 @@ class Finals:
         confirmation: the study of the confirming runs.
         rule: by which the choices were made, one sentence.
         frozen: when, in seconds since 1970.
-        configs: by loss, the chosen configuration.
-        chosen: by loss, the trial of the sweep that was chosen.
-        seeds: of the confirming runs.
+        choices: by search, the first one first, what was chosen of each loss.
+        seeds: of the confirming runs, in the order of the searches.
         runs, summary, differences, classes: the tables of `finals/`.
         readings: a mapping for each reading of the test images.
         arrays: by `<what>/<trial_id>`: AP of queries, curves, nearest images; and `labels`.
@@ -45,8 +43,7 @@ class Finals:
     confirmation: Study
     rule: str
     frozen: float
-    configs: dict[str, TrialConfig]
-    chosen: dict[str, str]
+    choices: list[dict[str, Choice]]
     seeds: list[int]
     runs: pd.DataFrame
     summary: pd.DataFrame
@@ -76,8 +73,10 @@ class Finals:
             rule=frozen.rule,
             frozen=frozen.frozen,
             seeds=frozen.seeds,
-            configs={choice.config.loss: choice.config for choice in frozen.choices.values()},
-            chosen={choice.config.loss: choice.trial_id for choice in frozen.choices.values()},
+            choices=[
+                {choice.config.loss: choice for choice in each.values()}
+                for each in (frozen.choices, *frozen.further)
+            ],
             orders=orders_of_runs(read_table(folder, "orders")) if ordered else None,
             **tables,
         )

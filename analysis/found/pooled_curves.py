@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.found.runs import over_seeds
+from analysis.found.runs import mean_curve
 from study.judge.final_files import read_arrays, read_table
 from study.judge.final_test import FINALS
 from study.judge.pooled import Pooled
@@ -41,7 +41,7 @@ def pooled_curves(folders: Sequence[Path], found: Pooled) -> pd.DataFrame:
     for role, losses in known.items():
         for loss in sorted(losses, key=list(found.maps).index):
             drawn = curves[loss, role]
-            curve = over_seeds(np.stack(drawn)).rename(columns={"mean": "precision"})
+            curve = mean_curve(np.stack(drawn)).rename(columns={"mean": "precision"})
             curve = curve.assign(loss=loss, role=role, protocol=protocol, map=scores[role][loss])
             recall = np.arange(len(curve)) / (len(curve) - 1)
             parts.append(curve.assign(recall=recall, runs=len(drawn)))

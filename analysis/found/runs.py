@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.found.finals import Finals
+from analysis.found.words import plural
 from study.judge.evaluation import Evaluation
-from study.judge.final_tables import protocols_of
+from study.judge.final_tables import protocols_of, unit_of
 from study.judge.final_test import nearest_images
 from study.judge.significance import mean_interval
 from study.results.images import Images, name_of_test
@@ -52,12 +55,13 @@ class Judged(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One trained network; its role is one of `ROLES`."""
+    """One trained network; its role is one of `ROLES`, its `search` counts repeated ones from 0."""
 
     trial_id: str
     loss: str
     role: str
     seed: int
+    search: int
     protocols: dict[str, Judged]
 
 
@@ -67,9 +71,9 @@ class Results:
 
     Attributes:
         runs: the best loss first; within a loss the chosen before the references.
-        summary: a row a protocol, role and loss: map, low, high (95 % over seeds; NaN for one),
-            query_low, query_high (over queries), both_low, both_high (over seeds and classes; NaN
-            for one), runs.
+        summary: a row a protocol, role and loss: map, low, high (95 % over what `unit` says; NaN
+            for one), query_low, query_high (over queries), both_low, both_high (over that and
+            classes; NaN for one), runs, searches.
         labels: (N,) of the images.
         metrics: a row a loss: its chosen runs' mean of every metric of `trainables.metrics.METRICS`
             under the first protocol; NaN where a record does not have it.
@@ -106,6 +110,11 @@ class Results:
         return {search_of(run.trial_id) for run in self.runs if run.role == "chosen"}
 
     @property
+    def unit(self) -> str:
+        """What its intervals are over, beside queries: `seeds`, or `searches`."""
+        return unit_of(self.summary)
+
+    @property
     def protocols(self) -> list[str]:
         """By which the images are judged; the first is the answer's."""
         return list(self.runs[0].protocols)
@@ -128,6 +137,15 @@ class Results:
         """The runs of a loss in this role, one a seed; perhaps none."""
         return [run for run in self.runs if run.loss == loss and run.role == role]
 
+    def units(self, loss: str, role: str = "chosen") -> list[list[Run]]:
+        """The same by what the intervals are over: a list for each of the runs, or the searches."""
+        by = attrgetter("search" if self.unit == "searches" else "trial_id")
+        return [list(runs) for _, runs in groupby(sorted(self.of(loss, role), key=by), key=by)]
+
+    def counted(self, many: int) -> str:
+        """So many of what the intervals are over: `5 seeds`, `1 search`."""
+        return plural(many, {"seeds": "seed", "searches": "search"}[self.unit], self.unit)
+
     def sizes(self, protocol: str) -> tuple[int, int, int]:
         """How many queries and gallery images there are, and queries without a relevant one."""
         judged = self.runs[0].protocols[protocol]
@@ -143,11 +161,12 @@ def of_study(evaluations: Mapping[str, Evaluation], images: Images) -> Results:
             loss,
             "chosen",
             evaluation.choice.config.seed,
+            0,
             {name: _judged(evaluation, name, images.data.labels) for name in evaluation.protocols},
         )
         for loss, evaluation in evaluations.items()
     ]
-    scores = map_table(evaluations).assign(role="chosen", runs=1)
+    scores = map_table(evaluations).assign(role="chosen", runs=1, searches=1)
     scores = scores.rename(columns={"low": "query_low", "high": "query_high"})
     summary = scores.assign(low=np.nan, high=np.nan, both_low=np.nan, both_high=np.nan)
     data = images.data
@@ -163,7 +182,14 @@ def of_study(evaluations: Mapping[str, Evaluation], images: Images) -> Results:
 def of_comparison(finals: Finals, classes: tuple[str, ...]) -> Results:
     """The confirmed runs of a finished comparison, without pixels."""
     runs = [
-        Run(row.trial_id, row.loss, row.role, int(row.seed), _stored(finals, row.trial_id))
+        Run(
+            row.trial_id,
+            row.loss,
+            row.role,
+            int(row.seed),
+            int(row.search),
+            _stored(finals, row.trial_id),
+        )
         for row in finals.runs.itertuples()
     ]
     summary = finals.summary
@@ -216,8 +242,8 @@ def run_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def over_seeds(values: np.ndarray) -> pd.DataFrame:
-    """Of values (runs, points), by point: the mean, and its 95 % interval (NaN for one run)."""
+def mean_curve(values: np.ndarray) -> pd.DataFrame:
+    """Of values (draws, points), by point: the mean, and its 95 % interval (NaN for one draw)."""
     intervals = [mean_interval(column) for column in values.T.astype(np.float64)]
     return pd.DataFrame(intervals, columns=["low", "high"]).assign(mean=values.mean(0))
 

@@ -23,7 +23,7 @@ class Gap(NamedTuple):
     """By how much one configuration's mAP is above another's, and how sure that is.
 
     Attributes:
-        low, high: 95 %, over seeds if there are several, else over queries.
+        low, high: 95 %, over seeds or searches if there are several, else over queries.
         p: corrected for the number of pairs; NaN where no test of it was made.
         verdict: `shown`, `equivalent` or `not resolved`.
         smallest: the true difference that the design would have shown with 80 % power; NaN where
@@ -86,21 +86,21 @@ def power_sentence(results: Results, differences: pd.DataFrame) -> str:
     mine = differences[differences["protocol"] == results.first]
     mine = mine[mine["role"] == "chosen"]
     smallest = mine["smallest"].dropna()
-    runs = min(len(results.of(loss)) for loss in results.losses)
+    many = results.counted(min(len(results.units(loss)) for loss in results.losses))
     if smallest.empty:
         return (
-            f"With {plural(runs, 'run')} of each loss, a difference between two losses cannot be "
+            f"With {many} for each loss, a difference between two losses cannot be "
             "told from the luck of a training seed."
         )
     there_are = smallest[smallest <= 1]  # a mAP is no more
     beyond = len(smallest) - len(there_are)
     if there_are.empty:
-        return f"With {plural(runs, 'run')} of each loss, no possible difference would be shown."
+        return f"With {many} for each loss, no possible difference would be shown."
     low, high = f"{there_are.min():.3f}", f"{there_are.max():.3f}"
     bound = low if low == high else f"{low} to {high}, by pair,"
     rest = f"; between {plural(beyond, 'pair')} none could be shown" if beyond else ""
     return (
-        f"With {plural(runs, 'run')} of each loss, only true differences in mAP of at least "
+        f"With {many} for each loss, only true differences in mAP of at least "
         f"{bound} would be shown with {100 * POWER:.0f} % probability{rest}."
     )
 
@@ -134,11 +134,11 @@ def answer_figure(results: Results) -> ReportFigure:
     first = table[table["protocol"] == results.first]
     chosen = first[first["role"] == "chosen"].set_index("loss")["map"]
     values = [f"{chosen[loss]:.3f} for {loss_name(loss)}" for loss in results.losses]
-    over = "seeds" if table["over"].eq("seeds").any() else "queries"
+    over = results.unit if table["over"].eq(results.unit).any() else "queries"
     caption = (
         f"mAP{results.under}: {listed(values)} ({results.described}); "
         f"bars are 95 % intervals over {over}"
-        f"{', small dots the single runs' if over == 'seeds' else ''}."
+        f"{', small dots the single runs' if over != 'queries' else ''}."
     )
     protocols = ", under each protocol" if len(results.protocols) > 1 else ""
     return render(
@@ -159,7 +159,7 @@ def answer_table(results: Results) -> pd.DataFrame:
     several = table["low"].notna()
     table["low"] = table["low"].where(several, table["query_low"])
     table["high"] = table["high"].where(several, table["query_high"])
-    table["over"] = np.where(several, "seeds", "queries")
+    table["over"] = np.where(several, results.unit, "queries")
     table["place"] = table["loss"].map(order)
     table = table.sort_values(["protocol", "place", "role"], ignore_index=True)
     return table[["protocol", "loss", "role", "map", "low", "high", "over", "runs"]]
@@ -199,10 +199,10 @@ def _with_interval(results: Results, loss: str) -> str:
     if np.isnan(row["low"]):
         queries = f"{row['query_low']:.3f} to {row['query_high']:.3f}"
         return f"{row['map']:.3f} (95 % interval over queries {queries})"
-    over = plural(int(row["runs"]), "seed")
-    seeds = f"95 % interval over {over} {row['low']:.3f} to {row['high']:.3f}"
-    both = f"over seeds and classes {row['both_low']:.3f} to {row['both_high']:.3f}"
-    return f"{row['map']:.3f} ({seeds}, {both})"
+    over = results.counted(len(results.units(loss)))
+    alone = f"95 % interval over {over} {row['low']:.3f} to {row['high']:.3f}"
+    both = f"over {results.unit} and classes {row['both_low']:.3f} to {row['both_high']:.3f}"
+    return f"{row['map']:.3f} ({alone}, {both})"
 
 
 def _gap(row: pd.Series, sign: int) -> Gap:

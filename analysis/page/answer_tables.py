@@ -35,9 +35,10 @@ def losses_table(source: Source, results: Results) -> Table:
             one, under = mine.loc[name], f", {name}" if len(results.protocols) > 1 else ""
             row[f"mAP{under}"] = f"{one['map']:.3f}"
             if not np.isnan(one["low"]):
-                row[f"95 % over seeds{under}"] = _interval(one, "low", "high")
+                row[f"95 % over {results.unit}{under}"] = _interval(one, "low", "high")
             if not np.isnan(one["both_low"]):
-                row[f"95 % over seeds and classes{under}"] = _interval(one, "both_low", "both_high")
+                both = f"95 % over {results.unit} and classes{under}"
+                row[both] = _interval(one, "both_low", "both_high")
             row[f"95 % over queries{under}"] = _interval(one, "query_low", "query_high")
         row["runs"] = str(len(results.of(loss, role)))
         rows.append(row | _validation(source, loss, role))
@@ -51,8 +52,12 @@ def losses_table(source: Source, results: Results) -> Table:
     return Table("mAP of each loss", pd.DataFrame(rows).fillna(""), {name: meant})
 
 
-def differences_table(differences: pd.DataFrame) -> Table | None:
-    """A row a protocol, of which there may be one, and pair; None for a single loss."""
+def differences_table(differences: pd.DataFrame, unit: str) -> Table | None:
+    """A row a protocol, of which there may be one, and pair; None for a single loss.
+
+    Args:
+        unit: over what the intervals are, beside queries (`Results.unit`).
+    """
     if differences.empty:
         return None
     rows, several = [], differences["protocol"].nunique() > 1
@@ -67,10 +72,10 @@ def differences_table(differences: pd.DataFrame) -> Table | None:
             "verdict": row["verdict"],  # where no narrow window cuts it off
         }
         if not np.isnan(row["seed_low"]):
-            cells["95 % over seeds"] = _interval(row, "seed_low", "seed_high", sign="+")
+            cells[f"95 % over {unit}"] = _interval(row, "seed_low", "seed_high", sign="+")
         if not np.isnan(row["both_low"]):
             both = _interval(row, "both_low", "both_high", sign="+")
-            cells["95 % over seeds and classes"] = both
+            cells[f"95 % over {unit} and classes"] = both
         cells["95 % over queries"] = _interval(row, "query_low", "query_high", sign="+")
         if not np.isnan(row["p_corrected"]):
             cells["corrected p"] = _p(row["p_corrected"])
@@ -82,7 +87,7 @@ def differences_table(differences: pd.DataFrame) -> Table | None:
     return Table("Differences in mAP", cells if several else cells.drop(columns="protocol"))
 
 
-def configurations_table(configs: Mapping[str, TrialConfig]) -> Table:
+def configurations_table(configs: Mapping[str, TrialConfig], title: str) -> Table:
     """A row a knob that any configuration uses; by loss the chosen one and, on its data, the
     reference."""
     knobs, columns = knobs_used(configs.values()), {}
@@ -93,7 +98,7 @@ def configurations_table(configs: Mapping[str, TrialConfig]) -> Table:
             if one is not None:
                 columns[loss_name(loss) + role] = [text(settings(one).get(knob)) for knob in knobs]
     cells = pd.DataFrame({"knob": [words(knob) for knob in knobs], **columns})
-    return Table("The chosen configurations", cells)
+    return Table(title, cells)
 
 
 def costs_table(finals: Finals) -> Table:
@@ -135,20 +140,24 @@ def rules(source: Source, results: Results) -> list[str]:
     seeds = listed([str(seed) for seed in source.finals.seeds])
     references = source.finals.runs["role"].eq("reference").any()
     beside = ", and each loss's reference configuration," if references else ""
+    searches, unit = len(source.finals.choices), results.unit
+    repeated = f"The search was made {searches} times. " if searches > 1 else ""
+    own = " of its own" if searches > 1 else ""
+    paired, drawn = ("search", "searches") if unit == "searches" else ("seed", "runs")
     return [
-        f"{source.finals.rule} Each choice{beside} was then "
-        f"trained anew with {plural(len(source.finals.seeds), 'fresh seed')} ({seeds}"
+        f"{repeated}{source.finals.rule} Each choice{beside} was then trained anew with "
+        f"{plural(len(source.finals.seeds) // searches, 'fresh seed')}{own} ({seeds}"
         f"{_fewer(source.finals.runs)}), and these runs alone were judged on the test images.",
         protocols,
-        "A mAP is the mean over its runs; intervals are Student's t over seeds, over queries "
-        "whose AP is averaged over seeds (too narrow, as queries share a gallery), and over seeds "
-        "and classes, both random, for who asks about other classes of this kind. A difference is "
-        f"shown if its p is below {ALPHA}: the largest of the p over seeds (paired by seed, and "
-        "Welch's) and over queries, corrected for all pairs (Holm). It is equivalent if two "
-        f"one-sided tests (TOST, corrected alike) place it within ±{MARGIN}; else it is not "
-        "resolved. P(first above second) is over all pairs of their runs; the smallest that could "
-        f"be shown is the true difference that this design would show with {100 * POWER:.0f} % "
-        "probability.",
+        f"A mAP is the mean over its runs; intervals are Student's t over {unit}, over queries "
+        f"whose AP is averaged over {unit} (too narrow, as queries share a gallery), and over "
+        f"{unit} and classes, both random, for who asks about other classes of this kind. A "
+        f"difference is shown if its p is below {ALPHA}: the largest of the p over {unit} (paired "
+        f"by {paired}, and Welch's) and over queries, corrected for all pairs (Holm). It is "
+        "equivalent if two one-sided tests (TOST, corrected alike) place it within "
+        f"±{MARGIN}; else it is not resolved. P(first above second) is over all pairs of their "
+        f"{drawn}; the smallest that could be shown is the true difference that this design would "
+        f"show with {100 * POWER:.0f} % probability.",
     ]
 
 
@@ -173,7 +182,9 @@ def _validation(source: Source, loss: str, role: str) -> dict[str, str]:
         runs, trials = source.finals.runs, source.finals.confirmation.trials_frame()
         mine = runs[(runs["loss"] == loss) & (runs["role"] == role)]["trial_id"]
         scores = trials[trials["trial_id"].isin(mine)][score_column(metric)]
-        trial = source.finals.chosen[loss] if role == "chosen" else "the reference"
+        choices, many = source.finals.choices[0], len(source.finals.choices)
+        trial = choices[loss].trial_id + (f", of the first of {many} searches" if many > 1 else "")
+        trial = trial if role == "chosen" else "the reference"
         return {validation(metric): f"{scores.mean():.3f}", "trial": trial}
     choice = source.study.best()[loss]
     found = {validation(metric): f"{choice.score:.3f}", "epoch": str(choice.epoch)}

@@ -15,10 +15,11 @@ HEADS = {
     "seconds": "of training and evaluation, summed over trials that ran side by side",
     "configuration": "chosen by the search, or the seed study's, which is the reference",
     "protocol": "which images are queries and which are searched, as said above",
-    "runs": "trainings of the same configuration from different seeds",
+    "runs": "trainings from different seeds, of the configuration that each search chose",
     "confirming runs": "trainings of the chosen and the reference configuration from fresh seeds",
     "corrected p": "of no difference, corrected for the number of pairs; small: a difference",
-    "P(first above second)": "how often a run of the first has the higher mAP, over all pairs",
+    "P(first above second)": "how often the first has the higher mAP, over all pairs of runs (of "
+    "searches, each the mean of its runs, where the search was repeated)",
     "smallest that could be shown": "the true difference that 80 % of such designs would show",
     "verdict": "shown, equivalent (within the margin), or not resolved by this design",
     "default": "the value that the search begins with",

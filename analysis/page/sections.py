@@ -63,16 +63,19 @@ def answer_section(source: Source, results: Results) -> Section:
     """mAP, differences, configurations and budget."""
     gained = tuning_sentence(results, source.differences)
     if source.finals is None:
-        configs = {loss: choice.config for loss, choice in source.study.best().items()}
+        choices, searches = source.study.best(), 1
         budget = tables.budget_table(source.study)
     else:
-        configs, budget = source.finals.configs, answer_tables.costs_table(source.finals)
-    configs = {loss: configs[loss] for loss in results.losses}
+        choices, searches = source.finals.choices[0], len(source.finals.choices)
+        budget = answer_tables.costs_table(source.finals)
+    configs = {loss: choices[loss].config for loss in results.losses}
+    title = "The chosen configurations"
+    title += f" of the first of {searches} searches" if searches > 1 else ""
     shown = [
         answer_tables.losses_table(source, results),
         tables.metrics_table(results),
-        answer_tables.differences_table(source.differences),
-        answer_tables.configurations_table(configs),
+        answer_tables.differences_table(source.differences, results.unit),
+        answer_tables.configurations_table(configs, title),
         budget,
     ]
     paragraphs = [gained] * bool(gained) + answer_tables.rules(source, results)
@@ -95,7 +98,7 @@ def retrieval_sections(results: Results, finals: Finals | None) -> list[Section]
     together, *each = pr_figures(results)
     figures = [together, class_ap_figure(results)]
     if finals is not None:
-        by_class = class_differences_figure(finals.classes, results.classes)
+        by_class = class_differences_figure(finals.classes, results.classes, results.unit)
         if by_class is not None:
             figures.append(by_class)
     parts = [Section("Retrieval", figures=figures)]

@@ -233,9 +233,8 @@ def _said(source: Source) -> str:
 
 
 def _configs(source: Source) -> dict[str, Any]:
-    if source.finals is not None:
-        return dict(source.finals.configs)
-    return {loss: choice.config for loss, choice in source.study.best().items()}
+    choices = source.study.best() if source.finals is None else source.finals.choices[0]
+    return {loss: choice.config for loss, choice in choices.items()}
 
 
 def _facts(study: Study) -> dict[str, str]:

@@ -44,6 +44,12 @@ def protocols_of(runs: pd.DataFrame) -> list[str]:
     return [column.removeprefix("map_") for column in named]
 
 
+def unit_of(summary: pd.DataFrame) -> str:
+    """What the intervals "over seeds" of a summary are over: `seeds`, or `searches` where the whole
+    search was repeated."""
+    return "searches" if summary["searches"].max() > 1 else "seeds"
+
+
 def summary_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -> pd.DataFrame:
     """A row a protocol, role and loss.
 

@@ -19,14 +19,15 @@ import jinja2
 import pandas as pd
 
 from study.judge.choices import Frozen
-from study.judge.comparison import CONFIRMATION
+from study.judge.comparison import CONFIRMATION, search_folder
+from study.judge.final_tables import unit_of
 from study.judge.final_test import FINALS
 from study.judge.pooled import Pooled, pooled
 from study.judge.pooled_tables import markdown
 from study.judge.significance import MARGIN, POWER, could
 from study.results.files import StudyError
 from study.results.images import classes_of
-from study.results.studies import Study
+from study.results.studies import Choice, Study
 from study.run.cluster import ROOT
 from study.run.plan import Plan
 from study.search.ladder import FINALISTS
@@ -40,14 +41,15 @@ RESULTS = re.compile(r"<!-- results: (.*?) -->.*?<!-- end of results -->", re.DO
 ANSWER = re.compile(r"(?<=<!-- answer -->\n).*?(?=<!-- end of answer -->)", re.DOTALL)
 SECTION = re.compile(r"^## ([^:\n]+)(.*?)(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 TABLE = """\
-| test mAP |{% for name in protocols %} {{ name }} protocol | 95 % over seeds |\
-{% if loop.first %} over seeds and classes |{% endif %}{% endfor %} runs | search |
+| test mAP |{% for name in protocols %} {{ name }} protocol | 95 % over {{ over }} |\
+{% if loop.first %} over {{ over }} and classes |{% endif %}{% endfor %} runs | search |
 |---|{% for name in protocols %}--:|--:|{% if loop.first %}--:|{% endif %}{% endfor %}--:|--:|
 {% for row in rows -%}
 | {{ row.name }} |{% for one in row.protocols %} {{ one.map }} | {{ one.seeds }} |\
 {% if loop.first %} {{ row.both }} |{% endif %}{% endfor %} {{ row.runs }} | {{ row.search }} |
 {% endfor %}
-| difference, full protocol | mean | 95 % over seeds | over seeds and classes | corrected p \
+| difference, full protocol | mean | 95 % over {{ over }} | over {{ over }} and classes \
+| corrected p \
 | P(A > B) | could have shown | verdict |
 |---|--:|--:|--:|--:|--:|--:|---|
 {% for row in differences -%}
@@ -164,7 +166,10 @@ def answer(parts: Sequence[Part]) -> str:
 
 def results(record: Path) -> str:
     """The record's table in Markdown: the choices, the references, and their differences."""
-    study, confirmation = Study.load(record), Study.load(record / CONFIRMATION)
+    frozen, confirmation = Frozen.load(record), Study.load(record / CONFIRMATION)
+    chosen = [frozen.choices, *frozen.further]
+    sweeps = [Study.load(search_folder(record, number + 1)) for number in range(len(chosen))]
+    study = sweeps[0]
     summary = pd.read_csv(record / FINALS / "summary.csv")
     differences = pd.read_csv(record / FINALS / "differences.csv")
     plan, runs = Plan(**study.info["plan"]), confirmation.trials
@@ -172,22 +177,21 @@ def results(record: Path) -> str:
     held = {"Held out": plan.holdout_classes, "Validation": plan.validation_classes}
     named = {part: ", ".join(classes[n] for n in numbers) for part, numbers in held.items()}
     images = "".join(f" {part}: {of}." for part, of in named.items() if of)
+    over = unit_of(summary)
     note = (
+        f"{f'Searches: {len(sweeps)} of each loss. ' if len(sweeps) > 1 else ''}"
         f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, "
         f"{_finals(plan)} trained again on {plan.confirm_seeds} "
-        f"fresh seeds for {runs[0].config.epochs:g} epochs. {sampled_sentence(study)}{images} "
-        f"{_statistics(differences)} `{study.info['command']}`{_made(study)}."
+        f"fresh seeds for {runs[0].config.epochs:g} epochs. {sampled_sentence(sweeps)}{images} "
+        f"{_statistics(differences, over)} `{study.info['command']}`{_made(study)}."
     )
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    chosen = {
-        choice.config.loss: choice.trial_id for choice in Frozen.load(record).choices.values()
-    }
-    roots = {trial.trial_id: study.root(trial) for trial in study.trials}
-    found = {loss: not roots[trial_id].hand_set for loss, trial_id in chosen.items()}
+    origins = _origins(sweeps, chosen)
     configurations = summary[["role", "loss"]].drop_duplicates().itertuples(index=False)
-    rows = [_row(summary, role, loss, found) for role, loss in configurations]
+    rows = [_row(summary, role, loss, origins) for role, loss in configurations]
     shown = differences[(differences["protocol"] == "full") & (differences["role"] != "reference")]
     return template.render(
+        over=over,
         protocols=summary["protocol"].unique(),
         rows=rows,
         differences=[_difference(row) for _, row in shown.iterrows()],
@@ -212,39 +216,63 @@ def _finals(plan: Plan) -> str:
     return f"{best}{beside} trained on {seeds}, and of these the best by {metric}"
 
 
-def sampled_sentence(study: Study) -> str:
-    """What became of the configurations that a search sampled, and whether its choices are of
-    these."""
-    sampled = [trial for trial in study.trials if trial.follows is None and not trial.hand_set]
-    most = study.info["plan"]["max_epochs"]
-    whole = {study.root(trial).trial_id for trial in study.trials if trial.reached >= most}
-    ended = sum(trial.trial_id in whole for trial in sampled)
-    best = {choice.trial_id for choice in study.best().values()}
-    by_hand = sum(study.root(t).hand_set for t in study.trials if t.trial_id in best)
-    beginning = f"Of {len(sampled)} sampled configurations {ended or 'none'} reached the last epoch"
+def sampled_sentence(sweeps: Sequence[Study]) -> str:
+    """What became of the configurations that a loss's searches sampled, and whether their choices
+    are of these."""
+    sampled = ended = choices = by_hand = 0
+    for study in sweeps:
+        drawn = [trial for trial in study.trials if trial.follows is None and not trial.hand_set]
+        most = study.info["plan"]["max_epochs"]
+        whole = {study.root(trial).trial_id for trial in study.trials if trial.reached >= most}
+        best = {choice.trial_id for choice in study.best().values()}
+        sampled += len(drawn)
+        ended += sum(trial.trial_id in whole for trial in drawn)
+        choices += len(best)
+        by_hand += sum(study.root(t).hand_set for t in study.trials if t.trial_id in best)
+    beginning = f"Of {sampled} sampled configurations {ended or 'none'} reached the last epoch"
     if not by_hand:
-        return f"{beginning}; none of the {len(best)} choices is a hand-set start."
+        return f"{beginning}; none of the {choices} choices is a hand-set start."
     return (
-        f"{beginning}; {by_hand} of the {len(best)} choices are hand-set starts, which the search "
+        f"{beginning}; {by_hand} of the {choices} choices are hand-set starts, which the search "
         "did not improve on."
     )
 
 
-def _statistics(differences: pd.DataFrame) -> str:
+def _origins(sweeps: Sequence[Study], chosen: Sequence[Mapping[str, Choice]]) -> dict[str, str]:
+    """By loss, how many of its searches chose what they had found."""
+    searched: dict[str, list[bool]] = {}
+    for study, choices in zip(sweeps, chosen, strict=True):
+        trials = {trial.trial_id: trial for trial in study.trials}
+        for choice in choices.values():
+            by_hand = study.root(trials[choice.trial_id]).hand_set
+            searched.setdefault(choice.config.loss, []).append(not by_hand)
+    return {loss: _origin(found) for loss, found in searched.items()}
+
+
+def _origin(found: Sequence[bool]) -> str:
+    if not any(found):
+        return "hand-set start"
+    if len(found) == 1:
+        return "found by the search"
+    many = f"{sum(found)} of {len(found)}" if not all(found) else f"{len(found)}"
+    return f"found by {many} searches"
+
+
+def _statistics(differences: pd.DataFrame, over: str) -> str:
     pairs = ((differences["protocol"] == "full") & (differences["role"] == "chosen")).sum()
     return (
-        f"p is the largest over seeds (paired; Welch) and over queries, corrected for {pairs} "
+        f"p is the largest over {over} (paired; Welch) and over queries, corrected for {pairs} "
         f"comparisons (Holm); *could have shown* is the true difference that {100 * POWER:.0f} % "
-        "of such studies would show over seeds; *not resolved* is neither shown nor equivalent "
+        f"of such studies would show over {over}; *not resolved* is neither shown nor equivalent "
         f"within ±{MARGIN} mAP (TOST)."
     )
 
 
-def _row(summary: pd.DataFrame, role: str, loss: str, found: Mapping[str, bool]) -> dict[str, Any]:
+def _row(summary: pd.DataFrame, role: str, loss: str, origins: Mapping[str, str]) -> dict[str, Any]:
     mine = summary[(summary["role"] == role) & (summary["loss"] == loss)].set_index("protocol")
     full = mine.loc["full"]
     tuned = role == "chosen"
-    origin = ("found by the search" if found[loss] else "hand-set start") if tuned else "reference"
+    origin = origins[loss] if tuned else "reference"
     asked = "" if tuned or full["confirm_epochs"] >= _asked(loss) else f" of its {_asked(loss)}"
     search = f"{full['trials']:.0f} trials, {full['epochs']:.0f} epochs"
     return {
