@@ -17,7 +17,8 @@ from analysis.figures.histories import confirmed_history, history_figures
 from analysis.figures.pr_curves import pr_figures, pr_table
 from analysis.found.sources import Source
 from analysis.page.answer import answer
-from analysis.page.sections import answer_section, retrieval_sections
+from analysis.page.sections import answer_section, retrieval_sections, search_sections
+from analysis.page.side_by_side import budgets_table
 from study.compare_losses import tell
 from study.judge import pages
 from study.judge.final_test import read_test
@@ -130,6 +131,24 @@ def test_the_curves_and_classes_of_the_report_are_over_searches(folder: Path) ->
     ]
     assert any("where the 95 % interval over searches leaves out 0" in one for one in captions)
     assert not any("over seeds" in caption for caption in captions)
+
+
+def test_the_report_says_which_of_the_searches_it_shows(folder: Path) -> None:
+    said = "Shown is the first of 2 searches, here and below; the others are studies"
+    first, *_ = search_sections(Study.load(folder))
+    assert first.paragraphs[0].startswith(said)
+    assert first.paragraphs[0].endswith(": searches/02 in the folder of the first.")
+    second, *_ = search_sections(Study.load(folder / "searches" / "02"))
+    assert not any("Shown is" in paragraph for paragraph in second.paragraphs)
+
+
+def test_two_studies_on_a_page_have_the_budgets_of_their_first_searches(folder: Path) -> None:
+    """Which the title says where there are others."""
+    whole, second = (Source.load(Study.load(folder / part)) for part in ("", "searches/02"))
+    table = budgets_table({"A": whole, "B": second})
+    assert table.title == "The budgets of the first searches"
+    assert table.cells["trials"].tolist() == ["2"] * 4
+    assert budgets_table({"A": second, "B": second}).title == "The budgets"
 
 
 def test_runs_of_several_choices_are_not_called_those_of_one(folder: Path) -> None:

@@ -92,6 +92,11 @@ def is_comparison(study: Study) -> bool:
     return started or (bool(study.info["plan"].get("confirm_seeds")) and not part)
 
 
+def searches(study: Study) -> int:
+    """How often the search of a comparison is made, of which the study is the first; else 1."""
+    return study.info["plan"].get("search_seeds") or 1 if is_comparison(study) else 1
+
+
 def has_finals(study: Study) -> bool:
     """Whether the comparison is finished: its summary is written last."""
     return (study.folder / FINALS / "summary.csv").exists()

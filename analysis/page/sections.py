@@ -17,7 +17,7 @@ from analysis.figures.pr_curves import pr_figures
 from analysis.figures.retrieval_figures import many_figures, rule, side_by_side_figure
 from analysis.figures.search_figures import search_figure, seconds_figure
 from analysis.figures.timeline_figure import timeline_figure
-from analysis.found.finals import Finals
+from analysis.found.finals import Finals, searches
 from analysis.found.importance import TOP, Importance, importance
 from analysis.found.runs import Results
 from analysis.found.scores import validation
@@ -28,6 +28,7 @@ from analysis.page.answer import answer_figure, tuning_sentence
 from analysis.page.chosen import chosen_sections
 from analysis.page.page import Section
 from analysis.page.tables import Table
+from study.judge.comparison import SEARCHES
 from study.results.images import about
 from study.results.studies import Study
 from trainables.reranking import EXPANDED, K1, K2, POWER, WEIGHT
@@ -168,7 +169,7 @@ def search_sections(study: Study) -> list[Section]:
         figures += [ladder_figure(study), seconds_figure(study)]
     others = expected_figure(study), timeline_figure(study)
     figures += [figure for figure in others if figure is not None]
-    said = tables.verdicts(study)
+    said = [*_which_search(study), *tables.verdicts(study)]
     finals = tables.finals_table(study)
     shown = [finals] * bool(len(finals.cells))
     parts = [Section("The search", said, shown, figures)]
@@ -179,6 +180,18 @@ def search_sections(study: Study) -> list[Section]:
     if len(faults.cells):
         parts.append(Section("Failures", tables=[faults], below=True))
     return parts
+
+
+def _which_search(study: Study) -> list[str]:
+    """That a comparison shows one of its searches, if it has several."""
+    many = searches(study)
+    if many == 1:
+        return []
+    others = f"{SEARCHES}/02" + (f" to {SEARCHES}/{many:02d}" if many > 2 else "")
+    return [
+        f"Shown is the first of {many} searches, here and below; the others are studies by "
+        f"themselves, with reports of their own: {others} in the folder of the first."
+    ]
 
 
 def knobs_section(study: Study) -> Section:

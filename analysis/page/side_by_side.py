@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.search_figures import seconds_table
 from analysis.figures.style import COLOURS, ReportFigure, draw_mean, name_lines, render
+from analysis.found.finals import searches
 from analysis.found.knobs import knobs_used, settings
 from analysis.found.scores import validation
 from analysis.found.sources import Source
@@ -86,7 +87,8 @@ def budgets_table(names: Mapping[str, Source]) -> Table:
                     reached: _score(names, source, best[loss]) if loss in best else "",
                 }
             )
-    return Table("The budgets", pd.DataFrame(rows))
+    repeated = any(searches(source.study) > 1 for source in names.values())
+    return Table(f"The budgets{' of the first searches' * repeated}", pd.DataFrame(rows))
 
 
 def configurations_table(names: Mapping[str, Source]) -> Table:
