@@ -112,16 +112,12 @@ def tell(folder: Path, seconds: float, data_dir: str | None) -> int:
     over = unit_of(summary)
     print(f"mAP with 95 % intervals over {over}, and over {over} and classes:")
     print(_text(summary[columns]))
-    columns = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high"]
-    columns += ["p_corrected", "smallest", "verdict"]
-    print("\nDifferences (p corrected; smallest: what could have been shown with 80 % power):")
-    print(
-        _text(
-            differences[columns].assign(
-                smallest=differences["smallest"].map(could, na_action="ignore")
-            )
-        )
-    )
+    if len(differences):  # of a single loss there is none
+        columns = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high"]
+        columns += ["p_corrected", "smallest", "verdict"]
+        shown = differences["smallest"].map(could, na_action="ignore")
+        print("\nDifferences (p corrected; smallest: what could have been shown with 80 % power):")
+        print(_text(differences[columns].assign(smallest=shown)))
     print(f"\nThe comparison is finished; {duration(seconds)}. Everything lies in {folder}")
     print(f"Next:  {report_command(folder, data_dir)}")
     return 0

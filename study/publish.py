@@ -16,6 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ from trainables.data.ledger import append, digest, ledger_of
 from trainables.terminal import Parser, patient_streams
 
 QUOTED = re.compile(r"(['\"])/(?:[^'\"/]+/)+")  # the same within quotes, blanks and all
-FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/'\"=,;:]+/)+")  # of an absolute path
+FOLDERS = re.compile(r"(?<![\w./])/(?:[^\s/'\"=,;:]+/)+")  # of an absolute path
+ALONE = re.compile(r"/(?!.*\s[-/])")  # a path and nothing after it, whatever signs are in it
+STORE = re.compile(r"\b(?!https?:)([a-z][a-z0-9+.-]+)://[^\s'\"]+")  # an object store's folder
+CLUSTER = re.compile(r"(?<=--address[ =])\S+")
+IP = re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b")
+OF_FILES = ("data", "network", "weights", "teacher")  # what of a plan may be a path
 
 
 @patient_streams()
@@ -80,19 +86,20 @@ def publish(folder: Path, record: Path) -> None:
     studies = {part: Study.load(folder / part) for part in parts}
     if record.exists():
         raise StudyError(f"{record} exists, and a record is never rewritten")
-    lines = [{**scrubbed(line), "study": record.name} for line in readings(folder)]
+    known = private(folder, list(studies.values()))
+    lines = [{**scrubbed(line, known), "study": record.name} for line in readings(folder)]
     if not lines:
         law = "a record's reading of the test images is taken over from the ledger of its study"
         raise StudyError(f"{law}; {ledger_of(folder)} has none of these choices")
     record.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=record.parent) as made:  # all of it, or nothing
         new = Path(made) / "record"
-        hosts: dict[str, str] = {}
         for part, study in studies.items():
-            trials = [scrubbed_trial(trial, hosts) for trial in study.trials]
-            Study(new / part, scrubbed(study.info), trials).write_together()
-            write_atomically(new / part / DATA, json.dumps(scrubbed(about(study)), indent=1))
-        choices = json.dumps(scrubbed(read_json(folder / CHOICES)), indent=2)
+            trials = [scrubbed_trial(trial, known) for trial in study.trials]
+            Study(new / part, scrubbed(study.info, known), trials).write_together()
+            said = json.dumps(scrubbed(about(study), known), indent=1)
+            write_atomically(new / part / DATA, said)
+        choices = json.dumps(scrubbed(read_json(folder / CHOICES), known), indent=2)
         write_atomically(new / CHOICES, choices)
         lines = [line | {"sha256": digest(new / CHOICES)} for line in lines]
         (new / FINALS).mkdir()
@@ -104,37 +111,62 @@ def publish(folder: Path, record: Path) -> None:
         new.rename(record)
 
 
-def scrubbed(value: Any) -> Any:
-    """The value with every absolute path in it cut to its last part, this project's to its own."""
+def private(folder: Path, studies: Sequence[Study]) -> dict[str, str]:
+    """What is known to be this machine's own in a comparison, and what stands for it: paths their
+    last part, machines node-1, node-2, ..."""
+    known = {}
+    for study in studies:
+        for name in OF_FILES:
+            path = str(study.info["plan"].get(name) or "").split(".py:")[0]
+            for text in (path, str(Path(path).absolute())):
+                if "/" in path:
+                    known[text] = Path(path).name
+        for trial in study.trials:
+            if trial.worker is not None:
+                host = trial.worker.rpartition(":")[0]
+                known.setdefault(
+                    host, f"node-{sum(n.startswith('node-') for n in known.values()) + 1}"
+                )
+    here = folder.absolute()
+    return {**known, str(here): here.name, str(here.parent): here.parent.name}
+
+
+def scrubbed(value: Any, known: Mapping[str, str]) -> Any:
+    """The value with every absolute path in it cut to its last part, this project's to its own, and
+    without addresses.
+
+    Args:
+        known: by text, what stands for it wherever it stands by itself.
+    """
     if isinstance(value, dict):
-        return {key: scrubbed(one) for key, one in value.items()}
+        return {key: scrubbed(one, known) for key, one in value.items()}
     if isinstance(value, list):
-        return [scrubbed(one) for one in value]
+        return [scrubbed(one, known) for one in value]
     if isinstance(value, str):
         text = value.replace(f"{ROOT}/", "")
-        if text.startswith("/"):  # a path alone, whatever signs are in it
+        for private in sorted(known, key=len, reverse=True):
+            text = re.sub(rf"(?<![\w.-]){re.escape(private)}(?![\w-])", known[private], text)
+        if ALONE.match(text):
             return text.rstrip("/").rpartition("/")[2]
-        return FOLDERS.sub("", QUOTED.sub(r"\1", text))
+        text = STORE.sub(r"\1://…", CLUSTER.sub("ADDRESS", text))
+        return IP.sub("ADDRESS", FOLDERS.sub("", QUOTED.sub(r"\1", text)))
     return value
 
 
-def scrubbed_trial(trial: TrialRecord, hosts: dict[str, str]) -> TrialRecord:
-    """The record without files; `hosts` collects the machines as node-1, node-2, ..."""
-    worker = trial.worker
-    if worker is not None:
-        host, process = worker.rsplit(":", 1)
-        worker = f"{hosts.setdefault(host, f'node-{len(hosts) + 1}')}:{process}"
+def scrubbed_trial(trial: TrialRecord, known: Mapping[str, str]) -> TrialRecord:
+    """The record without files."""
     fields = {
-        name: scrubbed(getattr(trial.config, name)) for name in ("network", "weights", "teacher")
+        name: scrubbed(getattr(trial.config, name), known)
+        for name in ("network", "weights", "teacher")
     }
     return dataclasses.replace(
         trial,
         config=trial.config.replace(**fields),
-        cause=scrubbed(trial.cause),
+        cause=scrubbed(trial.cause, known),
         checkpoint=None,
         last_checkpoint=None,
         logs=None,
-        worker=worker,
+        worker=scrubbed(trial.worker, known),
     )
 
 

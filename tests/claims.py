@@ -81,8 +81,8 @@ def load(name: str) -> Record:
         runs,
         arrays,
         summary_table(runs, arrays, [sweep, *others]),
-        differences_table(runs, arrays, sweep.losses),
-        class_table(runs, arrays, sweep.losses),
+        differences_table(runs, arrays, [sweep, *others]),
+        class_table(runs, arrays, [sweep, *others]),
     )
 
 

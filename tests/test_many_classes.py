@@ -438,6 +438,7 @@ def test_what_a_final_test_stored_is_what_was_evaluated(
         classes=pd.DataFrame(),
         readings=[],
         arrays=arrays,
+        left_out={},
     )
     found = of_comparison(finals, CLASSES)
     assert found.losses == results.losses and found.protocols == ["full"]

@@ -11,6 +11,7 @@ import pytest
 from study import publish
 from study.judge.final_test import read_test, readings
 from study.results.studies import Study
+from tests.small_studies import trial
 from tests.test_final_test import SEEDS, make, reads  # noqa: F401  (the small dataset)
 from tests.test_study import ROOT
 from trainables.data.ledger import LEDGER, digest, entries
@@ -123,10 +124,39 @@ def test_a_record_is_made_whole_or_not_at_all(
         ("python a.py --data /home/anna/photos --name b", "python a.py --data photos --name b"),
         ("pml:SupConLoss", "pml:SupConLoss"),
         ("left / right", "left / right"),
+        ("/home/anna smith/My Photos/birds", "birds"),
+        ("data  /home/anna smith/My Photos/birds, a folder of classes",
+         "data  birds, a folder of classes"),
+        ("/home/anna/.venv/bin/python study/x.py --data /home/anna/p --loss triplet",
+         "python study/x.py --data p --loss triplet"),
+        ("x.py --address 10.3.0.7:6379 --loss triplet", "x.py --address ADDRESS --loss triplet"),
+        ("x.py --address=gpu-box-3:6379", "x.py --address=ADDRESS"),
+        ("--checkpoint-uri s3://acme-private/x --loss a", "--checkpoint-uri s3://… --loss a"),
+        ("node ip 10.3.0.7 (gpu-box-3.acme.internal)", "node ip ADDRESS (node-1)"),
+        ("gpu-box-3.acme.internal:123", "node-1:123"),
+        ("see https://docs.ray.io/en/latest", "see https://docs.ray.io/en/latest"),
+        ("torch 2.15.0, warm-up 0.5", "torch 2.15.0, warm-up 0.5"),
     ],
-)
-def test_paths_lose_their_folders(text: str, expected: str) -> None:
-    assert publish.scrubbed({"what": [text]}) == {"what": [expected]}
+)  # fmt: skip
+def test_what_is_a_machines_own_is_not_published(text: str, expected: str) -> None:
+    known = {"gpu-box-3.acme.internal": "node-1", "/home/anna smith/My Photos/birds": "birds"}
+    assert publish.scrubbed({"what": [text]}, known) == {"what": [expected]}
+
+
+def test_the_places_of_a_studys_files_and_its_machines_are_known(tmp_path: Path) -> None:
+    plan = {"data": "/home/anna smith/birds", "network": "/nets/mine.py:small", "weights": "none"}
+    trials = [trial("triplet", number, [0.5]) for number in range(3)]
+    for one in trials:
+        one.worker = f"box-{one.number % 2}:7"
+    known = publish.private(tmp_path / "c", [Study(tmp_path / "c", {"plan": plan}, trials)])
+    assert known == {
+        "/home/anna smith/birds": "birds",
+        "/nets/mine": "mine",
+        "box-0": "node-1",
+        "box-1": "node-2",
+        str(tmp_path / "c"): "c",
+        str(tmp_path): tmp_path.name,
+    }
 
 
 def test_a_record_names_no_folder_of_a_network(comparison: Path, tmp_path: Path) -> None:

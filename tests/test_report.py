@@ -512,7 +512,7 @@ def test_budget_and_faults_are_counted(make_study: Maker) -> None:
     (row,) = tables.budget_table(study).cells.to_dict("records")
     assert (row["trials"], row["epochs"], row["seconds"]) == ("3", "4", "8")
     assert row["how the trials ended"] == "2 finished, 1 diverged"
-    (fault,) = tables.faults_table(study).cells.to_dict("records")
+    (fault,) = tables.faults_table(study, "a title").cells.to_dict("records")
     assert (fault["trial"], fault["cause"]) == ("triplet-001", "the loss became nan")
 
 

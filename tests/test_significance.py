@@ -19,6 +19,7 @@ from study.judge.significance import (
     POWER,
     UNKNOWN,
     Difference,
+    Interval,
     TTest,
     corrected,
     difference_of_runs,
@@ -51,9 +52,10 @@ def test_the_mean_of_runs_by_hand() -> None:
 
 
 @pytest.mark.parametrize("runs", [{}, {1: np.array([0.2, 0.4])}])
-def test_fewer_than_two_runs_have_no_interval(runs: dict[int, np.ndarray]) -> None:
+def test_fewer_than_two_runs_have_no_interval_over_runs(runs: dict[int, np.ndarray]) -> None:
     mean = mean_of_runs(runs, np.array([0, 1]))
-    assert np.isnan([*mean.seeds, *mean.queries, *mean.two_way]).all()
+    assert np.isnan([*mean.seeds, *mean.two_way]).all()
+    assert mean.queries == ((0, 1) if runs else pytest.approx((NAN, NAN), nan_ok=True))
     assert mean.mean == pytest.approx(0.3 if runs else NAN, nan_ok=True)
 
 
@@ -118,9 +120,35 @@ def test_of_unlike_seeds_all_runs_count_and_none_are_paired() -> None:
 def test_a_difference_needs_two_common_seeds() -> None:
     rng = np.random.default_rng(0)
     found = difference_of_runs(random_runs(rng, [1, 2]), random_runs(rng, [2, 3]), CLASSES)
-    assert np.isnan([found.difference, found.seeds.p, *found.queries.interval]).all()
+    assert np.isnan([found.seeds.p, *found.seeds.interval]).all()
     assert np.isnan([found.welch.p, found.two_way.p, found.equivalence, found.smallest]).all()
     assert verdicts([found]) == ["not resolved"]
+
+
+def test_of_one_run_each_the_difference_and_the_queries_are_known() -> None:
+    rng = np.random.default_rng(0)
+    first, second = random_runs(rng, [1]), random_runs(rng, [1])
+    found = difference_of_runs(first, second, CLASSES)
+    gaps = first[1].astype(float) - second[1]
+    gaps = gaps[~np.isnan(gaps)]
+    assert found.difference == pytest.approx(gaps.mean())
+    assert found.queries.p == pytest.approx(stats.ttest_1samp(gaps, 0).pvalue)
+    assert np.isnan([found.seeds.p, found.welch.p, found.two_way.p, found.smallest]).all()
+    assert verdicts([found]) == ["not resolved"]
+    mean = mean_of_runs(first, CLASSES)
+    oracle = stats.t.interval(
+        0.95, len(gaps) - 1, mean.mean, stats.sem(first[1], nan_policy="omit")
+    )
+    assert mean.queries == pytest.approx(oracle)
+    assert np.isnan([*mean.seeds, *mean.two_way]).all()
+
+
+def test_pairs_of_which_nothing_is_known_count_in_the_correction() -> None:
+    test = TTest(Interval(0.1, 0.2), 0.02)
+    family = [NO_DIFFERENCE._replace(seeds=test, welch=test, queries=test, equivalence=0.5)]
+    assert corrected(family) == [0.02] and verdicts(family) == ["shown"]
+    assert corrected(family, untold=2) == pytest.approx([0.06])
+    assert verdicts(family, untold=2) == ["not resolved"]
 
 
 def test_welch_is_scipys() -> None:

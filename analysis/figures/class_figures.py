@@ -32,15 +32,15 @@ PAIRS = 25  # of classes that are confused, where there are many
 
 
 def class_ap_table(results: Results) -> pd.DataFrame:
-    """A row a loss, role and class: the mean AP of its queries, over all runs; and their number.
+    """A row a loss, role and class: the mean AP of its queries, over its runs (of repeated
+    searches, over these); and their number.
 
     A class that no query has is in no row.
     """
     labels, parts = results.query_labels(results.first), []
     counts = np.bincount(labels)
     for loss, role in dict.fromkeys((run.loss, run.role) for run in results.runs):
-        runs = [run.protocols[results.first].average_precision for run in results.of(loss, role)]
-        precisions = np.stack(runs).astype(np.float64).mean(0)
+        precisions = results.mean_of(loss, role, lambda judged: judged.average_precision)
         known = ~np.isnan(precisions)
         judged = np.bincount(labels[known], minlength=len(counts))
         sums = np.bincount(labels[known], precisions[known], minlength=len(counts))
@@ -111,9 +111,10 @@ def confusion_table(results: Results, loss: str) -> pd.DataFrame:
     the loss has its nearest images.
     """
     columns = ["query_class", "image_class", "count", "share"]
-    judged = _with_nearest(results, loss)
-    if judged is None:
+    run = results.pictured(loss)
+    if run is None:
         return pd.DataFrame(columns=columns)
+    judged = run.protocols[results.first]
     counted = _counted(judged)
     labels = results.labels
     asked = np.broadcast_to(labels[judged.queries][:, None], counted.shape)[counted]
@@ -150,14 +151,16 @@ def confused_pairs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def confusion_rule(results: Results) -> str:
     """What `confusion_figures` show."""
     if len(np.unique(results.labels)) <= MANY_CLASSES:
-        return (
+        said = (
             "Rows are the classes of the queries, columns the other classes that were found among "
             "their nearest images, in per cent of all that was found for the row."
         )
-    return (
-        "Before the arrow is the class of the queries, after it another class that was found among "
-        "their nearest images; the share is of all that was found for these queries."
-    )
+    else:
+        said = (
+            "Before the arrow is the class of the queries, after it another class that was found "
+            "among their nearest images; the share is of all that was found for these queries."
+        )
+    return f"{said} {results.of_which_runs}".strip()
 
 
 def confusion_figures(results: Results) -> list[ReportFigure]:
@@ -270,12 +273,6 @@ def _confusion(table: pd.DataFrame, results: Results, loss: str, top: float) -> 
     )
 
 
-def _with_nearest(results: Results, loss: str) -> Judged | None:
-    """Of the loss's first run whose nearest images are known."""
-    runs = [run.protocols[results.first] for run in results.of(loss)]
-    return next((one for one in runs if one.nearest is not None and one.nearest.size), None)
-
-
 def _nearest(judged: Judged) -> np.ndarray:
     assert judged.nearest is not None
     return judged.nearest
@@ -288,8 +285,9 @@ def _counted(judged: Judged) -> np.ndarray:
 
 def _looked_at(results: Results, loss: str) -> str:
     """Which images a `confusion_table` counts."""
-    judged = _with_nearest(results, loss)
-    assert judged is not None
+    run = results.pictured(loss)
+    assert run is not None
+    judged = run.protocols[results.first]
     counted, k = _counted(judged), _nearest(judged).shape[1]
     asking = plural(int(counted.any(1).sum()), "query", "queries")
     if counted.all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from study.results.trials import title
 from trainables.metrics import METRICS
 
 GREY = "0.55"  # of the references, beside the colour of their loss
+LETTERS = 80  # of a line above the narrowest figure
 
 
 def chosen_history(study: Study) -> pd.DataFrame:
@@ -73,7 +75,8 @@ def draw_history(figure: Figure, history: pd.DataFrame, metric: str) -> None:
         axes.set(title="loss" if len(roles) == 1 else f"loss, {role}")
         kinds = _kinds(COLOURS[loss] if role == "chosen" else GREY)
         axes.legend(handles=kinds if known else kinds[:1], handlelength=3.2)
-    panels[0].set_ylabel(f"{loss_name(loss)} loss, mean over batches")
+    figure.suptitle("\n".join(textwrap.wrap(loss_name(loss), LETTERS)), size="medium")
+    panels[0].set_ylabel("loss, mean over batches")
     right.set(ylabel=title(metric), title=validation(metric))
     right.legend(handles=_runs(history), loc="best")
     for axes in (*panels, right):
@@ -118,7 +121,10 @@ def _figure(history: pd.DataFrame, metric: str) -> ReportFigure:
     loss = history["loss"].iloc[0]
     chosen = history[history["role"] == "chosen"]
     runs = chosen["trial_id"].nunique()
-    said = _one_run(chosen, metric) if runs == 1 else _several_runs(chosen, metric)
+    if runs < 2:
+        said = _one_run(chosen, metric) if runs else ", no run of a choice."
+    else:
+        said = _several_runs(chosen, metric)
     rest = history[(history["role"] == "reference") & history["chosen"]]
     beside = ""
     if len(rest):

@@ -117,7 +117,7 @@ def _slices(table: pd.DataFrame) -> ReportFigure:
     at = [
         f"{words(knob)} {row[knob]:.3g} for {loss_name(row['loss'])}"
         for knob in numbers
-        for _, row in best.iterrows()
+        for _, row in best[best[knob].notna()].iterrows()
     ]
     said = f"the best has {listed(at)}" if at else "a point a configuration"
     return render(
@@ -172,8 +172,8 @@ def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
 
 def _shift(loss: str, losses: list[str], values: pd.Series, knob: str) -> float:
     """Choices are few: beside each other the losses do not hide one another."""
-    few = is_choice(values, knob)
-    return 0.16 * (losses.index(loss) - (len(losses) - 1) / 2) if few else 0.0
+    few, step = is_choice(values, knob), min(0.16, 0.9 / len(losses))  # within the panel
+    return step * (losses.index(loss) - (len(losses) - 1) / 2) if few else 0.0
 
 
 def _label_axis(axes: Axes, values: pd.Series, knob: str) -> None:

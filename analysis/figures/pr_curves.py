@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -28,23 +29,19 @@ def pr_table(results: Results) -> pd.DataFrame:
     """A row a point of the mean curve over a loss's runs of one role.
 
     Columns loss, role, protocol, recall (ascending from 0 to 1), precision, low and high (95 %
-    over what `Results.unit` says; NaN for one), map (the mean over the runs) and runs.
+    over what `Results.unit` says; NaN for one), map (the mean over the same) and runs.
     """
     parts = []
     keys = dict.fromkeys((run.loss, run.role) for run in results.runs)
     for loss, role in keys:
         for protocol in results.protocols:
-            judged = [run.protocols[protocol] for run in results.of(loss, role)]
-            drawn = [
-                np.mean([run.protocols[protocol].precision for run in runs], axis=0)
-                for runs in results.units(loss, role)
-            ]
-            curve = mean_curve(np.stack(drawn))
+            drawn = results.drawn(loss, role, lambda judged: judged.precision, protocol)
+            curve = mean_curve(drawn)
             curve = curve.rename(columns={"mean": "precision"})
-            score = float(np.mean([one.mean_average_precision for one in judged]))
+            scores = results.drawn(loss, role, attrgetter("mean_average_precision"), protocol)
             curve = curve.assign(recall=np.arange(len(curve)) / (len(curve) - 1))
-            curve = curve.assign(loss=loss, role=role, protocol=protocol, map=score)
-            parts.append(curve.assign(runs=len(judged)))
+            curve = curve.assign(loss=loss, role=role, protocol=protocol, map=scores.mean())
+            parts.append(curve.assign(runs=len(results.of(loss, role))))
     columns = ["loss", "role", "protocol", "recall", "precision", "low", "high", "map", "runs"]
     return pd.concat(parts, ignore_index=True)[columns]
 

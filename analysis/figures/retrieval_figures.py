@@ -108,14 +108,13 @@ def retrieval_table(found: Retrieval, results: Results) -> pd.DataFrame:
 
 
 def retrievals(results: Results, protocol: str, queries: np.ndarray) -> dict[str, Retrieval]:
-    """By loss, of its first run that has the nearest images; without a loss that has none."""
-    found = {}
-    for loss in results.losses:
-        judged = [run.protocols[protocol] for run in results.of(loss)]
-        stored = [one for one in judged if one.nearest is not None and one.nearest.size]
-        if stored:
-            found[loss] = retrieval(stored[0], results.labels, queries)
-    return found
+    """By loss, of the run that is shown (`Results.pictured`); without a loss that has none."""
+    shown = {loss: results.pictured(loss) for loss in results.losses}
+    return {
+        loss: retrieval(run.protocols[protocol], results.labels, queries)
+        for loss, run in shown.items()
+        if run is not None
+    }
 
 
 def side_by_side_figure(results: Results) -> ReportFigure | None:
@@ -139,7 +138,7 @@ def side_by_side_figure(results: Results) -> ReportFigure | None:
     caption = (
         f"Of the {k} nearest to these {plural(len(queries), 'query', 'queries')} among "
         f"{one.gallery:,} {results.described}, so many are of the query's class: "
-        f"{listed(shares)}.{few}"
+        f"{listed(shares)}.{few} {results.of_which_runs}".rstrip()
     )
     names = _names(queries)
     layout = arranged(results.pixels.shape, len(found), k, names)
@@ -244,12 +243,13 @@ def arranged(shape: tuple[int, int, int], losses: int, k: int, names: list[str])
 
 
 def _scores(results: Results, protocol: str) -> np.ndarray:
-    """(Q,) the AP of each query, the mean over the losses and the seeds of each."""
-    losses = [
-        np.stack([run.protocols[protocol].average_precision for run in results.of(loss)]).mean(0)
-        for loss in results.losses
-    ]
-    return np.stack(losses).astype(np.float64).mean(0)
+    """(Q,) the AP of each query, the mean over the losses and the seeds, or searches, of each."""
+
+    def read(judged: Judged) -> np.ndarray:
+        return judged.average_precision
+
+    losses = [results.mean_of(loss, "chosen", read, protocol) for loss in results.losses]
+    return np.mean(losses, axis=0)
 
 
 def _judged_classes(results: Results, protocol: str) -> np.ndarray:

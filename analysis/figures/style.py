@@ -25,8 +25,9 @@ from analysis.found.words import loss_name, words
 from study.results.trials import file_name
 from trainables.losses import names, resolve
 
-# From Okabe and Ito's palette, which readers of every colour vision tell apart.
-PALETTE = ("#009E73", "#D55E00", "#8B6F00", "#666666", "#6A3D9A", "#B15928", "#17BECF")
+# First from Okabe and Ito's palette, which readers of every colour vision tell apart.
+PALETTE = ("#009E73", "#D55E00", "#8B6F00", "#666666", "#6A3D9A", "#B15928", "#17BECF",
+           "#E377C2", "#9ACD32", "#000080", "#A9A9A9", "#8B0000")  # fmt: skip
 
 
 class Colours(dict[str, str]):

@@ -6,6 +6,7 @@ as well) and `finals/` (what the test gave). No network and no image is needed t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ class Finals:
         runs, summary, differences, classes: the tables of `finals/`.
         readings: a mapping for each reading of the test images.
         arrays: by `<what>/<trial_id>`: AP of queries, curves, nearest images; and `labels`.
+        left_out: by loss and role, how many of its confirming runs did not end well; none of a
+            loss that lacks none.
         orders: the mean of the runs in other orders, as `orders_of_runs` has it; None if they were
             not asked for.
     """
@@ -51,6 +54,7 @@ class Finals:
     classes: pd.DataFrame
     readings: list[dict[str, Any]]
     arrays: Mapping[str, np.ndarray]
+    left_out: Mapping[tuple[str, str], int]
     orders: pd.DataFrame | None = None
 
     @classmethod
@@ -65,9 +69,12 @@ class Finals:
         tables = {name: read_table(folder, name) for name in shown}
         arrays = read_arrays(folder, tables["runs"], ("ap", "precision"))
         ordered = (folder / "orders.csv").exists()
+        confirmation = Study.load(sweep.folder / CONFIRMATION)
+        lost = [run for run in confirmation.trials if run.status != "finished"]
         return cls(
             sweep=sweep,
-            confirmation=Study.load(sweep.folder / CONFIRMATION),
+            confirmation=confirmation,
+            left_out=Counter((run.config.loss, frozen.role(run)) for run in lost),
             readings=readings(sweep.folder),
             arrays=arrays,
             rule=frozen.rule,

@@ -6,7 +6,7 @@ finished comparison, several seeds of each configuration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.found.finals import Finals
-from analysis.found.words import plural
+from analysis.found.words import listed, plural
 from study.judge.evaluation import Evaluation
 from study.judge.final_tables import protocols_of, unit_of
 from study.judge.final_test import nearest_images
@@ -75,8 +75,8 @@ class Results:
             for one), query_low, query_high (over queries), both_low, both_high (over that and
             classes; NaN for one), runs, searches.
         labels: (N,) of the images.
-        metrics: a row a loss: its chosen runs' mean of every metric of `trainables.metrics.METRICS`
-            under the first protocol; NaN where a record does not have it.
+        metrics: a row a loss: the mean over its `units` of every metric of
+            `trainables.metrics.METRICS` under the first protocol; NaN where a record lacks it.
         classes: the name of label 0, 1, ...
         name: `test images` or `validation images`, and of which classes if not of all.
         note: why these are not the test images; empty if they are.
@@ -137,10 +137,43 @@ class Results:
         """The runs of a loss in this role, one a seed; perhaps none."""
         return [run for run in self.runs if run.loss == loss and run.role == role]
 
+    def pictured(self, loss: str) -> Run | None:
+        """The run whose nearest images are shown: the first of a loss's that has them."""
+        runs = [(run, run.protocols[self.first].nearest) for run in self.of(loss)]
+        return next((run for run, near in runs if near is not None and near.size), None)
+
+    @property
+    def of_which_runs(self) -> str:
+        """Of which runs its images are, in a sentence; empty where no loss has several."""
+        shown = [run for loss in self.losses if (run := self.pictured(loss)) is not None]
+        if not shown or max(len(self.of(loss)) for loss in self.losses) == 1:
+            return ""
+        seeds = listed([str(seed) for seed in sorted({run.seed for run in shown})])
+        said = "seeds" if " " in seeds else "seed"
+        return f"Of each loss's runs it is the first that the images are of ({said} {seeds})."
+
     def units(self, loss: str, role: str = "chosen") -> list[list[Run]]:
         """The same by what the intervals are over: a list for each of the runs, or the searches."""
         by = attrgetter("search" if self.unit == "searches" else "trial_id")
         return [list(runs) for _, runs in groupby(sorted(self.of(loss, role), key=by), key=by)]
+
+    def mean_of(
+        self, loss: str, role: str, read: Callable[[Judged], np.ndarray], protocol: str = ""
+    ) -> np.ndarray:
+        """The mean over `units` of what is read of each run under a protocol (empty: the first)."""
+        return self.drawn(loss, role, read, protocol).mean(0)
+
+    def drawn(
+        self, loss: str, role: str, read: Callable[[Judged], np.ndarray], protocol: str = ""
+    ) -> np.ndarray:
+        """The same of each unit, the mean of its runs: (units, ...) in float64."""
+        each = [
+            np.mean(
+                [read(run.protocols[protocol or self.first]) for run in unit], axis=0, dtype=float
+            )
+            for unit in self.units(loss, role)
+        ]
+        return np.stack(each)
 
     def counted(self, many: int) -> str:
         """So many of what the intervals are over: `5 seeds`, `1 search`."""
@@ -200,7 +233,9 @@ def of_comparison(finals: Finals, classes: tuple[str, ...]) -> Results:
     runs.sort(key=lambda run: (order.index(run.loss), ROLES.index(run.role), run.seed))
     labels = finals.arrays["labels"].astype(np.int64)
     chosen = finals.runs[finals.runs["role"] == "chosen"].rename(columns={f"map_{first}": "map"})
-    metrics = chosen.reindex(columns=["loss", *METRICS]).groupby("loss", sort=False).mean()
+    metrics = chosen.reindex(columns=["loss", "search", *METRICS])
+    metrics = metrics.groupby(["loss", "search"], sort=False).mean()
+    metrics = metrics.groupby("loss", sort=False).mean()
     return Results(
         runs, summary, labels, metrics.reset_index(), classes, name_of_test(finals.sweep)
     )

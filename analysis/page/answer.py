@@ -75,8 +75,8 @@ def answer(results: Results, differences: pd.DataFrame, searches: Sequence[str])
         return f"{capital(loss_name(best))} reaches {reached}; no other loss was evaluated.{rest}"
     gaps = {loss: gap_between(differences, best, loss, results.first) for loss in others}
     ahead = listed([f"{gap} above {loss_name(loss)}" for loss, gap in gaps.items()])
-    nearest = gaps[others[0]]
-    said = "retrieves best" if nearest is not None and nearest.shown else "comes out highest"
+    ahead_of_all = all(gap is not None and gap.shown for gap in gaps.values())
+    said = "retrieves best" if ahead_of_all else "comes out highest"
     winner = capital(loss_name(best))
     return f"{power_sentence(results, differences)} {winner} {said}: {reached}, {ahead}.{rest}"
 
@@ -86,7 +86,9 @@ def power_sentence(results: Results, differences: pd.DataFrame) -> str:
     mine = differences[differences["protocol"] == results.first]
     mine = mine[mine["role"] == "chosen"]
     smallest = mine["smallest"].dropna()
-    many = results.counted(min(len(results.units(loss)) for loss in results.losses))
+    counts = [len(results.units(loss)) for loss in results.losses]
+    least, most = min(counts), max(counts)
+    many = f"{least} to {results.counted(most)}" if least < most else results.counted(most)
     if smallest.empty:
         return (
             f"With {many} for each loss, a difference between two losses cannot be "

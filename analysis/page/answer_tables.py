@@ -17,7 +17,7 @@ from analysis.page.answer import p_text
 from analysis.page.glossary import scored
 from analysis.page.tables import Table
 from study.judge.final_tables import protocols_of
-from study.judge.significance import ALPHA, MARGIN, POWER, could
+from study.judge.significance import ALPHA, MARGIN, POWER, could, holm
 from study.results.studies import Study
 from study.search.space import is_of_seed_study, reference
 from trainables.config import TrialConfig
@@ -61,7 +61,9 @@ def differences_table(differences: pd.DataFrame, unit: str) -> Table | None:
     if differences.empty:
         return None
     rows, several = [], differences["protocol"].nunique() > 1
-    for _, row in differences.iterrows():
+    families = differences.groupby(["protocol", "role"], sort=False)["equivalence_p"]
+    alike = families.transform(lambda p: pd.Series(holm(p.tolist()), p.index))
+    for number, row in differences.iterrows():
         first, second = loss_name(row["first"]), loss_name(row["second"])
         tuning = row["role"] == "tuning"
         cells = {
@@ -79,7 +81,7 @@ def differences_table(differences: pd.DataFrame, unit: str) -> Table | None:
         cells["95 % over queries"] = _interval(row, "query_low", "query_high", sign="+")
         if not np.isnan(row["p_corrected"]):
             cells["corrected p"] = _p(row["p_corrected"])
-            cells[f"p of not within ±{MARGIN}"] = _p(row["equivalence_p"])
+            cells[f"corrected p of not within ±{MARGIN}"] = _p(alike[number])
             cells["P(first above second)"] = f"{row['superiority']:.2f}"
             cells["smallest that could be shown"] = could(row["smallest"])
         rows.append(cells)
@@ -143,13 +145,26 @@ def rules(source: Source, results: Results) -> list[str]:
     searches, unit = len(source.finals.choices), results.unit
     repeated = f"The search was made {searches} times. " if searches > 1 else ""
     own = " of its own" if searches > 1 else ""
-    paired, drawn = ("search", "searches") if unit == "searches" else ("seed", "runs")
+    paired, drawn, mean = "seed", "runs", "runs"
+    if unit == "searches":
+        paired, drawn, mean = "search", "searches", "searches, each with the mean of its runs"
+    lost = [
+        f"{count} of {loss_name(loss)}{', reference' if role == 'reference' else ''}"
+        for (loss, role), count in source.finals.left_out.items()
+    ]
+    left_out = (
+        f" Left out are the confirming runs that failed or diverged, {listed(lost)}: nothing is "
+        "called shown in favour of what lacks runs."
+        if lost
+        else ""
+    )
     return [
         f"{repeated}{source.finals.rule} Each choice{beside} was then trained anew with "
         f"{plural(len(source.finals.seeds) // searches, 'fresh seed')}{own} ({seeds}"
-        f"{_fewer(source.finals.runs)}), and these runs alone were judged on the test images.",
+        f"{_fewer(source.finals.runs)}), and these runs alone were judged on the test images."
+        f"{left_out}",
         protocols,
-        f"A mAP is the mean over its runs; intervals are Student's t over {unit}, over queries "
+        f"A mAP is the mean over its {mean}; intervals are Student's t over {unit}, over queries "
         f"whose AP is averaged over {unit} (too narrow, as queries share a gallery), and over "
         f"{unit} and classes, both random, for who asks about other classes of this kind. A "
         f"difference is shown if its p is below {ALPHA}: the largest of the p over {unit} (paired "

@@ -48,7 +48,7 @@ def sections(source: Source) -> list[Section]:
             lambda: reranking_sections(source),
             lambda: [training_section(source)],
         ]
-    makers += [lambda: search_sections(source.study)]
+    makers += [lambda: search_sections(source.study), lambda: fault_sections(source)]
     if source.finals is not None:
         makers += [lambda: chosen_sections([source.study.folder])]
     makers += [lambda: [repeat_section(source)]]
@@ -126,7 +126,7 @@ def image_sections(results: Results) -> list[Section]:
         f"{rule(results)}. "
         "A green border: the same class. A dashed red border with a cross: another class. "
         "At the end of a row: the query's AP over the whole gallery, and how many of the images "
-        "shown are right."
+        f"shown are right. {results.of_which_runs}".rstrip()
     )
     folded = (
         "By the same rule among the seed protocol's queries and gallery. Ranks 26 to 50 are below "
@@ -163,7 +163,7 @@ def training_section(source: Source) -> Section:
 
 
 def search_sections(study: Study) -> list[Section]:
-    """How the search went, its knobs, its trials and their faults."""
+    """How the search went, its knobs and its trials."""
     figures = [search_figure(study)]
     if any(trial.epochs for trial in study.trials):
         figures += [ladder_figure(study), seconds_figure(study)]
@@ -176,10 +176,17 @@ def search_sections(study: Study) -> list[Section]:
     parts.append(knobs_section(study))
     trials, same = tables.trials_table(study)
     parts.append(Section("Every trial", [same] * bool(same), [trials], below=True))
-    faults = tables.faults_table(study)
-    if len(faults.cells):
-        parts.append(Section("Failures", tables=[faults], below=True))
     return parts
+
+
+def fault_sections(source: Source) -> list[Section]:
+    """The trials of the search, and the runs that were to confirm, that ended by a fault."""
+    found = [tables.faults_table(source.study, "Trials that ended by a fault")]
+    if source.finals is not None:
+        title = "Confirming runs that ended by a fault"
+        found.append(tables.faults_table(source.finals.confirmation, title))
+    shown = [table for table in found if len(table.cells)]
+    return [Section("Failures", tables=shown, below=True)] if shown else []
 
 
 def _which_search(study: Study) -> list[str]:

@@ -194,7 +194,8 @@ def finals_table(study: Study) -> Table:
                 }
             )
     cells = pd.DataFrame(rows).fillna("")
-    notes = {"configuration": "by its first trial", "mean": "over the seeds; the highest is chosen"}
+    chosen = "over the seeds; the highest is chosen, of those with the most seeds"
+    notes = {"configuration": "by its first trial", "mean": chosen}
     return Table(f"The finals: {validation(study.metric)} on fresh seeds", cells, notes)
 
 
@@ -210,7 +211,7 @@ def verdicts(study: Study) -> list[str]:
     ]
 
 
-def faults_table(study: Study) -> Table:
+def faults_table(study: Study, title: str) -> Table:
     """A row a trial that ended by a fault, with its cause; perhaps none."""
     rows = [
         {
@@ -223,7 +224,7 @@ def faults_table(study: Study) -> Table:
         if trial.status in FAULTS
     ]
     columns = ["trial", "status", "after epochs", "cause"]
-    return Table("Trials that ended by a fault", pd.DataFrame(rows, columns=columns))
+    return Table(title, pd.DataFrame(rows, columns=columns))
 
 
 def origin_table(study: Study) -> Table:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from math import comb
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ from study.judge.significance import (
 )
 from study.results.studies import Study
 from study.results.trials import search_of
+from study.run.plan import Plan
+from trainables.losses import resolve
 from trainables.metrics import METRICS
 
 # `labels` (N,); by protocol `queries_<protocol>` (Q,); `ap_<protocol>/<trial_id>` (Q,)
@@ -28,6 +31,12 @@ Arrays = Mapping[str, np.ndarray]
 # By seed, the AP of each query; by search, where the search was repeated: the mean over its seeds.
 # What is repeated as a whole is what the intervals speak of: the luck of a search is then in them.
 Runs = dict[int, np.ndarray]
+# fmt: off
+DIFFERENCES = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high",
+               "seed_p", "welch_p", "query_low", "query_high", "query_p", "both_low", "both_high",
+               "both_p", "equivalence_p", "superiority", "superiority_low", "superiority_high",
+               "wins", "smallest", "p_corrected", "verdict", "shown"]
+# fmt: on
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -56,10 +65,10 @@ def summary_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -
     `map` is the mean over the runs, `low` to `high` its 95 % interval over seeds, `query_low` to
     `query_high` over queries, `both_low` to `both_high` over seeds and classes (see
     `significance`). `runs` is how many are in it, and `val_map` the mean of their best validation
-    mAP. `searches` is how often the search was made: if more than once, the intervals "over seeds"
-    are over the searches, each with the mean of its runs. `trials`, `epochs` and `sweep_seconds`
-    are what these trained in all (0 for a reference, for which there was none), `confirm_epochs`
-    how long a run was trained and `confirm_seconds` what the runs took.
+    mAP. `searches` is how often the search was made: if more than once, the mean is over the
+    searches, each with the mean of its runs, and so are the intervals "over seeds". `trials`,
+    `epochs` and `sweep_seconds` are what these trained in all (0 for a reference, for which there
+    was none), `confirm_epochs` how long a run was trained and `confirm_seconds` what the runs took.
     """
     rows = []
     for protocol in protocols_of(runs):
@@ -68,7 +77,7 @@ def summary_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -
                 mine = _of(runs, role, search)
                 if mine.empty:
                     continue
-                aps = _by_seed(mine, arrays, protocol)
+                aps = _by_unit(mine, arrays, protocol, sweeps)
                 mean = mean_of_runs(aps, query_classes(arrays, protocol))
                 trials = [trial for sweep in sweeps for trial in sweep.trials]
                 searched = [t for t in trials if t.loss == search and role == "chosen"]
@@ -97,36 +106,39 @@ def summary_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -
     return pd.DataFrame(rows)
 
 
-def differences_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> pd.DataFrame:
+def differences_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -> pd.DataFrame:
     """A row a protocol, role and pair of losses; role `tuning` is a loss's choice, `first`, less
     the reference of the same search, `second`.
 
     `p_corrected` is the largest of the p over seeds (paired, and Welch's) and over queries,
-    corrected over the pairs of its protocol and role; `verdict` says what follows (see
-    `significance.verdicts`), and `shown` whether it is that. `wins` is on how many of the common
-    seeds the first is above.
+    corrected over the pairs of its protocol and role that were asked for; `verdict` says what
+    follows (see `significance.verdicts`), but nothing is `shown` in favour of a configuration that
+    lacks runs; `shown` is whether it is that. `wins` is on how many of the common seeds, or of the
+    repeated searches, the first is above.
     """
     rows: list[dict[str, Any]] = []
+    few = _lacking(runs, sweeps)
     for protocol in protocols_of(runs):
-        for role, pairs in _families(runs, searches).items():
-            both = [[_by_seed(one, arrays, protocol) for one in pair] for pair in pairs]
+        for role, (pairs, asked) in _families(runs, sweeps).items():
+            both = [[_by_unit(one, arrays, protocol, sweeps) for one in pair] for pair in pairs]
             family = [
-                difference_of_runs(a, b, query_classes(arrays, protocol), family=len(pairs))
+                difference_of_runs(a, b, query_classes(arrays, protocol), family=asked)
                 for a, b in both
             ]
             wins = [sum(np.nanmean(a[s]) > np.nanmean(b[s]) for s in a if s in b) for a, b in both]
             named = [[one["loss"].iloc[0] for one in pair] for pair in pairs]
-            rows += _family(protocol, role, named, family, wins)
-    return pd.DataFrame(rows)
+            lack = [[_named(one) in few for one in pair] for pair in pairs]
+            rows += _family(protocol, role, named, family, wins, lack, asked - len(pairs))
+    return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
-def class_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> pd.DataFrame:
+def class_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study]) -> pd.DataFrame:
     """A row a pair of chosen losses and a class, first protocol: by how much `first` is above in
     the mean AP of the class's queries, with its 95 % interval over seeds, paired."""
     rows = []
     answer = protocols_of(runs)[0]
-    for pair in _families(runs, searches)["chosen"]:
-        first, second = (_by_seed(one, arrays, answer) for one in pair)
+    for pair in _families(runs, sweeps)["chosen"].pairs:
+        first, second = (_by_unit(one, arrays, answer, sweeps) for one in pair)
         common = [seed for seed in first if seed in second]
         classes = query_classes(arrays, answer)
         if not common:
@@ -144,17 +156,45 @@ def class_table(runs: pd.DataFrame, arrays: Arrays, searches: Sequence[str]) -> 
     return pd.DataFrame(rows, columns=columns)
 
 
-def _families(
-    runs: pd.DataFrame, searches: Sequence[str]
-) -> dict[str, list[tuple[pd.DataFrame, pd.DataFrame]]]:
-    """By role, the pairs of runs that are compared and corrected together."""
+class _Family(NamedTuple):
+    """The pairs of runs that are compared and corrected together, and how many were asked for."""
+
+    pairs: list[tuple[pd.DataFrame, pd.DataFrame]]
+    asked: int
+
+
+def _families(runs: pd.DataFrame, sweeps: Sequence[Study]) -> dict[str, _Family]:
+    """By role; a loss of which no run ended well is in no pair, and was asked about."""
+    losses = sweeps[0].losses
     of = {
-        role: {name: mine for name in searches if len(mine := _of(runs, role, name))}
+        role: {name: mine for name in losses if len(mine := _of(runs, role, name))}
         for role in ROLES
     }
-    pairs = {role: list(combinations(of[role].values(), 2)) for role in ROLES}
+    known = [name for name in losses if name in of["reference"] or _had_reference(name, runs)]
+    asked = {"chosen": losses, "reference": known}
+    families = {
+        role: _Family(list(combinations(of[role].values(), 2)), comb(len(asked[role]), 2))
+        for role in ROLES
+    }
     tuned = [(of["chosen"][s], of["reference"][s]) for s in of["chosen"] if s in of["reference"]]
-    return {**pairs, "tuning": tuned}
+    return {**families, "tuning": _Family(tuned, len(known))}
+
+
+def _had_reference(loss: str, runs: pd.DataFrame) -> bool:
+    """Whether a reference of a loss was asked for: where any was, that of each that has one."""
+    return bool((runs["role"] == "reference").any()) and resolve(loss).reference is not None
+
+
+def _lacking(runs: pd.DataFrame, sweeps: Sequence[Study]) -> set[tuple[str, str]]:
+    """The roles and losses of which a run did not end well."""
+    plan = Plan(**sweeps[0].info["plan"])
+    asked = {"chosen": plan.confirm_seeds, "reference": plan.references}
+    many = runs.groupby(["role", "loss"]).size()
+    return {(role, loss) for (role, loss), n in many.items() if n < asked[role] * len(sweeps)}
+
+
+def _named(runs: pd.DataFrame) -> tuple[str, str]:
+    return runs["role"].iloc[0], runs["loss"].iloc[0]
 
 
 def _family(
@@ -163,8 +203,18 @@ def _family(
     named: Sequence[Sequence[str]],
     family: Sequence[Difference],
     wins: Sequence[int],
+    lack: Sequence[Sequence[bool]],
+    untold: int,
 ) -> list[dict[str, Any]]:
-    said = zip(named, family, wins, corrected(family), verdicts(family), strict=True)
+    """Args:
+    lack: whether the first, and the second, of each pair lacks runs.
+    untold: of how many more pairs, which were asked for, nothing is known.
+    """
+    kept = [
+        "not resolved" if verdict == "shown" and few[found.difference < 0] else verdict
+        for verdict, found, few in zip(verdicts(family, untold), family, lack, strict=True)
+    ]
+    said = zip(named, family, wins, corrected(family, untold), kept, strict=True)
     return [
         {
             "protocol": protocol,
@@ -202,12 +252,11 @@ def _of(runs: pd.DataFrame, role: str, search: str) -> pd.DataFrame:
     return runs[named & (runs["role"] == role)]
 
 
-def _by_seed(runs: pd.DataFrame, arrays: Arrays, protocol: str) -> Runs:
+def _by_unit(runs: pd.DataFrame, arrays: Arrays, protocol: str, sweeps: Sequence[Study]) -> Runs:
     by_run = {trial_id: arrays[f"ap_{protocol}/{trial_id}"] for trial_id in runs["trial_id"]}
-    repeated = runs["search"].nunique() > 1
     return {
         int(unit): np.mean([by_run[trial_id] for trial_id in mine], axis=0)
-        for unit, mine in runs.groupby("search" if repeated else "seed")["trial_id"]
+        for unit, mine in runs.groupby("search" if len(sweeps) > 1 else "seed")["trial_id"]
     }
 
 

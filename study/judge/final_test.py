@@ -79,8 +79,9 @@ def read_test(
         resume: a reading that was interrupted is to be completed.
 
     Raises:
-        StudyError: the sweep or its confirmation is not finished, the choices are not frozen or
-            were changed since a reading, a checkpoint is missing, or the test split was read.
+        StudyError: the sweep or its confirmation is not finished, no run of a choice ended well,
+            the choices are not frozen or were changed since a reading, a checkpoint is missing, or
+            the test split was read.
         DataError: the test images are missing or damaged, or the ledger cannot be written.
     """
     for study in (sweep, *others, confirmation):
@@ -93,6 +94,9 @@ def read_test(
         (run for run in confirmation.trials if run.status == "finished"),
         key=lambda run: run.trial_id,
     )
+    if not any(frozen.role(run) == "chosen" for run in runs):
+        law = "the test split is read when a run of a choice ended well"
+        raise StudyError(f"{law}; none did of {len(confirmation.trials)} in {confirmation.folder}")
     for run in runs:
         trained_network(confirmation.choice(run))  # whatever is missing is missed before a reading
     reading = Reading(
@@ -263,8 +267,8 @@ def write_tables(
     """Writes what follows from the runs and the AP of their queries into finals/."""
     tables = {
         "runs": runs,
-        "differences": differences_table(runs, arrays, sweeps[0].losses),
-        "classes": class_table(runs, arrays, sweeps[0].losses),
+        "differences": differences_table(runs, arrays, sweeps),
+        "classes": class_table(runs, arrays, sweeps),
         "summary": summary_table(runs, arrays, sweeps),  # last: it says that the others are there
     }
     for name, table in tables.items():

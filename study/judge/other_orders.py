@@ -113,14 +113,14 @@ def orders_of_runs(rows: pd.DataFrame) -> pd.DataFrame:
     found, repeated = [], rows["search"].nunique() > 1
     for (role, loss), mine in rows.groupby(["role", "loss"], sort=False):
         for order, each in mine.groupby("order", sort=False):
-            units = each.groupby("search")["gain"].mean() if repeated else each["gain"]
-            gain = mean_interval(units.to_numpy(), GAPS)
+            units = each.groupby("search" if repeated else "trial_id")[["map", "gain"]].mean()
+            gain = mean_interval(units["gain"].to_numpy(), GAPS)
             found.append(
                 {
                     "loss": loss,
                     "role": role,
                     "order": order,
-                    **each[["map", "gain"]].mean(),
+                    **units.mean(),
                     "low": gain.low,
                     "high": gain.high,
                     "over": "searches" if repeated else "runs",

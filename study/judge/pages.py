@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -183,7 +184,8 @@ def results(record: Path) -> str:
         f"Each search: {plan.num_samples} configurations of at most {plan.max_epochs} epochs, "
         f"{_finals(plan)} trained again on {plan.confirm_seeds} "
         f"fresh seeds for {runs[0].config.epochs:g} epochs. {sampled_sentence(sweeps)}{images} "
-        f"{_statistics(differences, over)} `{study.info['command']}`{_made(study)}."
+        f"{_left_out(confirmation, frozen)}{_statistics(differences, over)} "
+        f"`{study.info['command']}`{_made(study)}."
     )
     template = jinja2.Template(TABLE, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     origins = _origins(sweeps, chosen)
@@ -258,12 +260,28 @@ def _origin(found: Sequence[bool]) -> str:
     return f"found by {many} searches"
 
 
-def _statistics(differences: pd.DataFrame, over: str) -> str:
-    pairs = ((differences["protocol"] == "full") & (differences["role"] == "chosen")).sum()
+def _left_out(confirmation: Study, frozen: Frozen) -> str:
+    """Which confirming runs did not end well, in a sentence; or empty."""
+    lost = [run for run in confirmation.trials if run.status != "finished"]
+    each = Counter((run.config.loss, frozen.role(run)) for run in lost)
+    if not each:
+        return ""
+    said = [f"{n} of {resolve(loss).heading} ({role})" for (loss, role), n in each.items()]
     return (
-        f"p is the largest over {over} (paired; Welch) and over queries, corrected for {pairs} "
-        f"comparisons (Holm); *could have shown* is the true difference that {100 * POWER:.0f} % "
-        f"of such studies would show over {over}; *not resolved* is neither shown nor equivalent "
+        f"Left out are confirming runs that failed or diverged: {', '.join(said)}; nothing is "
+        "called shown in favour of what lacks runs. "
+    )
+
+
+def _statistics(differences: pd.DataFrame, over: str) -> str:
+    full = differences[differences["protocol"] == "full"]["role"].value_counts()
+    kinds = {"chosen": "between losses", "tuning": "beside references"}
+    pairs = [f"{full[role]} {kind}" for role, kind in kinds.items() if role in full]
+    return (
+        f"p is the largest over {over} (paired; Welch) and over queries, corrected within its kind "
+        f"(Holm; {', '.join(pairs) or 'no pair'}); *could have shown* is the true difference that "
+        f"{100 * POWER:.0f} % of such studies would show over {over}; *not resolved* is neither "
+        "shown nor equivalent "
         f"within ±{MARGIN} mAP (TOST)."
     )
 

@@ -110,7 +110,7 @@ class Queries(NamedTuple):
     """How one comparison's queries were answered.
 
     Attributes:
-        answered: by loss (Q,), the AP in the mean of its runs.
+        answered: by loss (Q,), the AP in the mean of its runs; of repeated searches, of these.
         classes: (Q,) of the queries.
     """
 
@@ -217,9 +217,11 @@ def _queries(folder: Path, runs: pd.DataFrame, losses: Sequence[str]) -> Queries
     answered: dict[str, np.ndarray] = {}
     arrays = read_arrays(folder / FINALS, runs, ("ap",))
     for loss in losses:
-        mine = runs.loc[runs["loss"] == loss, "trial_id"]
-        each = np.stack([arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine])
-        answered[loss] = each.mean(0, dtype=np.float64)
+        each = []
+        for _, mine in runs[runs["loss"] == loss].groupby("search")["trial_id"]:
+            found = np.stack([arrays[f"ap_{protocol}/{trial_id}"] for trial_id in mine])
+            each.append(found.mean(0, dtype=np.float64))
+        answered[loss] = np.mean(each, axis=0)
     classes = query_classes(arrays, protocol)
     some = ~np.isnan(answered[losses[0]])  # the others have no relevant image
     return Queries({loss: found[some] for loss, found in answered.items()}, classes[some])
@@ -274,9 +276,12 @@ def _unlike(studies: Sequence[Study]) -> str:
 
 
 def _maps(runs: Mapping[str, pd.DataFrame], protocol: str) -> pd.DataFrame:
-    """(comparisons, losses), the mean over the runs."""
-    score = f"map_{protocol}"
-    return pd.DataFrame({name: one.groupby("loss")[score].mean() for name, one in runs.items()}).T
+    """(comparisons, losses), the mean over the runs; of repeated searches, over these."""
+    score, means = f"map_{protocol}", {}
+    for name, one in runs.items():
+        searches = one.groupby(["loss", "search"])[score].mean()
+        means[name] = searches.groupby("loss").mean()
+    return pd.DataFrame(means).T
 
 
 def _losses(

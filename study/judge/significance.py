@@ -118,15 +118,13 @@ def mean_of_runs(runs: Runs, classes: np.ndarray) -> Mean:
 
     Returns:
         The mean over runs of their mAP; its interval over the runs' mAPs; over the queries' APs,
-        each averaged over the runs first; and over both. All intervals are NaN for fewer than two
-        runs, the mean for none.
+        each averaged over the runs first; and over both. The first and the last are NaN for fewer
+        than two runs, all for none.
     """
     if not runs:
         return Mean(np.nan, UNKNOWN, UNKNOWN, UNKNOWN)
     average_precision, classes = _valid(list(runs.values()), classes)
     maps = average_precision.mean(1)
-    if len(runs) < 2:
-        return Mean(float(maps.mean()), UNKNOWN, UNKNOWN, UNKNOWN)
     seeds, queries = mean_interval(maps), mean_interval(average_precision.mean(0))
     both = two_way(average_precision, classes, SHARES)
     return Mean(float(maps.mean()), seeds, queries, both.interval)
@@ -137,7 +135,8 @@ def difference_of_runs(
 ) -> Difference:
     """By how much the first has the higher mAP, over all runs of each.
 
-    All is NaN for fewer than two common seeds. Where one has seeds that the other has not, runs are
+    For fewer than two common seeds all is NaN but the difference, and what the queries say of
+    these very runs. Where one has seeds that the other has not, runs are
     not paired: the test over seeds is Welch's then, and the one over seeds and classes is of the
     common seeds.
 
@@ -146,11 +145,12 @@ def difference_of_runs(
         family: of how many comparisons this is one.
     """
     common = [seed for seed in first if seed in second]
-    if len(common) < 2:
-        return NO_DIFFERENCE
     both, classes = _valid([*first.values(), *second.values()], classes)
     ours, theirs = both[: len(first)], both[len(first) :]
     a, b = ours.mean(1), theirs.mean(1)
+    over_queries = paired_test(ours.mean(0), theirs.mean(0))
+    if len(common) < 2:
+        return NO_DIFFERENCE._replace(difference=float(a.mean() - b.mean()), queries=over_queries)
     mine, other = ([*runs].index for runs in (first, second))
     gaps = ours[[mine(seed) for seed in common]] - theirs[[other(seed) for seed in common]]
     superiority, sure = superior(a, b)
@@ -159,7 +159,7 @@ def difference_of_runs(
         difference=float(a.mean() - b.mean()),
         seeds=_test(float(gaps.mean()), *_paired(gaps.mean(1))) if alike else welch_test(a, b),
         welch=welch_test(a, b),
-        queries=paired_test(ours.mean(0), theirs.mean(0)),
+        queries=over_queries,
         two_way=two_way(gaps, classes, GAPS),
         equivalence=equivalence(a, b),
         superiority=superiority,
@@ -281,19 +281,28 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def corrected(differences: Sequence[Difference]) -> list[float]:
+def corrected(differences: Sequence[Difference], untold: int = 0) -> list[float]:
     """For each of a family, the largest of its p over seeds, paired and not, and over queries,
-    corrected over the family; NaN where one of them is."""
-    return holm([float(np.max([d.seeds.p, d.welch.p, d.queries.p])) for d in differences])
+    corrected over the family; NaN where one of them is.
+
+    Args:
+        untold: how many more the family has, of which nothing is known.
+    """
+    p = [float(np.max([d.seeds.p, d.welch.p, d.queries.p])) for d in differences]
+    return holm([*p, *[np.nan] * untold])[: len(p)]
 
 
-def verdicts(differences: Sequence[Difference]) -> list[str]:
+def verdicts(differences: Sequence[Difference], untold: int = 0) -> list[str]:
     """For each of a family `shown`, `equivalent` or `not resolved`, each at `ALPHA` corrected.
 
     What is not shown is not shown to be equal either: that takes a test of its own.
+
+    Args:
+        untold: as for `corrected`.
     """
-    same = holm([difference.equivalence for difference in differences])
-    return said(corrected(differences), same)
+    same = [difference.equivalence for difference in differences]
+    alike = holm([*same, *[np.nan] * untold])[: len(same)]
+    return said(corrected(differences, untold), alike)
 
 
 def said(p: Sequence[float], same: Sequence[float]) -> list[str]:
