@@ -145,7 +145,9 @@ def scrubbed(value: Any, known: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         text = value.replace(f"{ROOT}/", "")
         for private in sorted(known, key=len, reverse=True):
-            text = re.sub(rf"(?<![\w.-]){re.escape(private)}(?![\w-])", known[private], text)
+            itself = rf"(?<![\w.-]){re.escape(private)}"
+            text = re.sub(itself + "/", "", text) if "/" in private else text
+            text = re.sub(rf"{itself}(?![\w-])", known[private], text)
         if ALONE.match(text):
             return text.rstrip("/").rpartition("/")[2]
         text = STORE.sub(r"\1://…", CLUSTER.sub("ADDRESS", text))

@@ -134,6 +134,7 @@ def test_a_record_is_made_whole_or_not_at_all(
         ("--checkpoint-uri s3://acme-private/x --loss a", "--checkpoint-uri s3://… --loss a"),
         ("node ip 10.3.0.7 (gpu-box-3.acme.internal)", "node ip ADDRESS (node-1)"),
         ("gpu-box-3.acme.internal:123", "node-1:123"),
+        ("no /home/anna smith/My Photos/birds/a b.png", "no a b.png"),
         ("see https://docs.ray.io/en/latest", "see https://docs.ray.io/en/latest"),
         ("torch 2.15.0, warm-up 0.5", "torch 2.15.0, warm-up 0.5"),
     ],
