@@ -150,6 +150,9 @@ def test_losses_that_need_positives_are_told_where_batches_hold_almost_none() ->
     assert told(LOSSES, 1_000) == []  # 1: all of them
     assert "a random batch of 500 holds 0.5 for an" in told(["triplet"], 500)[0]  # 499 / 999
     assert told(["triplet"], 501) == []  # 500 / 999
+    both = "smooth_ap+normalized_softmax"
+    assert told([both], 256)[0].startswith(f"{both} has a part that needs positives, and a random")
+    assert told(["cross_entropy+normalized_softmax"], 256) == []
     by_class = WIDE.changed({"per_class": {"choices": [2, 4]}})
     assert rare_positives(pairs, LOSSES, by_class) == []  # no batch is random
 

@@ -10,7 +10,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.class_differences import class_differences_figure
-from analysis.figures.knob_figures import knob_figures
+from analysis.figures.histories import history_figures
+from analysis.figures.knob_figures import _shift, knob_figures
+from analysis.figures.style import COLOURS, PALETTE
 from analysis.found.importance import importance
 from study.results.studies import Study
 from study.results.trials import trial_name
@@ -37,6 +39,25 @@ def test_titles_lie_above_their_panels() -> None:
     assert all(whole.y1 >= box.y1 and whole.x0 <= box.x0 and box.x1 <= whole.x1 for box in boxes)
 
 
+def test_a_history_has_room_for_a_loss_with_settings() -> None:
+    loss = "pml:MultiSimilarityLoss:alpha=2,base=0.25,beta=50"
+    epoch = {"trial_id": "a-000", "loss": loss, "role": "chosen", "seed": 1, "search": 0}
+    epoch |= {"train_loss": 1.0, "val_loss": 1.5, "val_map": 0.5}
+    table = pd.DataFrame({**epoch, "epoch": n, "chosen": n == 2} for n in (1, 2, 3))
+    (drawn,) = history_figures(table, "val_map")
+    drawn.figure.draw_without_rendering()
+    whole, axes = drawn.figure.bbox, drawn.figure.axes
+    texts = [
+        drawn.figure._suptitle,
+        *(text for one in axes for text in (one.yaxis.label, one.title)),
+    ]
+    assert texts[0] is not None and "multi-similarity (alpha 2" in texts[0].get_text()
+    for text in texts:
+        box = text.get_window_extent()
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0, text
+        assert box.y1 <= whole.y1, text
+
+
 def test_a_legend_is_no_wider_than_its_figure(tmp_path: Path) -> None:
     trials = []
     for loss in LOSSES:
@@ -54,3 +75,26 @@ def test_a_legend_is_no_wider_than_its_figure(tmp_path: Path) -> None:
     box = legend.get_window_extent()
     assert slices.figure.bbox.x0 <= box.x0 and box.x1 <= slices.figure.bbox.x1
     assert len(legend.get_texts()) == 4
+
+
+def test_the_points_of_many_losses_lie_within_their_panels() -> None:
+    """And no two of twelve losses have one colour."""
+    losses, values = [f"loss {n}" for n in range(12)], pd.Series(["a", "b"])
+    shifts = [_shift(loss, losses, values, "optimizer") for loss in losses]
+    assert max(map(abs, shifts)) < 0.5 and len(set(shifts)) == 12
+    assert len(set(PALETTE) | set(COLOURS.values())) >= 12 and len(set(PALETTE)) == 12
+
+
+def test_a_knob_that_a_loss_has_not_is_not_its_best(tmp_path: Path) -> None:
+    """A learning rate that is fixed: the first knob on a logarithmic axis is one loss's own."""
+    trials = []
+    for loss, args in (("smooth_ap", {"tau": 0.02}), ("triplet", {"margin": 0.3})):
+        for number in range(2):
+            own = {name: value * (1 + number) for name, value in args.items()}
+            config = TrialConfig(loss=loss, optimizer="adam", lr=0.01, loss_args=own)
+            record = trial(loss, number, [0.5 + number / 10])
+            trials.append(dataclasses.replace(record, config=config))
+    plan = {"losses": ["smooth_ap", "triplet"], "num_samples": 2}
+    study = Study(tmp_path, INFO | {"plan": plan}, trials)
+    slices = next(f for f in knob_figures(study, importance(study)) if f.name == "slices")
+    assert "the best has " in slices.caption and "nan" not in slices.caption

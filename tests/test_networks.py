@@ -141,7 +141,7 @@ def test_laws_of_an_input() -> None:
         "std": (1,) * 3,
     }
     assert Input(**good).resize == 6
-    assert Input(**good, resize=8).crop_share == 0.75
+    assert Input(**good, resize=8).resize == 8
     for wrong, law in (
         ({"channels": 2}, "channels must be 1 or 3; got 2"),
         ({"height": 0}, "height must be an integer >= 1; got 0"),
@@ -188,7 +188,8 @@ def test_torchvisions_input_is_its_weights_own(name: str) -> None:
     torch.testing.assert_close(wants.scale(judged(photo(), wants)), expected, rtol=0, atol=1e-5)
     smaller = resolve(f"torchvision:{name}", size=(64, 80)).input
     assert (smaller.height, smaller.width) == (64, 80)
-    assert smaller.resize == pytest.approx(64 / wants.crop_share, abs=0.5)
+    share = min(wants.height, wants.width) / wants.resize
+    assert smaller.resize == pytest.approx(64 / share, abs=0.5)
 
 
 def test_default_weights_are_downloaded_and_their_batch_norm_stays(

@@ -40,7 +40,7 @@ def test_what_re_ranking_is_worth_is_the_slow_average_precision(name: str) -> No
     found = average_precisions(x, labels, roles, name)
     order = [4, 9, 0, 21, *sorted(set(roles.gallery.tolist()) - {9, 21})]
     gallery = np.array([order.index(place) for place in roles.gallery])
-    distances = RERANKINGS[name](x[order], 4, gallery)
+    distances = RERANKINGS[name](x[order], 4, gallery, None)
     for place, query in enumerate(roles.queries):
         left = [g for g in roles.gallery if g != query and not (groups[g] == groups[query] >= 0)]
         ranked = sorted(left, key=lambda g, p=place: distances[p, order.index(g)])

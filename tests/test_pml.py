@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import Any
 
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 
 pytest.importorskip("pytorch_metric_learning", reason="the extra [pml]")
 
-from trainables.knobs import Choice, Knob
+from study.search.space import WIDE, default
+from trainables import losses
+from trainables.config import TrialConfig
+from trainables.knobs import Choice, Knob, positive
 from trainables.losses import pml
 from trainables.losses.pml_knobs import derived, knobs, parameters
 from trainables.retrieval import unit_length
@@ -369,4 +373,44 @@ def test_it_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_knob_is_refused() -> None:
     with pytest.raises(ValueError, match="has the knobs temperature; got 'temprature'; did you"):
         pml.entry("SupConLoss").arguments({"temprature": 0.1})
-    assert hash(pml.entry("SupConLoss").arguments({})) is not None
+    given = {"alpha": 1.0, "beta": 20.0}
+    one, other = (
+        pml.entry("MultiSimilarityLoss").arguments(dict(items))
+        for items in (given.items(), reversed(given.items()))
+    )
+    assert one == other and hash(one) == hash(other)
+
+
+@pytest.mark.parametrize("name", USABLE)
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_each_has_a_configuration_which_a_row_of_a_table_gives_back(
+    name: str, optimizer: str
+) -> None:
+    """Of the widest space; what is the optimizer's stays the optimizer's."""
+    loss = f"pml:{name}:optimizer={optimizer}"
+    config = default(loss, epochs=1, seed=0, space=WIDE)
+    assert TrialConfig.from_dict(config.flat()) == config
+    assert config.momentum == (None if optimizer == "adam" else 0.9)
+    given = config.entry.build(config.loss_args, classes=CLASSES, width=WIDTH)
+    assert isinstance(given, nn.Module)
+
+
+def test_a_loss_that_knows_no_class_trains_no_weight_of_its_own() -> None:
+    """Whose learning rate no search would look for."""
+    (knob,) = [knob for knob in pml.entry("MarginLoss").knobs if knob.name == "learn_beta"]
+    assert (knob.default, knob.range) == (False, None)
+    for name in set(USABLE) - set(WITH_CLASSES):
+        assert not list(Run(name).loss.parameters()), name
+
+
+def test_a_knob_may_have_another_name_than_its_argument() -> None:
+    run = Run("DynamicSoftMarginLoss", histogram_momentum=0.05)
+    assert run.loss.loss.momentum == 0.05
+
+
+def test_a_knob_of_a_fields_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = dataclasses.replace(pml.entry("SupConLoss"), knobs=(Knob("crop", 1.0, None, positive),))
+    monkeypatch.setattr(losses, "resolve", lambda name: entry)
+    law = "a loss's knobs must have names that no field of a configuration has; those of"
+    with pytest.raises(ValueError, match=f"{law} pml:SupConLoss have crop"):
+        TrialConfig(loss="mine", optimizer="adam", lr=0.1)

@@ -159,14 +159,27 @@ def test_closed_takes_a_fifth_of_each_class_and_a_tenth_of_the_rest() -> None:
             len(set(mine) & set(rows))
             for rows in (parts.test.rows, parts.validation.rows, parts.train)
         )
-        assert test == round(size / 5)
-        assert validation == round(0.1 * (size - test))
-        assert train == size - test - validation
+        assert test == (max(2, round(size / 5)) if size >= 6 else 0)
+        assert validation == (max(2, round(0.1 * (size - test))) if size - test >= 6 else 0)
+        assert train == size - test - validation > 1
+
+
+@pytest.mark.parametrize(("each", "judged"), [(4, False), (7, False), (8, True), (12, True)])
+def test_closed_can_judge_classes_of_eight_images(each: int, judged: bool) -> None:
+    """One image of a class could find no other."""
+    data = table([f"c{number}" for number in range(10) for _ in range(each)])
+    if not judged:
+        with pytest.raises(DataError, match="closed protocol judges classes of 8 images or more"):
+            partition(data, "closed")
+        return
+    parts = partition(data, "closed")
+    assert parts.unanswered == {"validation": 0, "test": 0}
+    assert len(parts.validation.rows) == len(parts.test.rows) == 20
 
 
 def test_closed_is_the_stratified_split_row_by_row_and_in_order() -> None:
     rng = np.random.default_rng(0)
-    labels = rng.permutation(np.repeat(np.arange(10), [25, 100, 35, 50, 61, 12, 45, 80, 9, 15]))
+    labels = rng.permutation(np.repeat(np.arange(10), [25, 100, 35, 50, 61, 19, 45, 80, 16, 15]))
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)
     split = stratified_split(LabelledImages(images, labels))
     extra = rng.permutation(np.repeat(np.arange(10), 5))

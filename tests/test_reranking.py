@@ -77,6 +77,18 @@ def test_equal_vectors_can_be_re_ranked() -> None:
         assert np.isfinite(method(x, 5, np.arange(50))).all(), name
 
 
+def test_a_query_is_not_expanded_by_what_is_of_its_group() -> None:
+    """As if that were no part of the gallery; -1 is no group."""
+    x, groups = unit(20, 4), np.array([0, 1, -1, *[0, 0, 1, -1] * 4, -1])
+    together = expanded(x, 3, np.arange(3, 20), groups, count=4)
+    for query in range(3):
+        alike = (groups == groups[query]) & (groups >= 0)
+        rest = [place for place in range(3, 20) if not alike[place]]
+        alone = expanded(x[[query, *rest]], 1, np.arange(1, 1 + len(rest)), count=4)
+        np.testing.assert_allclose(together[query, rest], alone[0, 1:], atol=1e-6)
+    assert np.isfinite(expanded(x, 3, np.arange(3, 5), groups)).all()  # one has nothing left
+
+
 def test_a_query_is_expanded_by_the_gallery_alone() -> None:
     x = unit(20, 4)
     together = expanded(x, 5, np.arange(5, 20), count=4)

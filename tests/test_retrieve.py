@@ -482,7 +482,7 @@ def test_re_ranking_changes_the_order_of_the_nearest_alone(
             ]
         )
         both = x[[0, *(1 + plain.places[0])]]
-        distances = RERANKINGS[name](both, 1, np.arange(1, 13))[0, 1:]
+        distances = RERANKINGS[name](both, 1, np.arange(1, 13), None)[0, 1:]
         assert list(other.places[0]) == list(plain.places[0][np.argsort(distances, kind="stable")])
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from study import tune_smoothap
+from study import compare_losses, tune_smoothap
 from study.results.files import StudyError
 from study.results.studies import Study
 from study.run.plan import Plan
@@ -25,6 +25,7 @@ from trainables.retrieval import unit_length
 from trainables.teacher import taught
 from trainables.train import TrainingRun
 from trainables.trained import embed, load_trained
+from trainables.unseen import check_weights
 
 ADAM = {"optimizer": "adam", "momentum": None, "lr": 5e-3}
 FASHION = {"dataset": "fashion_mnist"}
@@ -169,6 +170,10 @@ def test_a_teacher_that_cannot_teach_these_images_is_refused(
     colours = LabelledImages(np.zeros((8, 3, 28, 28), np.uint8), np.arange(8) % 2)
     with pytest.raises(ValueError, match="takes pictures of 1 x 28 x 28; those here are 3 x 28 x"):
         taught(Split(colours, colours), teacher, **FASHION)
+    for size in (20, 40):  # it would see the middle, or nothing as large
+        other = LabelledImages(np.zeros((8, 1, size, size), np.uint8), np.arange(8) % 2)
+        with pytest.raises(ValueError, match=rf"of 1 x 28 x 28; those here are 1 x {size} x"):
+            taught(Split(other, other), teacher, **FASHION)
     few = small_split.train.take(small_split.train.labels < 4)
     held_out = dataclasses.replace(small_split, train=few)
     law = r"on no classes but those that are here; .* was on 6 others: 4, 5, 6, 7, 8, 9$"
@@ -194,6 +199,77 @@ def test_a_teacher_of_as_many_other_classes_is_refused(small_split: Split, tmp_p
     with pytest.raises(ValueError, match=r"was on 3 others: 1, 6, 7$"):
         taught(of_classes(0, 3, 4, 8), path, **FASHION)
     assert taught(of_classes(0, 1, 2, 6, 7), path, **FASHION).targets is not None
+
+
+def of_classes(split: Split, train: list[int], judged: list[int]) -> Split:
+    parts = [
+        part.take(np.isin(part.labels, classes))
+        for part, classes in ((split.train, train), (split.validation, judged))
+    ]
+    return dataclasses.replace(split, train=parts[0], validation=parts[1])
+
+
+def test_a_teacher_that_trained_on_what_judges_here_is_refused(
+    small_split: Split, tmp_path: Path
+) -> None:
+    """Where other classes judge, all images of a class are trained on; where the same do, not."""
+    apart = of_classes(small_split, [0, 1, 2], [3, 4])
+    same = of_classes(small_split, [0, 1, 2, 3], [0, 1, 2, 3])
+    for name, split in (("apart.pt", apart), ("same.pt", same)):
+        TrainingRun(config(), split).save(tmp_path / name)
+    law = "a teacher of the same data must be trained under the same protocol"
+    with pytest.raises(
+        ValueError, match=rf"{law}.*apart\.pt: other classes judged, here: the same"
+    ):
+        taught(same, tmp_path / "apart.pt", **FASHION)
+    whole = of_classes(small_split, [0, 1, 2, 3], [4, 5])
+    with pytest.raises(ValueError, match=rf"{law}.*same\.pt: the same classes judged, here: other"):
+        taught(whole, tmp_path / "same.pt", **FASHION)
+    assert taught(apart, tmp_path / "apart.pt", **FASHION).targets is not None
+    assert taught(same, tmp_path / "same.pt", **FASHION).targets is not None
+    state = torch.load(tmp_path / "same.pt")
+    del state["same_classes"]
+    torch.save(state, tmp_path / "before.pt")
+    with pytest.raises(ValueError, match=rf"{law}.*before\.pt: from before it was kept who judged"):
+        taught(same, tmp_path / "before.pt", **FASHION)
+
+
+def test_weights_of_a_study_may_not_have_seen_what_judges(
+    teacher: Path, small_split: Split, tmp_path: Path
+) -> None:
+    """As a teacher may not; of others' files, and of what is no file, nothing is known."""
+    apart = of_classes(small_split, [0, 1, 2], [3, 4])
+    law = "weights of the same data must be trained on no classes but those that are here; "
+    with pytest.raises(ValueError, match=rf"{law}.* was on 7 others: 3, 4, 5, 6, 7, 8, 9$"):
+        check_weights(apart, str(teacher), **FASHION)
+    check_weights(apart, str(teacher), dataset=None)
+    check_weights(small_split, str(teacher), **FASHION)
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "theirs.pt")
+    for weights in ("default", "none", "package:efficientnet_lite0", str(tmp_path / "theirs.pt")):
+        check_weights(apart, weights, **FASHION)
+
+
+def test_a_study_whose_weights_saw_what_judges_does_not_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TrainingRun(config(), small_noise()).save(tmp_path / "all.pt")
+    options = ["--holdout-classes", "5,7,9", "--weights", str(tmp_path / "all.pt")]
+    where = ["--name", "s", "--storage-path", str(tmp_path), "--loss", "triplet"]
+    assert compare_losses.main([*options, *where]) == 2
+    assert "all.pt was on 3 others: 5, 7, 9" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_network_of_colour_teaches_grey_pictures(small_split: Split, tmp_path: Path) -> None:
+    """Which it was trained on: each stands in all its channels."""
+    network = "torchvision:squeezenet1_1"
+    run = TrainingRun(config(network=network, weights="none", epochs=0.2), small_split)
+    assert run.judged.network.input.channels == 3
+    run.save(tmp_path / "colour.pt")
+    few = small_split.sliced(8, 8)
+    split = taught(few, tmp_path / "colour.pt", dataset=None)
+    expected = embed(load_trained(tmp_path / "colour.pt").network, few.train).numpy()
+    np.testing.assert_array_equal(split.targets, expected)
 
 
 def test_its_weight_is_a_knob_where_there_is_a_teacher(tmp_path: Path) -> None:

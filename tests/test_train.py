@@ -533,6 +533,69 @@ def test_each_part_has_its_multiple_of_the_learning_rate(small_split: Split) -> 
     assert not any(map(torch.equal, before, run.learner.parameters()))
 
 
+def test_what_batch_norm_has_seen_is_averaged_too(small_split: Split, tmp_path: Path) -> None:
+    """Weights of one kind and statistics of another are no network that was ever trained."""
+    file = tmp_path / "small.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def small(channels):\n"
+        "    layers = nn.Conv2d(channels, 4, 3, stride=4), nn.BatchNorm2d(4), nn.ReLU()\n"
+        "    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())\n"
+    )
+    config = REFERENCES["triplet"].replace(network=f"{file}:small", lr=0.05, averaging=0.9)
+    run = TrainingRun(config.replace(epochs=0.5), small_split)
+    (name,) = [name for name in run.learner.state_dict() if name.endswith("running_var")]
+    seen: list[torch.Tensor] = []
+    run.optimizer.register_step_post_hook(
+        lambda *_: seen.append(run.learner.state_dict()[name].clone())
+    )
+    list(run)
+    expected = seen[0]
+    for one in seen[1:]:
+        expected = 0.9 * expected + 0.1 * one
+    kept = run.judged.state_dict()[name]
+    torch.testing.assert_close(kept, expected)
+    assert (kept - seen[-1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("classes", "each"), [(2, 40), (5, 16), (20, 4), (27, 3)])
+def test_a_validation_batch_has_several_classes_where_random_ones_would_hold_no_positive(
+    classes: int, each: int, smooth_ap_config: TrialConfig
+) -> None:
+    labels = np.random.default_rng(0).permutation(np.arange(classes).repeat(each))
+    images = LabelledImages(np.zeros((len(labels), 1, 28, 28), np.uint8), labels)
+    run = TrainingRun(smooth_ap_config.replace(batch_size=8), Split(images, images))
+    order = run._validation_order()
+    assert sorted(order) == list(range(len(labels)))
+    if classes < 8:  # a random batch holds one positive or more: as they are
+        assert order.tolist() == list(range(len(labels)))
+        return
+    rounds = labels[order].reshape(-1, 8) if len(order) % 8 == 0 else [labels[order][:8]]
+    assert all(len(set(batch)) > 1 for batch in rounds)
+    firsts = list(dict.fromkeys(labels.tolist()))
+    taken = dict.fromkeys(firsts, 0)
+    slow = []
+    while len(slow) < len(labels):  # four of each class, then the next four
+        for label in firsts:
+            mine = np.flatnonzero(labels == label)[taken[label] : taken[label] + 4]
+            slow += mine.tolist()
+            taken[label] += len(mine)
+    assert order.tolist() == slow
+
+
+def test_large_classes_leave_no_validation_batch_to_one_class(
+    smooth_ap_config: TrialConfig,
+) -> None:
+    """Of sorted ones all but few would be of one class, whose loss is 0."""
+    labels = np.arange(125).repeat(130)
+    images = LabelledImages(np.zeros((len(labels), 1, 1, 1), np.uint8), labels)
+    small = LabelledImages(np.zeros((80, 1, 28, 28), np.uint8), np.arange(80) % 40)
+    run = TrainingRun(smooth_ap_config.replace(batch_size=64), Split(small, small))
+    run.split = Split(images, images)
+    batches = labels[run._validation_order()][: 64 * 250].reshape(250, 64)
+    assert min(len(set(batch)) for batch in batches.tolist()) == 16
+
+
 def test_a_losss_own_weights_are_trained_averaged_kept_and_restored(
     small_split: Split, tmp_path: Path
 ) -> None:

@@ -65,7 +65,7 @@ class TrialConfig:
         loss: an entry of `trainables.losses`, by name; what the name fixes has that value.
         loss_args: its own arguments by name; those that are not given have its defaults.
         optimizer: `sgd`, `adam` or `adamw`.
-        lr: the learning rate at the first step, > 0.
+        lr: the highest learning rate, > 0: of the first step, or of that at which a warm-up ends.
         momentum: SGD's momentum, 0 <= momentum < 1. Only for `sgd`.
         weight_decay: >= 0; coupled for SGD and Adam, decoupled for AdamW, as torch defines them.
         batch_size: images a step, >= 2; >= 3 for a loss that needs positives, whose anchors need a
@@ -96,8 +96,10 @@ class TrialConfig:
         teacher: the checkpoint of a network that was trained before, whose similarities of the
             training images are learnt beside the loss (`trainables.losses.distillation`).
         teacher_weight: of that, > 0. Only with a teacher.
-        precision: of the convolutions: `float32`, `bfloat16` (autocast; weights, embeddings, losses
-            and metrics stay float32), or `auto`: bfloat16 where the device is faster in it.
+        precision: of the network's body: `float32`, `bfloat16` (autocast: weights, the linear head,
+            losses and metrics stay float32, a library's network without a head ends in bfloat16;
+            test images are always embedded in float32), or `auto`: bfloat16 where the device is
+            faster in it.
         seed: of the initial weights, of the order of the images and of their changes, in
             [0, 2**32): torch's generators use no more of it.
         dataset: its name.
@@ -147,6 +149,9 @@ class TrialConfig:
         for name, value in vars(self).items():
             object.__setattr__(self, name, _plain(value))
         object.__setattr__(self, "loss", self.entry.name)
+        if clash := sorted({knob.name for knob in self.entry.knobs} & {*FIELDS}):
+            said = "a loss's knobs must have names that no field of a configuration has"
+            raise ValueError(f"{said}; those of {self.loss} have {', '.join(clash)}")
         own = {name: _plain(value) for name, value in self.loss_args.items()}
         object.__setattr__(self, "loss_args", self.entry.arguments(own))
         for name, law in LAWS.items():

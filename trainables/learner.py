@@ -70,4 +70,4 @@ def average_of(config: TrialConfig, learner: Learner) -> AveragedModel | None:
     if not config.averaging:
         return None
     decay = get_ema_multi_avg_fn(config.averaging)
-    return AveragedModel(learner, multi_avg_fn=decay)
+    return AveragedModel(learner, multi_avg_fn=decay, use_buffers=True)

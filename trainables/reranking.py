@@ -21,13 +21,14 @@ EXPANDED, POWER = 10, 3.0  # as Radenovic et al. have it: so many, by the cube o
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
-Reranking = Callable[[Tensor, int, Rows], Floats]
+Reranking = Callable[[Tensor, int, Rows, Rows | None], Floats]
 
 
 def k_reciprocal(
     embeddings: Tensor,
     asks: int,
     gallery: Rows | None = None,
+    groups: Rows | None = None,
     *,
     k1: int = K1,
     k2: int = K2,
@@ -44,7 +45,7 @@ def k_reciprocal(
     Args:
         embeddings: (N, D) of unit length, those that ask first. Memory is about 11 N^2 bytes.
         asks: Q of them ask. As published, what asks describes the others too.
-        gallery: not used: all are each other's neighbours.
+        gallery, groups: not used: all are each other's neighbours, those of a query's group too.
 
     Returns:
         (Q, N) float32, at 0 for itself.
@@ -73,6 +74,7 @@ def expanded(
     embeddings: Tensor,
     asks: int,
     gallery: Rows | None = None,
+    groups: Rows | None = None,
     *,
     count: int = EXPANDED,
     power: float = POWER,
@@ -87,17 +89,23 @@ def expanded(
         embeddings: (N, D) of unit length, those that ask first.
         asks: Q of them ask.
         gallery: (G,) which of them are the gallery; None: all.
+        groups: (N,) as roles have them: a query is not expanded by what is of its group; -1 is in
+            none.
 
     Returns:
         (Q, N) float32, squared Euclidean.
     """
     queries = embeddings[:asks]
     rows = np.arange(len(embeddings)) if gallery is None else gallery
-    own = own_places(np.arange(asks), rows)
-    count = min(count, len(rows) - bool((own >= 0).any()))
-    if count:
-        theirs = embeddings[torch.from_numpy(rows)]
-        found = theirs[nearest(queries, theirs, k=count, query_index=torch.from_numpy(own))]
+    own, theirs = own_places(np.arange(asks), rows), embeddings[torch.from_numpy(rows)]
+    left_out, where = (own >= 0).astype(np.int64), {"query_index": torch.from_numpy(own)}
+    if groups is not None:
+        mine, known = groups[:asks], groups[rows]
+        left_out = np.where(mine >= 0, (mine[:, None] == known).sum(1), left_out)
+        where |= {"query_groups": torch.from_numpy(mine), "gallery_groups": torch.from_numpy(known)}
+    count = min(count, len(rows) - int(left_out.max(initial=0)))
+    if count > 0:
+        found = theirs[nearest(queries, theirs, k=count, **where)]
         similar = torch.einsum("qd,qkd->qk", queries, found).clamp_min(0) ** power
         queries = unit_length(queries + torch.einsum("qk,qkd->qd", similar, found))
     return squared_distances(queries, embeddings).numpy()

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from trainables.data import Split
-from trainables.terminal import few
 from trainables.trained import embed, load_trained
+from trainables.unseen import check_unseen
 
 
 def taught(split: Split, teacher: Path | str, *, dataset: str | None) -> Split:
@@ -20,23 +20,20 @@ def taught(split: Split, teacher: Path | str, *, dataset: str | None) -> Split:
             but some of the classes that are trained on, so that a teacher may have more.
 
     Raises:
-        ValueError: there is no such checkpoint, it takes other pictures, or it was trained on
-            classes of data of the same name that are not trained on here: it would know those that
-            judge, or are tested.
+        ValueError: there is no such checkpoint, it takes other pictures than these (of another
+            number of channels, or so large or small that it would see a part of them), or it was
+            trained on images of data of the same name that are not trained on here: it would know
+            those that judge, or are tested.
     """
     path = Path(teacher)
     if not path.is_file():
         raise ValueError(f"teacher must be the checkpoint of a trained network; got {teacher}")
-    config, network, _, classes = load_trained(path)
-    takes, given = network.input, split.shape
-    if takes.channels != given[0] or takes.height > given[1] or takes.width > given[2]:
-        law = f"{takes.channels} x {takes.height} x {takes.width}"
-        has = " x ".join(map(str, given))
+    found = load_trained(path)
+    takes, size = found.network.input, split.shape[1:]
+    whole = size in ((takes.height, takes.width), (takes.resize, takes.resize))
+    if found.shape[0] != split.shape[0] or not whole:
+        law = " x ".join(map(str, found.shape))
+        has = " x ".join(map(str, split.shape))
         raise ValueError(f"the teacher {teacher} takes pictures of {law}; those here are {has}")
-    if config.dataset == dataset:
-        law = "a teacher of the same data must be trained on no classes but those that are here"
-        if isinstance(classes, int):
-            raise ValueError(f"{law}; {teacher} is from before it was kept which {classes} it saw")
-        if more := sorted({*classes} - {*split.trained}):
-            raise ValueError(f"{law}; {teacher} was on {len(more)} others: {few(more)}")
-    return dataclasses.replace(split, targets=embed(network, split.train).numpy())
+    check_unseen(split, found, teacher, "a teacher", dataset=dataset)
+    return dataclasses.replace(split, targets=embed(found.network, split.train).numpy())

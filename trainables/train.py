@@ -36,6 +36,7 @@ from trainables.retrieval import unit_length
 from trainables.terminal import few
 from trainables.trained import embedding_batch, read_checkpoint, repeat_exactly
 
+TOGETHER = 4  # images of a class where a validation batch is to hold several classes
 RESIDENT_SHARE = 0.25  # of a trial's memory on a card that its pixels may take
 
 
@@ -189,6 +190,7 @@ class TrainingRun:
             "config": self.config.to_dict(),
             "shape": self.shape,
             "classes": self.classes,
+            "same_classes": self.split.same_classes,
             "epoch": self.epoch,
             "step": self.step,
             "last_finite": self.last_finite,
@@ -358,13 +360,19 @@ class TrainingRun:
 
     def _validation_order(self) -> Rows:
         """The validation images in the order in which the loss takes them by batches: as they were
-        drawn, class after class where a random batch would hold almost no positive."""
+        drawn; where a random batch would hold almost no positive, a few of each class together, so
+        that a batch has others too."""
         drawn = self.split.roles.gallery
         labels = self.split.validation.labels[drawn]
         if positives(labels, self.config.batch_size) >= 1 or not self.config.entry.needs_positives:
             return drawn
         _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-        return np.asarray(drawn[np.argsort(first[inverse], kind="stable")])
+        by_class = np.argsort(first[inverse], kind="stable")
+        _, begins, counts = np.unique(
+            first[inverse][by_class], return_index=True, return_counts=True
+        )
+        rank = np.arange(len(drawn)) - np.repeat(begins, counts)
+        return np.asarray(drawn[by_class[np.argsort(rank // TOGETHER, kind="stable")]])
 
     def _finite_mean(self, losses: Tensor, part: str) -> float:
         finite = torch.isfinite(losses)

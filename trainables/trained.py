@@ -48,12 +48,16 @@ class Trained(NamedTuple):
         epoch: at which it was kept.
         classes: that it was trained on, ascending, as its data numbers them; of a checkpoint from
             before these were kept, how many.
+        shape: (C, H, W) of the pictures that it was trained on.
+        same_classes: whether the images that judged it were of these classes; None: not known.
     """
 
     config: TrialConfig
     network: Embedder
     epoch: float
     classes: list[int] | int
+    shape: tuple[int, int, int]
+    same_classes: bool | None
 
 
 def load_trained(path: Path) -> Trained:
@@ -72,7 +76,8 @@ def load_trained(path: Path) -> Trained:
     except RuntimeError as error:
         law = f"{path} has the weights of another network"
         raise ValueError(f"{law}: {in_a_line(error)}") from error
-    return Trained(config, network.eval(), state["epoch"], state["classes"])
+    rest = state["classes"], tuple(state["shape"]), state.get("same_classes")
+    return Trained(config, network.eval(), state["epoch"], *rest)
 
 
 def repeat_exactly(kind: str) -> None:

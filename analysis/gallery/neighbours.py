@@ -181,7 +181,7 @@ def _reranked(queries: Tensor, index: Index, found: Neighbours, name: str) -> Ne
     for query, rows in zip(queries, found.rows, strict=True):
         candidates = torch.from_numpy(np.array(index.embeddings[rows]))
         both = torch.cat([query[None], candidates])
-        distances = RERANKINGS[name](both, 1, np.arange(1, len(both)))[0, 1:]
+        distances = RERANKINGS[name](both, 1, np.arange(1, len(both)), None)[0, 1:]
         orders.append(np.argsort(distances, kind="stable"))
     order = np.stack(orders)
     return Neighbours(

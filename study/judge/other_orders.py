@@ -150,7 +150,9 @@ def average_precisions(
     column = np.empty(len(labels), np.int64)
     column[order] = np.arange(len(order))
     gallery = column[roles.gallery]
-    found = RERANKINGS[name](embeddings[torch.from_numpy(order)], len(roles.queries), gallery)
+    groups = None if roles.groups is None else roles.groups[order]
+    asking = embeddings[torch.from_numpy(order)], len(roles.queries)
+    found = RERANKINGS[name](*asking, gallery, groups)
     distances = np.ascontiguousarray(found[:, gallery]).clip(0)
     own = roles.own
     distances[np.flatnonzero(own >= 0), own[own >= 0]] = np.inf

@@ -49,6 +49,7 @@ from trainables.knobs import Choice
 from trainables.networks import Network, resolve
 from trainables.teacher import taught
 from trainables.trainable import RetrievalTrial
+from trainables.unseen import check_weights
 
 JOURNAL = "search.journal"
 MAX_FAILURES = 2  # of a worker process; a divergence is a result and is not retried
@@ -84,6 +85,7 @@ def run_study(
     space, left_out = fitted(split, plan.losses, asked, **fixed)
     _check_built(entry, space)
     _check_room(trials or (), split)
+    _check_weights(split, plan, dataset)
     with only_driver(folder):
         study = _continued(plan, folder, space, dataset) if resume else None
         if plan.teacher is not None:
@@ -178,6 +180,14 @@ def _taught(split: Split, teacher: str, dataset: Dataset, small: bool) -> Split:
     cannot teach these."""
     try:
         return taught(split, teacher, dataset=None if small else dataset.name)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+
+
+def _check_weights(split: Split, plan: Plan, dataset: Dataset) -> None:
+    """StudyError if the weights to begin with have seen what judges here."""
+    try:
+        check_weights(split, plan.weights, dataset=None if plan.smoke_test else dataset.name)
     except ValueError as error:
         raise StudyError(str(error)) from error
 

@@ -96,17 +96,20 @@ def _least(config: TrialConfig, space: Space) -> TrialConfig:
 
 
 def rare_positives(split: Split, losses: Sequence[str], space: Space) -> list[str]:
-    """A line for each loss that needs positives where random batches of its first trial's size hold
-    almost none: less than one for every second image."""
+    """A line for each loss that needs positives, or has a part that does, where random batches of
+    its first trial's size hold almost none: less than one for every second image."""
     lines = []
     for loss in losses:
         size = default(loss, epochs=1, seed=0, space=space).batch_size
         held = positives(split.train.labels, size)
         random = next(knob for knob in all_knobs(loss, space) if knob.sets == "per_class").range
         asked = random is None or random.holds(None)
-        if resolve(loss).needs_positives and asked and held < FEW_POSITIVES:
+        entry = resolve(loss)
+        needs = entry.needs_positives or entry.part_needs_positives
+        if needs and asked and held < FEW_POSITIVES:
+            some = "needs" if entry.needs_positives else "has a part that needs"
             lines.append(
-                f"{loss} needs positives, and a random batch of {size} holds {held:.2g} for "
+                f"{loss} {some} positives, and a random batch of {size} holds {held:.2g} for "
                 "an image: per_class none is a poor choice here (--set per_class=4 leaves it out)"
             )
     return lines

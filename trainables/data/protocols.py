@@ -20,6 +20,7 @@ from trainables.data.tables.table import Table
 FOLDS = 4
 TEST_FRACTION = 0.2  # of each class, where the protocol is closed
 VALIDATION_FRACTION = 0.1  # of what is left
+LEAST = 6  # images of a class of which two are taken: more are left than are taken
 
 Mask = NDArray[np.bool_]
 
@@ -153,12 +154,18 @@ def _tenth_of_each(labels: Rows, count: int | None, fold: int, seed: int) -> Mas
 
 
 def _first_of_each(labels: Rows, fraction: float) -> Mask:
-    """Marks this fraction of each class, rounded: the rows that come first."""
+    """Marks this fraction of each class, rounded, the rows that come first: at least two, as one
+    has nothing that it could find, and none of a class that is smaller than `LEAST`."""
     _, inverse, rows = np.unique(labels, return_inverse=True, return_counts=True)
+    if rows.max(initial=0) < LEAST:
+        law = "the closed protocol judges classes of 8 images or more"
+        law += f", or of {LEAST} beside test images that the data names"
+        raise DataError(f"{law}; the largest has {rows.max(initial=0)} to draw from")
     order = np.argsort(inverse, kind="stable")
     place = np.empty(len(labels), dtype=np.int64)
     place[order] = np.arange(len(labels)) - np.repeat(np.cumsum(rows) - rows, rows)
-    return place < np.rint(fraction * rows)[inverse]
+    asked = np.where(rows < LEAST, 0, np.rint(fraction * rows).clip(2))
+    return place < asked[inverse]
 
 
 def _check_trained(table: Table) -> None:

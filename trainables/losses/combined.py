@@ -61,6 +61,7 @@ def entry(parts: Sequence[Loss]) -> Loss:
         make=partial(Combined, tuple(parts)),
         knobs=tuple(knobs),
         needs_positives=all(part.needs_positives for part in parts),
+        part_needs_positives=any(part.needs_positives for part in parts),
         knows_classes=any(part.knows_classes for part in parts),
     )
 

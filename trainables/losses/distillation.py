@@ -8,7 +8,8 @@ from trainables.retrieval import unit_length
 
 
 def similarity_loss(features: Tensor, targets: Tensor) -> Tensor:
-    """The mean squared difference of the two cosines of each pair of different images.
+    """The mean squared difference of the two cosines of each pair of a batch's places; an image
+    that stands at two of them is a pair too, whose cosines are 1.
 
     After Tung and Mori, ICCV 2019, arXiv 1907.09682, whose matrices of similarities are scaled row
     by row; here they are cosines, which is what retrieval ranks by, as in Park et al., CVPR 2019,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -28,7 +28,7 @@ class Arguments(Mapping[str, Any]):
         return len(self._values)
 
     def __hash__(self) -> int:
-        return hash(tuple(self._values.items()))
+        return hash(frozenset(self._values.items()))
 
     def __repr__(self) -> str:
         return repr(self._values)
@@ -37,7 +37,7 @@ class Arguments(Mapping[str, Any]):
 NONE = Arguments({})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Loss:
     """An entry: to add a loss is to write a file with one as `LOSS`.
 
@@ -50,6 +50,7 @@ class Loss:
             with `classes` (of the training images), `width` (D) and the knobs by name.
         knobs: its own arguments.
         needs_positives: a batch in which no class comes twice gives it nothing to learn.
+        part_needs_positives: of a sum: such a batch gives one of its parts nothing to learn.
         knows_classes: it has weights of its own for each training class, so that it is not defined
             on images of others.
         reference: of the seed study: the fields of its `TrialConfig`; None if it had none.
@@ -64,8 +65,9 @@ class Loss:
     make: Callable[..., nn.Module]
     knobs: tuple[Knob, ...] = ()
     needs_positives: bool = False
+    part_needs_positives: bool = False
     knows_classes: bool = False
-    reference: Mapping[str, Any] | None = field(default=None, hash=False)
+    reference: Mapping[str, Any] | None = None
     colour: str = ""
     settings: Mapping[str, Any] = NONE
 

@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from trainables.laws import did_you_mean
 from trainables.losses.entry import Loss
-from trainables.losses.pml_knobs import GIVEN, knobs, parameters
+from trainables.losses.pml_knobs import DECIDED, RENAMED, knobs, parameters
 from trainables.retrieval import unit_length
 
 INSTALL = 'pip install "retrieval-loss-study[pml]"'
@@ -119,15 +119,16 @@ class MetricLearning(nn.Module):
 
     Args:
         name: of the loss.
-        arguments: its own.
+        arguments: its own, by the names of its knobs.
     """
 
     def __init__(self, name: str, *, classes: int, width: int, **arguments: Any) -> None:
         super().__init__()
         found, given = _class(name), {"num_classes": classes}
+        arguments = {RENAMED.get(knob, knob): value for knob, value in arguments.items()}
         given |= {"embedding_size": width, "descriptors_dim": width}
         asked = parameters(found)
-        for each in GIVEN:
+        for each in DECIDED:
             if asked.get(each) is inspect.Parameter.empty:
                 arguments[each] = given[each]
         if name in BOUNDED:

@@ -23,7 +23,7 @@ from trainables.knobs import (
 )
 
 #: Arguments that are no knobs: what the data decides, and parts to put other parts in.
-GIVEN = ("num_classes", "embedding_size", "descriptors_dim")
+DECIDED = ("num_classes", "embedding_size", "descriptors_dim")
 PARTS = (
     "collect_stats",
     "distance",
@@ -37,6 +37,9 @@ PARTS = (
 )
 #: Arguments that count something, and so are whole numbers.
 COUNTS = ("centers_per_class", "n_bins", "num_bins", "sub_centers")
+
+#: Knobs that are called otherwise than their argument, whose name a field of configurations has.
+RENAMED = {"histogram_momentum": "momentum"}
 
 VARIANTS = ("O", "Ds", "Dq", "Iu", "Ib")
 DISTANCE, COSINE, DEGREES = "of distance, not squared", "of cosine", "degrees"
@@ -84,7 +87,7 @@ CHOSEN: dict[str, tuple[Knob, ...]] = {
     "DynamicSoftMarginLoss": (
         Knob("min_val", -2.6, None, at_most(-2.6), unit=DISTANCE),
         Knob("num_bins", 10, choice(10, 20, 40), integer(10)),
-        Knob("momentum", 0.01, log(1e-3, 0.1), share),
+        Knob("histogram_momentum", 0.01, log(1e-3, 0.1), share),
     ),
     "GeneralizedLiftedStructureLoss": _lifted(),
     "HistogramLoss": (Knob("n_bins", 100, choice(50, 100, 200), integer(2)),),
@@ -93,6 +96,7 @@ CHOSEN: dict[str, tuple[Knob, ...]] = {
     "MarginLoss": (
         Knob("margin", 0.2, log(0.05, 0.6), positive, unit=DISTANCE),
         Knob("beta", 1.2, Span(0.6, 1.4), positive, unit=DISTANCE),
+        Knob("learn_beta", False, None, laws.truth),  # a weight, whose rate no search looks for
     ),
     "MultiSimilarityLoss": (
         Knob("alpha", 2.0, log(0.5, 50), positive, unit="per cosine"),
@@ -159,7 +163,7 @@ def parameters(loss: type[nn.Module]) -> dict[str, Any]:
 def knobs(loss: type[nn.Module]) -> tuple[Knob, ...]:
     """The knobs of a loss: those chosen, and then those derived."""
     chosen = CHOSEN.get(loss.__name__, ())
-    known = {*GIVEN, *PARTS, *(knob.name for knob in chosen)}
+    known = {*DECIDED, *PARTS, *(RENAMED.get(knob.name, knob.name) for knob in chosen)}
     rest = (derived(*item) for item in parameters(loss).items() if item[0] not in known)
     return *chosen, *(knob for knob in rest if knob is not None)
 

@@ -67,11 +67,6 @@ class Input:
                 f"got {self.resize}"
             )
 
-    @property
-    def crop_share(self) -> float:
-        """The central crop's smaller side as a share of the resized picture's, in (0, 1]."""
-        return min(self.height, self.width) / self.resize
-
     def scale(
         self, images: Tensor, dtype: torch.dtype = torch.float32, out: Tensor | None = None
     ) -> Tensor:
