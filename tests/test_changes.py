@@ -35,6 +35,55 @@ def test_a_setting_is_the_only_choice() -> None:
         assert config["momentum"] is None
 
 
+@pytest.mark.parametrize(
+    ("text", "law"),
+    [
+        ("[flip]\nlog = true", "log beside a range; got flip"),
+        ("[lr_factor]\nrange = [0.1, 1]\nchoices = [0.1]", "range or choices, not both; got lr_f"),
+        ('[lr_factor]\nrange = [0.1, 1]\nlog = "no"', "log that is true or false; got lr_factor"),
+    ],
+)
+def test_a_file_says_nothing_that_would_not_be_heard(text: str, law: str, tmp_path: Path) -> None:
+    (tmp_path / "space.toml").write_text(text)
+    with pytest.raises(StudyError, match=law):
+        read_space(tmp_path / "space.toml")
+
+
+@pytest.mark.parametrize(
+    ("fields", "law"),
+    [
+        ({"changes": {"momentum": {"choices": [0.5]}}}, "momentum is set.*depends on optimizer"),
+        ({"losses": ["triplet:head_lr=10"]}, "head_lr is set.*depends on embedding_dim"),
+        ({"changes": {"head_lr": {"choices": [2.0]}}}, "head_lr is set, and no configuration uses"),
+        (
+            {"embedding_dim": 64, "changes": {"embedding_dim": {"choices": [128]}}},
+            "embedding_dim must be given once",
+        ),
+    ],
+)
+def test_what_no_configuration_uses_is_refused(fields: dict[str, Any], law: str) -> None:
+    with pytest.raises(StudyError, match=law):
+        Plan(**{"losses": ["triplet"], "num_samples": 1, "max_epochs": 1, **fields})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"changes": {"momentum": {"choices": [0.5]}, "optimizer": {"choices": ["sgd"]}}},
+        {"changes": {"momentum": {"choices": [0.5]}}, "wide": True},
+        {
+            "losses": ["triplet:optimizer=sgd", "triplet"],
+            "changes": {"momentum": {"choices": [0.5]}},
+        },
+        {"losses": ["triplet:optimizer=sgd,momentum=0.5"]},
+        {"losses": ["triplet:head_lr=10"], "embedding_dim": 64},
+        {"losses": ["triplet:teacher_weight=5"], "teacher": "x.pt"},
+    ],
+)
+def test_what_some_configuration_uses_is_taken(fields: dict[str, Any]) -> None:
+    assert Plan(**{"losses": ["triplet"], "num_samples": 1, "max_epochs": 1, **fields})
+
+
 def test_ranges_of_a_file_are_searched_and_begun_within(tmp_path: Path) -> None:
     path = tmp_path / "space.toml"
     path.write_text(

@@ -108,6 +108,20 @@ def test_going_on_is_advised_where_there_is_something_to_go_on_with(
     assert capsys.readouterr().err == f"{line}\n"
 
 
+def test_where_ones_own_pictures_are_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a folder would be taken for the table that says what is in it."""
+    (tmp_path / "labels.csv").write_text("path,label\na.png,a\n")
+    options = ["--data", str(tmp_path / "labels.csv"), "--data-dir", str(tmp_path)]
+    for check in ([], ["--check"]):
+        where = ["--name", "s", "--storage-path", str(tmp_path)]
+        assert tune_smoothap.main([*options, *where, *check]) == 2
+        said = "--data-dir is for data that a name says, or of a study that is continued; --data"
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_socket_path_that_is_too_long_is_named_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,9 +189,9 @@ def test_finalists_are_the_best_of_the_highest_rungs_each_configuration_once() -
 
 def test_the_cost_of_trials_is_their_number_and_their_epochs() -> None:
     trials = [ended(n, 0.5) for n in range(3)] + [ended(3, None, RUNGS[1], "triplet-000")]
-    assert ladder.Cost.of(trials) == (4, pytest.approx(3 * 0.3333 + 1))
-    assert ladder.Cost.of([]) == (0, 0)
-    assert ladder.Cost(4, 2.5).times(3) == (12, 7.5)
+    assert ladder.Cost.of(trials) == (4, pytest.approx(3 * 0.3333 + 1), 1)
+    assert ladder.Cost.of([]) == (0, 0, 0)
+    assert ladder.Cost(4, 2.5, 1.5).times(3) == (12, 7.5, 1.5)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_the_cost_of_trials_is_their_number_and_their_epochs() -> None:
 def test_what_exact_halving_takes(
     configurations: int, rungs: tuple[float, ...], finals: int, trials: int, epochs: float
 ) -> None:
-    assert ladder.Cost.expected(configurations, rungs, finals) == (trials, epochs)
+    assert ladder.Cost.expected(configurations, rungs, finals) == (trials, epochs, rungs[-1])
 
 
 def test_what_a_comparison_of_ones_own_images_costs() -> None:

@@ -65,6 +65,24 @@ def test_what_a_line_holds_and_how_it_is_known_again(tmp_path: Path) -> None:
     assert readings(tmp_path / "a/choices.json") == []
 
 
+def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path) -> None:
+    """A file may take a part of what is written, and say nothing: then nothing was read, either."""
+    ledger = tmp_path / LEDGER
+    code = """import resource, signal, sys; from pathlib import Path
+from trainables.data.errors import DataError; from trainables.data.ledger import append
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+append(Path(sys.argv[1]), {"sha256": "x", "n": 0})
+limit = Path(sys.argv[1]).stat().st_size + 50
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try: append(Path(sys.argv[1]), {"sha256": "x", "long": "y" * 300})
+except DataError as error: print(error)"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ledger)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "a reading of the test images is logged before it happens" in done.stdout, done.stderr
+    assert [line["n"] for line in entries(ledger)] == [0]
+
+
 def test_programs_that_write_at_once_lose_no_line(tmp_path: Path) -> None:
     code = """import sys; from pathlib import Path; from trainables.data.ledger import append
 for n in range(100): append(Path(sys.argv[1]), {"sha256": "x", "n": n, "long": "y" * 3000})"""

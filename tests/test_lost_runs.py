@@ -22,6 +22,8 @@ from analysis.page.answer_tables import differences_table, rules
 from analysis.page.sections import fault_sections
 from study.compare_losses import tell
 from study.judge import pages
+from study.judge.choices import chosen
+from study.judge.comparison import _in_vain
 from study.judge.final_tables import DIFFERENCES
 from study.judge.final_tables import differences_table as differences_of
 from study.judge.final_test import read_test
@@ -84,6 +86,19 @@ def test_runs_that_are_left_out_are_told_wherever_the_result_is(tmp_path: Path) 
     whole = read(tmp_path / "d", losses=BOTH, reference_seeds=0)
     assert fault_sections(whole) == [] and whole.results is not None
     assert "Left out" not in rules(whole, whole.results)[0] + pages.results(whole.study.folder)
+
+
+def test_a_search_in_which_all_of_a_loss_failed_is_run_again(tmp_path: Path) -> None:
+    """Until the choices are frozen, which they are not then; what diverged would do so again."""
+    sweep, _ = make(tmp_path / "c", losses=BOTH)
+    assert not _in_vain(sweep) and set(chosen(sweep)) == set(BOTH)
+    for status, again in (("failed", True), ("diverged", False)):
+        for trial in sweep.trials:
+            trial.status = status if trial.loss == "triplet" else "finished"
+        assert _in_vain(sweep) == again
+        with pytest.raises(StudyError, match="no trial of triplet ended well, so there is") as law:
+            chosen(sweep)
+        assert ("--resume (with another --gpus-per-trial" in str(law.value)) == again
 
 
 def rows(of: dict[str, list[tuple[int, float]]]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:

@@ -236,6 +236,24 @@ def test_the_fingerprint_stays_wherever_the_folder_lies(root: Path, tmp_path: Pa
     assert own(root, input=other).fingerprint == before
 
 
+def test_a_table_that_moved_is_found_in_the_folder_to_which_it_did(tmp_path: Path) -> None:
+    """The folder is not read as one of classes: that is other data."""
+    root = photos(tmp_path / "photos")
+    rows = [
+        f"{path.relative_to(root)},{path.parent.name},x" for path in sorted(root.rglob("*.bmp"))
+    ]
+    (root / "labels.csv").write_text("\n".join(["path,label,partition", *rows]) + "\n")
+    mine = own(root / "labels.csv")
+    assert mine.notes == ("columns not read: partition",)
+    moved = Path(shutil.copytree(root, tmp_path / "moved"))
+    found = own(root / "labels.csv", place=moved)
+    assert found.place == moved / "labels.csv" and found.name == "labels"
+    assert found.fingerprint == mine.fingerprint
+    (moved / "labels.csv").unlink()
+    with pytest.raises(DataError, match=r"moved/labels\.csv"):
+        own(root / "labels.csv", place=moved).split()
+
+
 def test_a_test_picture_that_cannot_be_read_is_named_with_the_fingerprint(root: Path) -> None:
     dataset = own(root)
     path = Path(dataset.table.rows["path"][dataset.parts.test.rows[2]])

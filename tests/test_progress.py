@@ -59,9 +59,22 @@ def test_the_next_command_is_told_where_the_data_is(
     assert last.endswith(f"analysis/report.py {study.folder} --data-dir '/my data'")
 
 
+@pytest.mark.parametrize(("places", "left"), [(1, 81), (4, 20), (8, 10), (100, 10)])
+def test_more_places_than_trials_are_no_help(places: int, left: int, tmp_path: Path) -> None:
+    """Eight of nine trials are left, of nine epochs of a second each; judging an epoch took 1/9
+    more. A hundred places take no less than eight."""
+    done = TrialRecord("triplet-000", REFERENCES["triplet"], status="finished", ended=1.0)
+    for epoch in range(1, 10):
+        row = {"epoch": epoch, "val_map": 0.5, "seconds": 1.0 + (epoch == 9)}
+        done.add_epoch(row | {"evaluation_seconds": float(epoch == 9)})
+    study = Study(tmp_path, {"plan": {"losses": ["triplet"]}, "status": "running"}, [done])
+    shown = Progress(study, Cost(9, 81.0, 9.0), places, lambda: "")
+    assert f"about {progress.duration(left)} left" in shown.status_line()
+
+
 def test_a_study_that_waits_says_for_what(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
-    shown = Progress(study, Cost(9, 9), 2, lambda: "it waits for 1 CPU", lines.append)
+    shown = Progress(study, Cost(9, 9, 1.0), 2, lambda: "it waits for 1 CPU", lines.append)
     monkeypatch.setattr(progress, "STATUS_EVERY", math.inf)
     shown.look(0, 2)
     assert not lines
@@ -83,7 +96,7 @@ def test_lines_of_the_study_are_five_seconds_apart(
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     lines: list[str] = []
-    shown = Progress(study, Cost(9, 9), 2, write=lines.append)
+    shown = Progress(study, Cost(9, 9, 1.0), 2, write=lines.append)
     for now[0] in (101.0, 102.0, 105.9, 106.0, 110.0):
         shown(study.trials[0])
     of_the_study = [" of about 9 trials ended" in line for line in lines]

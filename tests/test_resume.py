@@ -590,6 +590,11 @@ def test_a_trial_goes_back_to_its_last_readable_checkpoint(tmp_path: Path) -> No
     study.go_back(record)
     assert [row["epoch"] for row in record.epochs] == [1]  # the best is still there
     assert record.last_checkpoint == str(tmp_path / "1.pt")
+    torch.save({"epoch": 3, "config": {}, "network": {}}, tmp_path / "3.pt")
+    record.add_epoch({"epoch": 3, "val_map": 0.1, "seconds": 1.0})
+    record.add_checkpoint(str(tmp_path / "3.pt"))
+    assert record.last_checkpoint == str(tmp_path / "3.pt")
+    assert record.checkpoint == str(tmp_path / "1.pt")  # of the best, without which it has none
     (tmp_path / "1.pt").write_bytes(b"")  # cut off before its first byte
     study.go_back(record)
     assert (record.epochs, record.last_checkpoint, record.checkpoint) == ([], None, None)

@@ -15,7 +15,7 @@ from study.results.images import DATA, dataset_of
 from study.results.studies import Study
 from study.results.trials import TrialRecord
 from study.run.plan import Plan
-from study.run.runner import _continued, _end, _network, check_plan
+from study.run.runner import _continued, _end, _network, _sizes, check_plan
 from study.search.searches import Listed, Searches
 from study.search.space import describe
 from tests.configurations import REFERENCES
@@ -84,13 +84,67 @@ def test_a_range_of_one_of_two_losses_with_a_knob_of_one_name_continues_no_other
     assert sum(row["knob"] == "margin" for row in rows) == 2
     study = Study.create(tmp_path / "s", {"plan": plan.fields(), "space": rows, "status": "x"})
     (study.folder / DATA).write_text(json.dumps(dataset.about()))
-    assert _continued(plan, study.folder, space, dataset).folder == study.folder
+    assert _continued(plan, study.folder, space, dataset, False).folder == study.folder
     for row in rows:
         if row["knob"] == "margin" and "ArcFace" in row["used by"]:
             row["range"] = "1 to 2 (log)"
     study.write()
     with pytest.raises(StudyError, match=r"the search space differs in margin$"):
-        _continued(plan, study.folder, space, dataset)
+        _continued(plan, study.folder, space, dataset, False)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[Plan, Study, Any, Any]:
+    plan = Plan(losses=["triplet"], num_samples=1, max_epochs=1)
+    space, dataset = plan.space(), dataset_of(plan.fields())
+    info = {"plan": plan.fields(), "space": describe(plan.losses, space), "status": "x"}
+    study = Study.create(tmp_path / "s", info)
+    study.trials.append(trial(0, "finished", 1.0))
+    study.write_trial(study.trials[0])
+    study.write()
+    (study.folder / DATA).write_text(json.dumps(dataset.about()))
+    return plan, study, space, dataset
+
+
+@pytest.mark.parametrize(("listed", "of"), [(True, "given trials"), (False, "a search")])
+def test_a_study_is_continued_by_the_kind_of_program_that_began_it(
+    listed: bool, of: str, begun: tuple[Plan, Study, Any, Any]
+) -> None:
+    plan, study, space, dataset = begun
+    study.info["listed"] = listed
+    study.write()
+    _continued(plan, study.folder, space, dataset, listed)
+    with pytest.raises(StudyError, match=f"is of {of}.*, which another program of this folder"):
+        _continued(plan, study.folder, space, dataset, not listed)
+
+
+def test_a_search_whose_choices_are_frozen_is_over(begun: tuple[Plan, Study, Any, Any]) -> None:
+    plan, study, space, dataset = begun
+    (study.folder / "choices.json").write_text("{}")
+    with pytest.raises(StudyError, match=r"frozen, so its search is over: compare_losses\.py goes"):
+        _continued(plan, study.folder, space, dataset, False)
+
+
+def test_what_a_folder_says_of_its_data_can_be_lost(begun: tuple[Plan, Study, Any, Any]) -> None:
+    plan, study, space, dataset = begun
+    (study.folder / DATA).unlink()
+    _continued(plan, study.folder, space, dataset, False)
+    assert json.loads((study.folder / DATA).read_text()) == dataset.about()
+    (study.folder / DATA).unlink()
+    other = dataclasses.replace(study.trials[0].config, data_fingerprint="0123")
+    study.trials[0].config = other
+    study.write_trial(study.trials[0])
+    with pytest.raises(StudyError, match="is of other data: fashion_mnist 0123; got fashion_mnist"):
+        _continued(plan, study.folder, space, dataset, False)
+    assert not (study.folder / DATA).exists()
+
+
+def test_what_is_trained_on_and_how_many_trials_run_is_said(small_split: Split) -> None:
+    plan = Plan(losses=["triplet"], num_samples=1, max_epochs=1, gpus_per_trial=0.25)
+    assert _sizes(small_split, 4, plan) == (
+        "data: 640 images of 10 classes are trained on, 200 of 10 judge; "
+        "trials: up to 4 at a time, each with 1 CPUs and 0.25 GPUs"
+    )
 
 
 def test_another_content_of_a_file_that_a_plan_names_continues_no_study(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from study import compare_losses, tune_smoothap
 from study.results.files import StudyError
 from study.results.studies import Study
 from study.run.plan import Plan
+from study.search.fitted import fitted, rare_positives
 from study.search.space import all_knobs, is_of_seed_study, knobs_of
-from tests.conftest import noise
+from tests.conftest import noise, synthetic
 from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Split
 from trainables.losses.distillation import similarity_loss
@@ -287,6 +288,14 @@ def test_its_weight_is_a_knob_where_there_is_a_teacher(tmp_path: Path) -> None:
     for asked in ({"changes": changes}, {"losses": ["triplet:teacher_weight=2"]}):
         with pytest.raises(StudyError, match="there must be a teacher; got none"):
             Plan(**{**fields, **asked})
+    given = Plan(**{**fields, "losses": ["triplet:teacher_weight=5"]}, teacher="x.pt")
+    images, three = (
+        synthetic(300, seed=0),
+        given.space().changed({"per_class": {"choices": [None]}}),
+    )
+    split, fixed = Split(images, images), {"teacher": "x.pt"}
+    space, _ = fitted(split, given.losses, three, **fixed)  # a value of it is a loss of its own
+    assert rare_positives(split, given.losses, space, **fixed) == []
     taught_one = config(teacher="x.pt", teacher_weight=1.0)
     assert is_of_seed_study(config()) and not is_of_seed_study(taught_one)
     assert "teacher" not in config().describe() and "teacher=x.pt" in taught_one.describe()

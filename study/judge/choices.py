@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from study.results.files import StudyError, read_json, write_atomically
+from study.results.files import CHOICES, StudyError, read_json, write_atomically
 from study.results.studies import Choice, Study
 from study.results.trials import TrialRecord, trial_name
 from study.run.plan import Plan
@@ -21,7 +21,6 @@ from trainables.config import TrialConfig
 from trainables.metrics import METRICS
 
 SCHEMA = 1
-CHOICES = "choices.json"
 ROLES = ("chosen", "reference")
 AT_LARGE = ("epochs", "seed")  # of a confirming run, its own
 
@@ -123,7 +122,7 @@ def freeze(sweep: Study, plan: Plan, *, others: Sequence[Study] = ()) -> Frozen:
             records say.
     """
     rule = rule_by(plan.select_by)
-    choices, *further = map(_chosen, (sweep, *others))
+    choices, *further = map(chosen, (sweep, *others))
     seeds = [seed + n for seed in plan.seeds() for n in range(1, plan.confirm_seeds + 1)]
     if not (sweep.folder / CHOICES).exists():
         said = rule, time.time(), choices, seeds, further
@@ -142,12 +141,15 @@ def freeze(sweep: Study, plan: Plan, *, others: Sequence[Study] = ()) -> Frozen:
     return frozen
 
 
-def _chosen(sweep: Study) -> dict[str, Choice]:
+def chosen(sweep: Study) -> dict[str, Choice]:
     """By loss, without checkpoints; StudyError if a loss has none."""
     found = {loss: choice._replace(checkpoint=None) for loss, choice in sweep.best().items()}
     for loss in sweep.losses:
         if loss not in found:
-            raise StudyError(f"no trial of {loss} ended well, so there is none to choose")
+            law = f"no trial of {loss} ended well, so there is none to choose"
+            remedy = "; --resume (with another --gpus-per-trial, say) runs again those that failed"
+            failed = any(t.status == "failed" for t in sweep.trials if t.loss == loss)
+            raise StudyError(f"{law}{remedy * failed}")
     return found
 
 

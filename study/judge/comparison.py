@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TypedDict
 
-from study.judge.choices import CHOICES, Frozen, confirming_trials, freeze
+from study.judge.choices import CHOICES, Frozen, chosen, confirming_trials, freeze
 from study.judge.final_test import is_complete, read_test, was_read
 from study.results.files import StudyError
 from study.results.studies import Study
@@ -83,13 +83,14 @@ def _check(plan: Plan, folder: Path, resume: bool, reread: str | None) -> None:
 
 def _sweeps(plan: Plan, folder: Path, resume: bool, where: _Where) -> list[Study]:
     """The finished sweeps: the first in the comparison's folder, the others below it."""
-    found = [_sweep(plan, folder, resume, where)]
+    frozen = (folder / CHOICES).exists()
+    found = [_sweep(plan, folder, resume, where, frozen)]
     for number, seed in enumerate(plan.seeds()[1:], start=2):
         below = search_folder(folder, number)
         print(f"\nsearch {number} of {plan.search_seeds}, seed {seed}", flush=True)
         check_files(plan, found[0])
         begun = (below / "study.json").exists()
-        found.append(_sweep(dataclasses.replace(plan, seed=seed), below, begun, where))
+        found.append(_sweep(dataclasses.replace(plan, seed=seed), below, begun, where, frozen))
     return found
 
 
@@ -98,12 +99,19 @@ def search_folder(folder: Path, number: int) -> Path:
     return folder if number == 1 else folder / SEARCHES / f"{number:02d}"
 
 
-def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where) -> Study:
-    """The finished sweep: what is left of it is run."""
+def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where, frozen: bool) -> Study:
+    """The finished sweep: what is left of it is run, and what failed if a loss has no choice yet.
+
+    Args:
+        frozen: whether the choices are made.
+
+    Raises:
+        StudyError: a loss has no trial that could be chosen: before any other search begins.
+    """
     if resume:
         sweep = Study.load(folder)
         check_plan(plan, sweep)
-        if sweep.info["status"] == "finished":
+        if sweep.info["status"] == "finished" and (frozen or not _in_vain(sweep)):
             before, now = Plan(**sweep.info["plan"]).fields(), plan.fields()
             for name in MAY_GROW:
                 if now[name] != before[name]:
@@ -113,7 +121,15 @@ def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where) -> Study:
                 sweep.info["plan"]["data"] = plan.data
                 sweep.write()
             return sweep
-    return _finished(run_study(plan, folder, resume=resume, **where))
+    sweep = _finished(run_study(plan, folder, resume=resume, **where))
+    chosen(sweep)
+    return sweep
+
+
+def _in_vain(sweep: Study) -> bool:
+    """Whether a loss has no choice and a trial that failed: the fault may have passed."""
+    lost = set(sweep.losses) - set(sweep.best())
+    return any(trial.loss in lost and trial.status == "failed" for trial in sweep.trials)
 
 
 def _confirm(plan: Plan, frozen: Frozen, folder: Path, where: _Where) -> Study:

@@ -123,15 +123,16 @@ def read_test(
         rows.append(_row(run, role, frozen.search(run), evaluation))
         scores = ", ".join(f"{name} {rows[-1][f'map_{name}']:.4f}" for name in test.protocols)
         print(f"  {run.trial_id}  {role:<9}  seed {run.config.seed}  test mAP {scores}", flush=True)
-    _write(folder, (sweep, *others), runs_table(rows), arrays)
+    _write_arrays(folder / "queries.npz", arrays)
     if sweep.info["plan"].get("rerank"):
         _write_orders(folder, confirmation, frozen, runs, test)
+    write_tables(folder, (sweep, *others), runs_table(rows), arrays)  # it is complete then
 
 
 def _write_orders(
     folder: Path, confirmation: Study, frozen: Frozen, runs: Sequence[TrialRecord], test: Images
 ) -> None:
-    """The same runs in other orders, once all else is written: lines of their own stop nothing."""
+    """The same runs in other orders: lines of their own, which stop nothing."""
     arrays, rows = dict[str, np.ndarray](), []
     try:
         check_size(test.data)
@@ -244,13 +245,6 @@ def _row(run: TrialRecord, role: str, search: int, evaluation: Evaluation) -> di
         "seconds": round(run.seconds, 3),
         **scores,
     }
-
-
-def _write(
-    folder: Path, sweeps: Sequence[Study], runs: pd.DataFrame, arrays: dict[str, np.ndarray]
-) -> None:
-    _write_arrays(folder / "queries.npz", arrays)
-    write_tables(folder, sweeps, runs, arrays)
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

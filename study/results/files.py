@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+CHOICES = "choices.json"  # of a comparison, in the folder of its first search
+
 
 class StudyError(ValueError):
     """A study that cannot be made, read or continued; the message is one line for the user."""

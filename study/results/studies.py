@@ -268,7 +268,12 @@ class Study:
         return [t for t in self.trials if t.status in UNFINISHED]
 
     def go_back(self, trial: TrialRecord) -> None:
-        """Takes a trial to its last epoch whose checkpoint can be read, else to its start."""
+        """Takes a trial to its last epoch whose checkpoint can be read, else to its start: also if
+        that of its best epoch cannot, which it would end without."""
+        best = trial.checkpoint
+        if best is not None and _epoch_of(Path(best)) is None:
+            trial.go_back_to(None, 0)
+            return
         for path in (trial.last_checkpoint, trial.checkpoint):
             epoch = None if path is None else _epoch_of(Path(path))
             if epoch is not None and epoch in {row["epoch"] for row in trial.epochs}:

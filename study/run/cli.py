@@ -25,6 +25,7 @@ from study.search.changes import read_setting, read_space
 from study.search.searches import SEARCHES
 from trainables.config import PRECISIONS
 from trainables.data import DataError
+from trainables.data.names import known
 from trainables.data.protocols import PROTOCOLS
 from trainables.metrics import METRICS
 from trainables.networks import FREEZES
@@ -93,7 +94,8 @@ def add_machine_options(text: Parser) -> None:
     add("--max-concurrent", type=int, help="trials at a time (default: all that fit)")
     add(
         "--checkpoint-uri",
-        help="an object store's folder through which nodes that share none exchange checkpoints",
+        help="an object store's folder through which nodes that share none exchange checkpoints; "
+        "none: no more",
     )
     add("--address", help="of a running Ray cluster, or `auto` (default: start Ray here)")
     add("--resume", action="store_true", help="go on with the study of this name")
@@ -135,6 +137,8 @@ def run(
     except StudyError as error:
         return refuse(error)
 
+    if options.get("checkpoint_uri") == "none":
+        options["checkpoint_uri"] = None
     check = options.pop("check", False)
 
     def study() -> int:
@@ -142,6 +146,9 @@ def run(
         new = {"final_seeds": FINAL_SEEDS, "seed": first_seed(options), **defaults}
         before = Study.load(folder).info["plan"] if resume else new
         plan = Plan(**{**before, **options})
+        if where["data_dir"] is not None and not resume and not known(plan.data):
+            law = "--data-dir is for data that a name says, or of a study that is continued"
+            raise StudyError(f"{law}; --data says where one's own are: {plan.data}")
         if check:
             print(dataset_of(plan.fields(), where["data_dir"]).card())
             return 0

@@ -20,7 +20,7 @@ from trainables import data
 from trainables.config import LAWS, PRECISIONS
 from trainables.data.names import DEFAULT, placed
 from trainables.data.tables.files import absolute
-from trainables.knobs import Knob
+from trainables.knobs import Choice, Knob
 from trainables.losses import resolve
 from trainables.metrics import METRICS
 
@@ -209,10 +209,16 @@ class Plan:
         except ValueError as error:
             raise StudyError(str(error)) from error
         check_names(self.changes, [knob for loss in self.losses for knob in _whole(loss)])
+        if self.embedding_dim is not None and "embedding_dim" in self.changes:
+            law = (
+                "embedding_dim must be given once: --embedding-dim, or a range or value of the knob"
+            )
+            raise StudyError(f"{law}; got {self.embedding_dim} and {self.changes['embedding_dim']}")
         for loss in self.losses:
             self._check_settings(loss)
             self._check_sum(loss)
             knobs_of(loss, self.space())
+        self._check_used()
         for name, value in (
             ("data", placed(self.data)),
             ("network", _from_root(self.network, ".py")),
@@ -241,6 +247,38 @@ class Plan:
                 raise StudyError(f"{name} is relative, so {loss} must fix {sets[name]}")
             if name in taken:
                 raise StudyError(f"{loss} fixes {name}, which the study sets for all losses too")
+
+    def _check_used(self) -> None:
+        """What is set is used by some configuration: of some loss, or of the one that fixes it."""
+        space = self.space()
+        searches = {loss: all_knobs(loss, space) for loss in self.losses}
+        asked = dict.fromkeys(self.changes, self.losses)
+        for loss in self.losses:
+            asked |= {name: [loss] for name in resolve(loss).settings}
+        for name, losses in asked.items():
+            sets = {
+                loss: [knob for knob in searches[loss] if name in (knob.name, knob.sets)]
+                for loss in losses
+            }
+            where = {other for knobs in sets.values() for knob in knobs for other in knob.where}
+            used = [
+                self._may_use(knob, searches[loss])
+                for loss, knobs in sets.items()
+                for knob in knobs
+            ]
+            if used and not any(used):
+                law = f"{name} is set, and no configuration uses it"
+                raise StudyError(f"{law}: that depends on {', '.join(sorted(where))}")
+
+    def _may_use(self, knob: Knob, knobs: Sequence[Knob]) -> bool:
+        """Whether some choice of the other knobs, or the plan itself, asks for a knob."""
+        ranges = {one.sets: one.range or Choice((one.default,)) for one in knobs}
+        for name, values in knob.where.items():
+            found = ranges.get(name, Choice((self.fixed.get(name),)))
+            some = found.values if isinstance(found, Choice) else (found.low, found.high)
+            if not any(value in values for value in some):
+                return False
+        return True
 
     def _check_sum(self, loss: str) -> None:
         """What the study sets for all is heard by a sum, whose knobs may have other names."""

@@ -72,7 +72,7 @@ class Progress:
 
     def _left(self) -> str:
         """Time left, as if training an epoch and judging once took as long as so far: short trials
-        are judged for as long as long ones."""
+        are judged for as long as long ones; and no less than a longest trial where one is left."""
         rows = [row for trial in self.study.trials for row in trial.epochs]
         done = sum(trial.reached for trial in self.study.trials)
         if not done:
@@ -82,7 +82,9 @@ class Progress:
         epochs = max(self.total.epochs - done, 0.0)
         trials = max(self.total.trials - sum(t.has_ended for t in self.study.trials), 0)
         left = epochs * training / done + (epochs + trials) * judging / len(rows)
-        return f"about {duration(left / min(self.concurrent, self.total.trials))} left"
+        shared = left / min(self.concurrent, max(trials, 1))
+        whole = self.total.longest * training / done if epochs >= self.total.longest else 0.0
+        return f"about {duration(max(shared, whole))} left"
 
 
 def counts_line(study: Study) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 import torch
 from filelock import FileLock, Timeout
 from optuna.storages import JournalStorage
 from ray import tune
 
-from study.results.files import StudyError, write_atomically
+from study.results.files import CHOICES, StudyError, write_atomically
 from study.results.images import DATA, about, check_data, dataset_of, fixed_by
 from study.results.studies import Study
 from study.results.trials import UNFINISHED, TrialRecord
@@ -87,20 +88,22 @@ def run_study(
     _check_room(trials or (), split)
     _check_weights(split, plan, dataset)
     with only_driver(folder):
-        study = _continued(plan, folder, space, dataset) if resume else None
+        study = _continued(plan, folder, space, dataset, trials is not None) if resume else None
         if plan.teacher is not None:
             split = _taught(split, plan.teacher, dataset, plan.smoke_test)
         start_ray(address)
         try:
-            plan, concurrent = fit_to_cluster(plan)
+            held, concurrent = fit_to_cluster(plan)
             if study is None:
                 info = describe_run(plan, space)
                 # Before study.json: what has that says of what data it is.
                 write_atomically(folder / DATA, json.dumps(dataset.about(), indent=1))
                 study = Study.create(folder, info)
             print(f"study: {folder}", flush=True)
+            print(_sizes(split, concurrent, held), flush=True)
+            print("".join(f"how the data is read: {note}\n" for note in dataset.notes), end="")
             if trials is None:
-                said = [*left_out, *rare_positives(split, plan.losses, space)]
+                said = [*left_out, *rare_positives(split, plan.losses, space, **fixed)]
                 print("\n".join(said), end="\n" * bool(said))
                 print(f"search: {viewer('optuna-dashboard', str(folder / JOURNAL))}")
             print(f"curves: {viewer('tensorboard', '--logdir', str(folder / 'tune'))}", flush=True)
@@ -108,10 +111,21 @@ def run_study(
             study.info |= {"plan": plan.fields(), "listed": trials is not None}
             study.info.setdefault("files", plan.digests())  # of one that was begun without
             study.write()
-            _tune(plan, split, space, study, concurrent, fixed, trials)
+            _tune(held, split, space, study, concurrent, fixed, trials)
             return study
         finally:
             ray.shutdown()
+
+
+def _sizes(split: Split, concurrent: int, plan: Plan) -> str:
+    """On what trials are trained and judged, and what each of them has, in a line."""
+    judges = np.unique(split.validation.labels)
+    share = f" and {plan.gpus_per_trial:g} GPUs" if plan.gpus_per_trial else ""
+    return (
+        f"data: {len(split.train):,} images of {len(split.trained):,} classes are trained on, "
+        f"{len(split.validation):,} of {len(judges):,} judge; "
+        f"trials: up to {concurrent} at a time, each with {plan.cpus_per_trial:g} CPUs{share}"
+    )
 
 
 def check_folder(folder: Path, resume: bool) -> None:
@@ -200,12 +214,34 @@ def _check_room(trials: Sequence[TrialRecord], split: Split) -> None:
             raise StudyError(f"{trial.trial_id} cannot be trained on this data: {law}")
 
 
-def _continued(plan: Plan, folder: Path, space: Space, dataset: Dataset) -> Study:
-    """The study in the folder, if this plan continues it; StudyError shows what differs."""
+def _check_data(study: Study, dataset: Dataset) -> None:
+    """StudyError unless the data is that of the study; what its folder says of it is made anew
+    where it is lost."""
+    if (study.folder / DATA).exists():
+        before = about(study)
+        check_data(dataset, before["name"], before["fingerprint"], study.folder)
+        return
+    for trial in study.trials:
+        check_data(dataset, trial.config.dataset, trial.config.data_fingerprint, study.folder)
+    write_atomically(study.folder / DATA, json.dumps(dataset.about(), indent=1))
+
+
+def _continued(plan: Plan, folder: Path, space: Space, dataset: Dataset, listed: bool) -> Study:
+    """The study in the folder, if this plan continues it; StudyError shows what differs.
+
+    Args:
+        listed: whether given trials are run, and not a search.
+    """
     study = Study.load(folder)
     check_plan(plan, study)
-    before = about(study)
-    check_data(dataset, before["name"], before["fingerprint"], folder)
+    if bool(study.info.get("listed")) != listed:
+        kinds = {True: "given trials (references, confirming runs)", False: "a search"}
+        law = f"the study in {folder} is of {kinds[not listed]}"
+        raise StudyError(f"{law}, which another program of this folder goes on with")
+    if not listed and (folder / CHOICES).exists():
+        law = f"the choices of {folder} are frozen, so its search is over"
+        raise StudyError(f"{law}: compare_losses.py goes on with it")
+    _check_data(study, dataset)
     old, new = study.info["space"], describe(plan.losses, space)
     # Losses may have knobs of one name and different ranges: a row each.
     knobs = sorted({row["knob"] for row in [*old, *new] if (row in old) != (row in new)})

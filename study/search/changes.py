@@ -43,6 +43,15 @@ def read_space(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(change, dict) or not change or set(change) - set(KEYS):
             law = f"a knob of the space {path} must be a table of {', '.join(KEYS)}"
             raise StudyError(f"{law}; got {name} = {change!r}")
+        for wrong, law in (
+            ({"range", "choices"} <= set(change), "range or choices, not both"),
+            ("log" in change and "range" not in change, "log beside a range"),
+            (not isinstance(change.get("log", True), bool), "log that is true or false"),
+        ):
+            if wrong:
+                raise StudyError(
+                    f"a knob of the space {path} must have {law}; got {name} = {change!r}"
+                )
     return found
 
 

@@ -95,12 +95,16 @@ def _least(config: TrialConfig, space: Space) -> TrialConfig:
     return _with(config, least)
 
 
-def rare_positives(split: Split, losses: Sequence[str], space: Space) -> list[str]:
+def rare_positives(split: Split, losses: Sequence[str], space: Space, **fixed: Any) -> list[str]:
     """A line for each loss that needs positives, or has a part that does, where random batches of
-    its first trial's size hold almost none: less than one for every second image."""
+    its first trial's size hold almost none: less than one for every second image.
+
+    Args:
+        fixed: as for `fitted`.
+    """
     lines = []
     for loss in losses:
-        size = default(loss, epochs=1, seed=0, space=space).batch_size
+        size = default(loss, epochs=1, seed=0, space=space, **fixed).batch_size
         held = positives(split.train.labels, size)
         random = next(knob for knob in all_knobs(loss, space) if knob.sets == "per_class").range
         asked = random is None or random.holds(None)

@@ -80,14 +80,16 @@ def finalists(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 class Cost(NamedTuple):
-    """Of a search, or of more: how many trials, and their epochs."""
+    """Of a search, or of more: how many trials, their epochs, and those of the longest."""
 
     trials: int
     epochs: float
+    longest: float
 
     @classmethod
     def of(cls, trials: Sequence[TrialRecord]) -> Cost:
-        return cls(len(trials), sum(trial.config.epochs for trial in trials))
+        epochs = [trial.config.epochs for trial in trials]
+        return cls(len(trials), sum(epochs), max(epochs, default=0.0))
 
     @classmethod
     def expected(cls, configurations: int, rungs: Sequence[float], finals: int) -> Cost:
@@ -99,7 +101,7 @@ class Cost(NamedTuple):
         steps = climbed(rungs) if finals else rungs
         counts = [configurations // FACTOR**k for k in range(len(steps))]
         epochs = sum(count * rung for count, rung in zip(counts, steps, strict=True))
-        return cls(sum(counts) + finals, epochs + finals * rungs[-1])
+        return cls(sum(counts) + finals, epochs + finals * rungs[-1], rungs[-1])
 
     def times(self, count: int) -> Cost:
-        return Cost(count * self.trials, count * self.epochs)
+        return Cost(count * self.trials, count * self.epochs, self.longest)

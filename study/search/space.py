@@ -100,7 +100,7 @@ WIDE = Space((
     _shared("crop",         None,     None),
     _shared("jitter",       0.0,      None),
     _shared("embedding_dim", None,    None),
-    _shared("head_lr",      1.0,      None),
+    _shared("head_lr",      1.0,      None, "", {"embedding_dim": GIVEN}),
     _shared("loss_lr",      1.0,      None),
     _shared("teacher_weight", 10.0,   None, "", {"teacher": GIVEN}),
 ), wide=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +63,7 @@ class Dataset(ABC):
         fingerprint: of the rows, the parts and the pixels of one's own data, for which each of its
             pictures is read, and DataError names those that cannot be; empty for one that is known
             by its name, whose files are verified.
+        notes: how it was read where it could be read otherwise, a line each.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Dataset(ABC):
     narrowed: Mapping[str, Mapping[str, Any]] = {}
     licence: str = "yours to say"
     own_size: bool = False
+    notes: Sequence[str] = ()
 
     def changes_of(self, *, wide: bool) -> Mapping[str, Mapping[str, Any]]:
         """What it asks of the core of the search space, or of the wide one."""

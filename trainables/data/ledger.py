@@ -14,6 +14,7 @@ It lies beside the studies, in the folder that holds them: `results/readings.jso
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -117,7 +118,12 @@ def append(ledger: Path, line: Mapping[str, Any]) -> None:
     try:
         handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(handle, content)
+            size = os.fstat(handle).st_size
+            written = os.write(handle, content)
+            if written < len(content):  # a full disk takes a part, and says nothing
+                if os.fstat(handle).st_size == size + written:  # and nobody wrote after it
+                    os.ftruncate(handle, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,6 +68,10 @@ class OwnData(Dataset):
     @property
     def name(self) -> str:  # type: ignore[override]
         return self.place.stem if self.place.is_file() else self.place.name
+
+    @property
+    def notes(self) -> Sequence[str]:  # type: ignore[override]
+        return self.table.notes
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -235,8 +239,11 @@ def open_data(data: str, asked: Asked) -> OwnData:
     if given := [*asked.held_out, *asked.judging]:
         law = "held-out classes of one's own data are drawn, or named by its test split"
         raise DataError(f"{law}; got {', '.join(map(str, given))}")
+    place = absolute(os.path.expanduser(asked.place or data))
+    if asked.place and os.path.isdir(place) and data.lower().endswith((".csv", ".tsv")):
+        place = place / os.path.basename(data)  # the folder to which the table was moved
     return OwnData(
-        place=absolute(os.path.expanduser(asked.place or data)),
+        place=place,
         protocol=asked.protocol or PROTOCOL,
         folds=asked.folds,
         fold=asked.fold,
