@@ -114,21 +114,14 @@ def publish(folder: Path, record: Path) -> None:
 def private(folder: Path, studies: Sequence[Study]) -> dict[str, str]:
     """What is known to be this machine's own in a comparison, and what stands for it: paths their
     last part, machines node-1, node-2, ..."""
-    known = {}
-    for study in studies:
-        for name in OF_FILES:
-            path = str(study.info["plan"].get(name) or "").split(".py:")[0]
-            for text in (path, str(Path(path).absolute())):
-                if "/" in path:
-                    known[text] = Path(path).name
-        for trial in study.trials:
-            if trial.worker is not None:
-                host = trial.worker.rpartition(":")[0]
-                known.setdefault(
-                    host, f"node-{sum(n.startswith('node-') for n in known.values()) + 1}"
-                )
+    named = [str(study.info["plan"].get(name) or "") for study in studies for name in OF_FILES]
+    files = [Path(text.split(".py:")[0]) for text in named if "/" in text]
     here = folder.absolute()
-    return {**known, str(here): here.name, str(here.parent): here.parent.name}
+    paths = [here, here.parent, *files, *(path.absolute() for path in files)]
+    workers = [trial.worker for study in studies for trial in study.trials if trial.worker]
+    hosts = dict.fromkeys(worker.rpartition(":")[0] for worker in workers)
+    nodes = {host: f"node-{number}" for number, host in enumerate(hosts, start=1)}
+    return {str(path): path.name for path in paths} | nodes
 
 
 def scrubbed(value: Any, known: Mapping[str, str]) -> Any:

@@ -227,7 +227,7 @@ def test_other_orders_are_averaged_over_searches_too() -> None:
 
 def test_whose_images_are_shown_is_said(uneven: Source) -> None:
     assert uneven.results is not None
-    said = "Of each loss's runs it is the first that the images are of (seed 8)."
+    said = "The images found are those of each loss's first run (seed 8)."
     assert uneven.results.of_which_runs == said
     assert uneven.results.pictured("triplet") == uneven.results.of("triplet")[0]
 

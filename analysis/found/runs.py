@@ -144,13 +144,13 @@ class Results:
 
     @property
     def of_which_runs(self) -> str:
-        """Of which runs its images are, in a sentence; empty where no loss has several."""
+        """Whose nearest images are shown, in a sentence; empty where no loss has several runs."""
         shown = [run for loss in self.losses if (run := self.pictured(loss)) is not None]
         if not shown or max(len(self.of(loss)) for loss in self.losses) == 1:
             return ""
         seeds = listed([str(seed) for seed in sorted({run.seed for run in shown})])
         said = "seeds" if " " in seeds else "seed"
-        return f"Of each loss's runs it is the first that the images are of ({said} {seeds})."
+        return f"The images found are those of each loss's first run ({said} {seeds})."
 
     def units(self, loss: str, role: str = "chosen") -> list[list[Run]]:
         """The same by what the intervals are over: a list for each of the runs, or the searches."""

@@ -150,7 +150,7 @@ def _write_orders(
                 )
                 print(f"  {run.trial_id}  {order.name}: test mAP {found:.4f}", flush=True)
     except (StudyError, MemoryError) as error:
-        print(f"warning: no other orders: {in_a_line(error)}; all else is done", file=sys.stderr)
+        print(f"warning: no other orders: {in_a_line(error)}; all else goes on", file=sys.stderr)
         return
     _write_arrays(folder / "orders.npz", arrays)
     write_atomically(folder / "orders.csv", pd.DataFrame(rows).to_csv(index=False))

@@ -238,10 +238,10 @@ def _continued(plan: Plan, folder: Path, space: Space, dataset: Dataset, listed:
         kinds = {True: "given trials (references, confirming runs)", False: "a search"}
         law = f"the study in {folder} is of {kinds[not listed]}"
         raise StudyError(f"{law}, which another program of this folder goes on with")
+    _check_data(study, dataset)
     if not listed and (folder / CHOICES).exists():
         law = f"the choices of {folder} are frozen, so its search is over"
         raise StudyError(f"{law}: compare_losses.py goes on with it")
-    _check_data(study, dataset)
     old, new = study.info["space"], describe(plan.losses, space)
     # Losses may have knobs of one name and different ranges: a row each.
     knobs = sorted({row["knob"] for row in [*old, *new] if (row in old) != (row in new)})

@@ -18,11 +18,12 @@ import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError
 
 from trainables.data.errors import DataError
-from trainables.networks.input import INTERPOLATIONS
 
 VERSION = 1  # of the rules in this file: pixels made by other rules are not taken for these
 GAP = 2.0
 ORIENTATION = 0x0112  # EXIF's tag
+# As a network's input has them; here too, as this file goes along with an exported network.
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 FITS = ("centre", "squash")
 
 Box = tuple[float, float, float, float]
