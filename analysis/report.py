@@ -28,7 +28,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.figures.style import COLOURS
+from analysis.figures.style import settle
 from analysis.found.sources import Source, may_test
 from analysis.found.words import listed, loss_name, plural
 from analysis.page.answer import answer
@@ -73,10 +73,10 @@ def _page(arguments: Namespace) -> tuple[Page, dict[str, pd.DataFrame]]:
     """The page that is asked for, and by its file's name each table of scores."""
     if arguments.together:
         found = pooled(arguments.study)
-        COLOURS.settle(found.maps)
+        settle(found.maps)
         return pooled_page(arguments.study, found), {"scores.csv": found.losses}
     studies = [Study.load(folder) for folder in arguments.study]
-    COLOURS.settle({loss for study in studies for loss in study.losses})
+    settle({loss for study in studies for loss in study.losses})
     for study in studies if arguments.test is not None else []:
         may_test(study)  # all of them, before the first is
     asked = {"test": arguments.test, "rerank": arguments.rerank}

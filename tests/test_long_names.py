@@ -1,3 +1,4 @@
+# ruff: noqa: F401 (fixtures of other files)
 """Figures of losses with long names: none lies over another, and none is cut off."""
 
 from __future__ import annotations
@@ -7,17 +8,25 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pytest
+from PIL import Image
 
+from analysis import report
 from analysis.figures.class_differences import class_differences_figure
 from analysis.figures.histories import history_figures
 from analysis.figures.knob_figures import _shift, knob_figures
 from analysis.figures.style import COLOURS, PALETTE
 from analysis.found.importance import importance
+from analysis.found.words import loss_name, settle_names
+from study.judge.final_test import read_test
 from study.results.studies import Study
 from study.results.trials import trial_name
 from tests.small_studies import INFO, trial
+from tests.test_final_test import make, reads
 from trainables.config import TrialConfig
+from trainables.losses import resolve
 
 LOSSES = ("smooth_ap:numerator=paper,tau=0.01", "smooth_ap:numerator=seed", "smooth_ap+triplet")
 
@@ -37,6 +46,52 @@ def test_titles_lie_above_their_panels() -> None:
     assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
     whole = drawn.figure.bbox
     assert all(whole.y1 >= box.y1 and whole.x0 <= box.x0 and box.x1 <= whole.x1 for box in boxes)
+
+
+ARMS = {
+    "smooth_ap:tau=0.5": "Smooth-AP (tau 0.5)",
+    "smooth_ap:tau=0.01": "Smooth-AP (tau 0.01)",
+    "smooth_ap": "Smooth-AP",
+}
+MANY = "lr=0.01,tau=0.005,weight_decay=4e-05,numerator=paper"
+TOLD = {
+    f"smooth_ap:{MANY},flip=true": "Smooth-AP (flip true)",
+    f"smooth_ap:{MANY},flip=false": "Smooth-AP (flip false)",
+    f"smooth_ap+normalized_softmax:{MANY}": "Smooth-AP + normalised softmax",
+    "triplet": "triplet",
+}
+
+
+@pytest.mark.parametrize("names", [ARMS, TOLD])
+def test_a_page_tells_of_long_settings_those_that_differ(names: dict[str, str]) -> None:
+    losses = [resolve(loss).name for loss in names]
+    try:
+        settle_names(losses)
+        assert [loss_name(loss) for loss in losses] == list(names.values())
+        settle_names(losses[:1])  # alone on its page
+        assert loss_name(losses[0]) == ("Smooth-AP" if names is TOLD else "Smooth-AP (tau 0.5)")
+        settle_names([])
+        assert loss_name(losses[0]) == resolve(losses[0]).title
+    finally:
+        settle_names([])
+
+
+def test_no_figure_of_a_report_cuts_a_long_name(tmp_path: Path) -> None:
+    """Of two arms with many settings that differ, which no page can shorten."""
+    one = "warmup=0.1,tau=0.0051,weight_decay=4e-05,numerator=paper,flip=true,schedule=constant"
+    other = "warmup=0.5,tau=0.0021,weight_decay=0.004,numerator=seed,flip=false,schedule=cosine"
+    losses = [f"smooth_ap:{settings}" for settings in (one, other)]
+    sweep, confirmation = make(tmp_path / "c", losses=losses, reference_seeds=0)
+    read_test(sweep, confirmation)
+    assert report.main([str(sweep.folder), "--output", str(tmp_path / "r")]) == 0
+    settle_names([])
+    drawn = sorted((tmp_path / "r").glob("*.png"))
+    assert len(drawn) > 10
+    for path in drawn:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("L"))
+        for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+            assert (edge == 255).all(), path.name
 
 
 def test_a_history_has_room_for_a_loss_with_settings() -> None:

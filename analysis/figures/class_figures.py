@@ -22,6 +22,7 @@ from analysis.figures.style import (
     legend_columns,
     loss_keys,
     render,
+    short_name,
 )
 from analysis.found.runs import Judged, Results
 from analysis.found.words import cut, listed, loss_name, plural
@@ -264,7 +265,11 @@ def _confusion(table: pd.DataFrame, results: Results, loss: str, top: float) -> 
     return render(
         f"confusion_{loss}",
         partial(
-            draw_confusion, table=table, classes=results.classes, title=loss_name(loss), top=top
+            draw_confusion,
+            table=table,
+            classes=results.classes,
+            title=short_name(loss_name(loss)),
+            top=top,
         ),
         size=(5.2 + 0.3 * side, 4.9 + 0.25 * side),
         data=table,
@@ -298,7 +303,7 @@ def _looked_at(results: Results, loss: str) -> str:
 def _wide(table: pd.DataFrame) -> pd.DataFrame:
     several = table["role"].nunique() > 1
     names = [
-        loss_name(loss) + (f", {role}" if several else "")
+        short_name(loss_name(loss) + (f", {role}" if several else ""))
         for loss, role in zip(table["loss"], table["role"], strict=True)
     ]
     wide = table.assign(name=names).pivot(index="name", columns="class", values="ap")

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, ReportFigure, legend_columns, render
+from analysis.figures.style import COLOURS, ReportFigure, legend_columns, render, short_name
 from analysis.found.runs import Results, mean_curve
 from analysis.found.words import listed, loss_name
 
@@ -60,7 +60,7 @@ def draw_all(figure: Figure, table: pd.DataFrame, title: str) -> None:
     axes = figure.subplots()
     several = table["role"].nunique() > 1
     for (loss, role), curve in table.groupby(["loss", "role"], sort=False):
-        name = f"{loss_name(loss)}{', ' + role if several else ''}"
+        name = f"{short_name(loss_name(loss))}{', ' + role if several else ''}"
         _curve(axes, curve, "-" if role == "chosen" else REFERENCE_DASH, name)
     below = len(axes.lines) > WITHIN
     _finish(axes, title, legend=not below)
@@ -80,7 +80,7 @@ def draw_one(figure: Figure, table: pd.DataFrame, results: Results) -> None:
         elif protocol == results.first:
             name = f"reference, {protocol}" if several else role
             _curve(axes, curve, REFERENCE_DASH, name)
-    _finish(axes, f"{loss_name(table['loss'].iloc[0])}\n{results.described}")
+    _finish(axes, f"{short_name(loss_name(table['loss'].iloc[0]))}\n{results.described}")
 
 
 def precision_at(table: pd.DataFrame, recall: float) -> float:

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.retrieval_grid import MOST, Grid, Retrieval, draw_retrieval, shown_size
-from analysis.figures.style import MANY_CLASSES, ReportFigure, render
+from analysis.figures.style import MANY_CLASSES, ReportFigure, render, short_name
 from analysis.found.runs import Judged, Results
-from analysis.found.words import cut, listed, loss_name, plural
+from analysis.found.words import LONG, cut, listed, loss_name, plural
 
 FEW = 7  # classes of which the first query is shown, where there are many
 COLUMNS = 10  # of the nearest images in a line
@@ -166,7 +166,7 @@ def draw_side_by_side(
             results.pixels,
             names if first else [],
             columns=one.neighbours.shape[1],
-            title=loss_name(loss),
+            title=short_name(loss_name(loss)),
             query=first,
         )
 
@@ -198,7 +198,9 @@ def _many(loss: str, found: Retrieval, results: Results, names: list[str]) -> Re
     assert results.pixels is not None
     hits = found.right.sum(1)
     weakest = cut(_class(results, int(found.queries[hits.argmin()])))
-    title = f"{loss_name(loss)}: the {k} nearest of {found.gallery:,} {results.described}"
+    title = (
+        f"{cut(loss_name(loss), LONG)}: the {k} nearest of {found.gallery:,} {results.described}"
+    )
     caption = (
         f"{loss_name(loss)}: of the {k} nearest among {found.gallery:,} {results.described}, "
         f"{found.right.mean():.0%} have the query's class over all "

@@ -20,6 +20,7 @@ from analysis.figures.style import (
     ReportFigure,
     add_status_keys,
     render,
+    short_name,
     status_keys,
 )
 from analysis.found.scores import score_column, score_of, validation
@@ -162,7 +163,7 @@ def draw_seconds(figure: Figure, table: pd.DataFrame, metric: str) -> None:
     axes = figure.subplots()
     for loss, part in table.groupby("loss", sort=False):
         x, y = part["seconds"], part["best_so_far"]
-        axes.step(x, y, where="post", color=COLOURS[loss], lw=2, label=loss_name(loss))
+        axes.step(x, y, where="post", color=COLOURS[loss], lw=2, label=short_name(loss_name(loss)))
     axes.set(
         xlabel="core-seconds of training and evaluation, all trials of the loss",
         ylabel=f"best {validation(metric)}",
@@ -210,7 +211,9 @@ def _floor(reached: pd.Series) -> float:
 def _legend(axes: Axes, table: pd.DataFrame, losses: list[str]) -> None:
     shown = [loss for loss in losses if loss in set(table["loss"])]
     lines = [
-        Line2D([], [], color=COLOURS[loss], lw=2, label=f"{loss_name(loss)}, best so far")
+        Line2D(
+            [], [], color=COLOURS[loss], lw=2, label=short_name(f"{loss_name(loss)}, best so far")
+        )
         for loss in shown
     ]
     marks = status_keys(table["status"])

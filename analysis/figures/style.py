@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.found.words import loss_name, words
+from analysis.found.words import cut, loss_name, settle_names, words
 from study.results.trials import file_name
 from trainables.losses import names, resolve
 
@@ -195,7 +195,7 @@ def draw_mean(
 
 def name_lines(axes: Axes, names: Sequence[str], title: str) -> None:
     """Names the lines of `draw_mean`, the first on top, and says what runs along x."""
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), list(map(short_name, names)))
     axes.set(xlabel=title, ylim=(len(names) - 0.5, -0.6))
     axes.grid(axis="y", visible=False)
     axes.margins(x=0.12)
@@ -203,19 +203,31 @@ def name_lines(axes: Axes, names: Sequence[str], title: str) -> None:
 
 def legend_columns(keys: Sequence[Artist], inches: float) -> int:
     """How many keys stand side by side in a legend as wide as a figure of so many inches."""
-    longest = max(len(str(key.get_label())) for key in keys)
+    longest = max(len(line) for key in keys for line in str(key.get_label()).split("\n"))
     return max(1, min(len(keys), int(inches * LETTERS_AN_INCH / (longest + KEY))))
+
+
+def settle(losses: Iterable[str]) -> None:
+    """Gives the losses of a page their colours and names."""
+    every = list(losses)
+    COLOURS.settle(every)
+    settle_names(every)
+
+
+def short_name(name: str) -> str:
+    """A loss's name in a figure: on two lines at most, a long one without its middle."""
+    return "\n".join(textwrap.wrap(cut(name, 2 * HEADING), HEADING + 4))
 
 
 def panel_title(loss: str, before: str = "") -> str:
     """A loss's name above a panel: a long one on several lines."""
-    return "\n".join(textwrap.wrap(f"{before}{loss_name(loss)}", HEADING))
+    return "\n".join(textwrap.wrap(f"{before}{cut(loss_name(loss), 4 * HEADING)}", HEADING))
 
 
 def loss_keys(losses: Iterable[str]) -> list[Artist]:
     """The lines of a legend that say which colour is which loss."""
     shown = [loss for loss in COLOURS if loss in set(losses)]
-    return [Patch(color=COLOURS[loss], label=loss_name(loss)) for loss in shown]
+    return [Patch(color=COLOURS[loss], label=short_name(loss_name(loss))) for loss in shown]
 
 
 def status_keys(statuses: Iterable[str]) -> list[Artist]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterable
 
 import pandas as pd
 
-from trainables.losses import resolve
+from trainables.losses import Loss, resolve
 
 WORDS = {  # where the name that the code has says too little
     "anchors": "anchors a batch",
@@ -29,8 +31,35 @@ WORDS = {  # where the name that the code has says too little
 }
 
 
+LONG = 40  # letters of a loss's name for which a figure has room
+_SHORT: dict[str, str] = {}  # by loss, on the page that is being made
+
+
+def settle_names(losses: Iterable[str]) -> None:
+    """Gives the losses of a page their names: settings that would make them too long are told only
+    where others of the same loss have other ones. All of them stand in the page's tables."""
+    _SHORT.clear()
+    found: dict[str, list[Loss]] = {}
+    for loss in losses:
+        with contextlib.suppress(ValueError):  # of a record whose loss is not to be had here
+            entry = resolve(loss)
+            base = entry.name.rpartition(":")[0] if entry.settings else entry.name
+            found.setdefault(base, []).append(entry)
+    for base, entries in found.items():
+        knobs = {knob for entry in entries for knob in entry.settings}
+        differ = {
+            knob for knob in knobs if len({repr(e.settings.get(knob, ...)) for e in entries}) > 1
+        }
+        for entry in entries if max(len(e.title) for e in entries) > LONG else []:
+            kept = {knob: value for knob, value in entry.settings.items() if knob in differ}
+            alone = resolve(base)
+            _SHORT[entry.name] = (alone.with_settings(kept) if kept else alone).title
+
+
 def loss_name(loss: str) -> str:
-    """The loss as readers know it."""
+    """The loss as readers know it; on a page, as `settle_names` has it."""
+    if loss in _SHORT:
+        return _SHORT[loss]
     try:
         return resolve(loss).title
     except ValueError:  # of a record whose loss is not to be had here
