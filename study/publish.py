@@ -137,10 +137,10 @@ def scrubbed(value: Any, known: Mapping[str, str]) -> Any:
         return [scrubbed(one, known) for one in value]
     if isinstance(value, str):
         text = value.replace(f"{ROOT}/", "")
-        for private in sorted(known, key=len, reverse=True):
-            itself = rf"(?<![\w.-]){re.escape(private)}"
-            text = re.sub(itself + "/", "", text) if "/" in private else text
-            text = re.sub(rf"{itself}(?![\w-])", known[private], text)
+        for own in sorted(known, key=len, reverse=True):
+            itself = rf"(?<![\w.-]){re.escape(own)}"
+            text = re.sub(itself + "/", "", text) if "/" in own else text
+            text = re.sub(rf"{itself}(?![\w-])", known[own], text)
         if ALONE.match(text):
             return text.rstrip("/").rpartition("/")[2]
         text = STORE.sub(r"\1://…", CLUSTER.sub("ADDRESS", text))

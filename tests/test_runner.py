@@ -143,7 +143,7 @@ def test_what_is_trained_on_and_how_many_trials_run_is_said(small_split: Split) 
     plan = Plan(losses=["triplet"], num_samples=1, max_epochs=1, gpus_per_trial=0.25)
     assert _sizes(small_split, 4, plan) == (
         "data: 640 images of 10 classes are trained on, 200 of 10 judge; "
-        "trials: up to 4 at a time, each with 1 CPUs and 0.25 GPUs"
+        "trials: up to 4 at a time, each with 1 CPU and 0.25 GPUs"
     )
 
 

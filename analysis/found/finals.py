@@ -6,7 +6,6 @@ as well) and `finals/` (what the test gave). No network and no image is needed t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,11 +69,10 @@ class Finals:
         arrays = read_arrays(folder, tables["runs"], ("ap", "precision"))
         ordered = (folder / "orders.csv").exists()
         confirmation = Study.load(sweep.folder / CONFIRMATION)
-        lost = [run for run in confirmation.trials if run.status != "finished"]
         return cls(
             sweep=sweep,
             confirmation=confirmation,
-            left_out=Counter((run.config.loss, frozen.role(run)) for run in lost),
+            left_out=frozen.left_out(confirmation),
             readings=readings(sweep.folder),
             arrays=arrays,
             rule=frozen.rule,

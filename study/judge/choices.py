@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,11 @@ class Frozen:
     def role(self, run: TrialRecord) -> str:
         """Whether a confirming run is of the loss's choice or of its reference."""
         return ROLES[run.number // len(self.seeds)]
+
+    def left_out(self, confirmation: Study) -> Counter[tuple[str, str]]:
+        """By loss and role, how many confirming runs did not end well."""
+        lost = [run for run in confirmation.trials if run.status != "finished"]
+        return Counter((run.config.loss, self.role(run)) for run in lost)
 
     def search(self, run: TrialRecord) -> int:
         """Of the choice of which search a confirming run is, from 0; its reference goes with it."""

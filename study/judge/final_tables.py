@@ -206,9 +206,11 @@ def _family(
     lack: Sequence[Sequence[bool]],
     untold: int,
 ) -> list[dict[str, Any]]:
-    """Args:
-    lack: whether the first, and the second, of each pair lacks runs.
-    untold: of how many more pairs, which were asked for, nothing is known.
+    """The rows of the pairs that are corrected together.
+
+    Args:
+        lack: whether the first, and the second, of each pair lacks runs.
+        untold: of how many more pairs, which were asked for, nothing is known.
     """
     kept = [
         "not resolved" if verdict == "shown" and few[found.difference < 0] else verdict

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -262,8 +261,7 @@ def _origin(found: Sequence[bool]) -> str:
 
 def _left_out(confirmation: Study, frozen: Frozen) -> str:
     """Which confirming runs did not end well, in a sentence; or empty."""
-    lost = [run for run in confirmation.trials if run.status != "finished"]
-    each = Counter((run.config.loss, frozen.role(run)) for run in lost)
+    each = frozen.left_out(confirmation)
     if not each:
         return ""
     said = [f"{n} of {resolve(loss).heading} ({role})" for (loss, role), n in each.items()]

@@ -120,11 +120,13 @@ def run_study(
 def _sizes(split: Split, concurrent: int, plan: Plan) -> str:
     """On what trials are trained and judged, and what each of them has, in a line."""
     judges = np.unique(split.validation.labels)
-    share = f" and {plan.gpus_per_trial:g} GPUs" if plan.gpus_per_trial else ""
+    cpus, gpus = plan.cpus_per_trial, plan.gpus_per_trial
+    share = f"{cpus:g} CPU{'s' * (cpus != 1)}"
+    share += f" and {gpus:g} GPU{'s' * (gpus != 1)}" if gpus else ""
     return (
         f"data: {len(split.train):,} images of {len(split.trained):,} classes are trained on, "
         f"{len(split.validation):,} of {len(judges):,} judge; "
-        f"trials: up to {concurrent} at a time, each with {plan.cpus_per_trial:g} CPUs{share}"
+        f"trials: up to {concurrent} at a time, each with {share}"
     )
 
 
