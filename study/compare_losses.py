@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from study.judge.comparison import compare
+from study.judge.comparison import compare, differences_of
 from study.judge.final_tables import unit_of
 from study.judge.final_test import FINALS
 from study.judge.significance import could
@@ -106,9 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
 def tell(folder: Path, seconds: float, data_dir: str | None) -> int:
     """Prints what a comparison found and what to type next; returns the exit code."""
     summary = pd.read_csv(folder / FINALS / "summary.csv")
-    differences = pd.read_csv(folder / FINALS / "differences.csv")
+    study = Study.load(folder)
+    differences = differences_of(study)
     columns = ["protocol", "role", "loss", "map", "low", "high", "both_low", "both_high", "runs"]
-    print(f"\n{name_of_test(Study.load(folder)).capitalize()};", end=" ")
+    print(f"\n{name_of_test(study).capitalize()};", end=" ")
     over = unit_of(summary)
     print(f"mAP with 95 % intervals over {over}, and over {over} and classes:")
     print(_text(summary[columns]))

@@ -22,7 +22,8 @@ from typing import Any
 
 from study.judge.choices import CHOICES
 from study.judge.comparison import CONFIRMATION, SEARCHES
-from study.judge.final_test import FILES, FINALS, ORDERED, is_complete, readings
+from study.judge.final_files import read_arrays, read_table
+from study.judge.final_test import FINALS, ORDERED, RAW, is_complete, readings, write_derived
 from study.judge.pages import with_records
 from study.results.files import StudyError, read_json, write_atomically
 from study.results.images import DATA, about
@@ -82,7 +83,8 @@ def publish(folder: Path, record: Path) -> None:
     if not is_complete(folder):
         raise StudyError(f"a comparison is published when its test is done; {folder} has no result")
     further = sorted(path.parent for path in folder.glob(f"{SEARCHES}/*/study.json"))
-    parts = (".", *(str(path.relative_to(folder)) for path in further), CONFIRMATION)
+    searches = [str(path.relative_to(folder)) for path in further]
+    parts = (".", *searches, CONFIRMATION)
     studies = {part: Study.load(folder / part) for part in parts}
     if record.exists():
         raise StudyError(f"{record} exists, and a record is never rewritten")
@@ -103,9 +105,12 @@ def publish(folder: Path, record: Path) -> None:
         write_atomically(new / CHOICES, choices)
         lines = [line | {"sha256": digest(new / CHOICES)} for line in lines]
         (new / FINALS).mkdir()
-        for name in (*FILES, *ORDERED):
-            if name in FILES or (folder / FINALS / name).exists():
+        for name in (*RAW, *ORDERED):
+            if name in RAW or (folder / FINALS / name).exists():
                 shutil.copy(folder / FINALS / name, new / FINALS)
+        runs = read_table(new / FINALS, "runs")
+        arrays = read_arrays(new / FINALS, runs, ("ap",))
+        write_derived(new / FINALS, [studies[part] for part in (".", *searches)], runs, arrays)
         for line in lines:  # first: no record is without its reading
             append(ledger_of(record), line)
         new.rename(record)

@@ -192,9 +192,14 @@ def ends(records: list[Record]) -> list[str]:
 
 
 def early(records: list[Record], loss: str) -> tuple[float, float]:
-    """The median epoch at which its confirming runs are best, and by how much on average that is
-    above their last, in validation mAP."""
-    runs = [t for record in records for t in record.confirmation.trials if t.loss == loss]
+    """The median epoch at which the runs of its choices are best, and by how much on average that
+    is above their last, in validation mAP."""
+    runs = [
+        trial
+        for record in records
+        for trial in record.confirmation.trials
+        if trial.trial_id in record.chosen(loss)
+    ]
     assert all(t.best is not None for t in runs)
     best = [t.best["epoch"] for t in runs if t.best]
     gaps = [t.score - t.epochs[-1]["val_map"] for t in runs]

@@ -121,8 +121,11 @@ def test_the_maps_of_several_records_follow_from_their_queries(named: str) -> No
 
 
 def test_how_far_a_best_epoch_is_above_the_last(folds: list[Record], splits: list[Record]) -> None:
+    own = [load(name) for name in OWN]
     gaps = [
-        early(records, loss)[1] for records in (folds, splits) for loss in records[0].frozen.choices
+        early(records, loss)[1]
+        for records in (folds, splits, own)
+        for loss in records[0].frozen.choices
     ]
     judging = (ROOT / "study" / "JUDGING.md").read_text(encoding="utf-8")
     says(judging, f"the best epoch lies {min(gaps):.4f} to {max(gaps):.4f} mAP above the last")

@@ -336,7 +336,7 @@ def test_a_second_reading_must_say_why_and_is_logged(made: Made, reads: list[Rea
     assert (first["why"], second["why"]) == ("first reading", "a label was wrong")
     assert first["sha256"] == second["sha256"] == digest
     assert first["rows"] == second["rows"] == len(confirmation.trials)
-    assert {*before} == {*final_test.FILES}
+    assert {*before} == {*final_test.RAW, "summary.csv", "differences.csv", "classes.csv"}
     for name, content in before.items():
         assert (sweep.folder / "finals" / name).read_bytes() == content
 

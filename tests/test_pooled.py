@@ -348,9 +348,14 @@ def test_what_comparisons_have_in_common_is_said(tmp_path: Path) -> None:
         for n, (tested, judging) in enumerate(parts)
     ]
     assert "in common" not in markdown(pooled(apart))
-    same = [write(tmp_path / str(60 + n), MAPS[n], fold=n) for n in range(3)]
-    said = markdown(pooled(same))
-    assert "All have the same test images" in said and "So have their folds most of what" in said
+    shares = {2: "", 3: "half of what", 4: "most of what", None: "if more than two, half or more"}
+    for k, (count, share) in enumerate(shares.items()):  # of K two have (K - 2) / (K - 1) in common
+        same = [
+            write(tmp_path / str(100 + 10 * k + n), MAPS[n], fold=n, folds=count) for n in range(2)
+        ]
+        said = markdown(pooled(same))
+        assert "All have the same test images" in said and (share in said or not share)
+        assert ("So have their folds" in said) == bool(share)
     once = [write(tmp_path / str(70 + n), MAPS[n]) for n in range(3)]
     assert "their folds" not in markdown(pooled(once))
 

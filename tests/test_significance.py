@@ -21,6 +21,7 @@ from study.judge.significance import (
     Difference,
     Interval,
     TTest,
+    alike,
     corrected,
     difference_of_runs,
     equivalence,
@@ -28,15 +29,19 @@ from study.judge.significance import (
     mean_interval,
     mean_of_runs,
     paired_test,
+    said,
     smallest_difference,
     superior,
     two_way,
-    verdicts,
     welch_test,
 )
 
 NAN = math.nan
 CLASSES = np.arange(20) % 4  # of twenty queries
+
+
+def verdicts(family: list[Difference], untold: int = 0) -> list[str]:
+    return said(corrected(family, untold), alike(family, untold))
 
 
 def test_the_mean_of_runs_by_hand() -> None:
@@ -145,7 +150,12 @@ def test_of_one_run_each_the_difference_and_the_queries_are_known() -> None:
 
 def test_pairs_of_which_nothing_is_known_count_in_the_correction() -> None:
     test = TTest(Interval(0.1, 0.2), 0.02)
-    family = [NO_DIFFERENCE._replace(seeds=test, welch=test, queries=test, equivalence=0.5)]
+    family = [
+        NO_DIFFERENCE._replace(
+            seeds=test, welch=test, queries=test, equivalence=0.02, query_equivalence=0.01
+        )
+    ]
+    assert alike(family) == [0.02] and alike(family, untold=2) == pytest.approx([0.06])
     assert corrected(family) == [0.02] and verdicts(family) == ["shown"]
     assert corrected(family, untold=2) == pytest.approx([0.06])
     assert verdicts(family, untold=2) == ["not resolved"]
@@ -329,3 +339,21 @@ def test_the_power_of_four_comparisons_among_fifteen_pairs() -> None:
     gaps = np.array([-1.5, -0.5, 0.5, 1.5]) / np.std([-1.5, -0.5, 0.5, 1.5], ddof=1)
     found = smallest_difference(gaps, np.zeros(4), family=15, paired=True)
     assert found == pytest.approx(5.39, abs=0.01)
+
+
+def test_what_few_queries_do_not_show_is_not_equivalent() -> None:
+    """However sure the seeds are: other queries might say otherwise, as of what is shown."""
+    rng, queries = np.random.default_rng(3), np.arange(20) % 4
+    ours, theirs = rng.uniform(size=(2, 20))
+    ours -= ours.mean() - theirs.mean()  # one mAP
+    first = {seed: ours + rng.normal(0, 1e-4) for seed in range(5)}
+    second = {seed: theirs + rng.normal(0, 1e-4) for seed in range(5)}
+    found = difference_of_runs(first, second, queries)
+    assert found.equivalence < 1e-6 and verdicts([found]) == ["not resolved"]
+    means = [np.mean(list(runs.values()), axis=0) for runs in (first, second)]
+    sides = [
+        stats.ttest_1samp(means[0] - means[1], bound, alternative=side).pvalue
+        for bound, side in ((-0.005, "greater"), (0.005, "less"))
+    ]
+    assert found.query_equivalence == pytest.approx(max(sides))
+    assert alike([found]) == [found.query_equivalence]

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from study.judge.choices import CHOICES, Frozen
-from study.judge.comparison import CONFIRMATION, SEARCHES
+from study.judge.comparison import CONFIRMATION, SEARCHES, sweeps_of
 from study.judge.final_files import read_arrays, read_table
+from study.judge.final_tables import differences_table
 from study.judge.final_test import FINALS, readings
 from study.judge.other_orders import orders_of_runs
 from study.results.studies import Choice, Study
@@ -32,7 +33,8 @@ class Finals:
         frozen: when, in seconds since 1970.
         choices: by search, the first one first, what was chosen of each loss.
         seeds: of the confirming runs, in the order of the searches.
-        runs, summary, differences, classes: the tables of `finals/`.
+        runs, summary, classes: the tables of `finals/`; differences: what they and `arrays` say of
+            each pair.
         readings: a mapping for each reading of the test images.
         arrays: by `<what>/<trial_id>`: AP of queries, curves, nearest images; and `labels`.
         left_out: by loss and role, how many of its confirming runs did not end well; none of a
@@ -64,8 +66,7 @@ class Finals:
             StudyError: a file is missing, damaged, or does not fit the others.
         """
         folder, frozen = sweep.folder / FINALS, Frozen.load(sweep.folder)
-        shown = ("runs", "summary", "differences", "classes")
-        tables = {name: read_table(folder, name) for name in shown}
+        tables = {name: read_table(folder, name) for name in ("runs", "summary", "classes")}
         arrays = read_arrays(folder, tables["runs"], ("ap", "precision"))
         ordered = (folder / "orders.csv").exists()
         confirmation = Study.load(sweep.folder / CONFIRMATION)
@@ -83,6 +84,7 @@ class Finals:
                 for each in (frozen.choices, *frozen.further)
             ],
             orders=orders_of_runs(read_table(folder, "orders")) if ordered else None,
+            differences=differences_table(tables["runs"], arrays, sweeps_of(sweep)),
             **tables,
         )
 

@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.found.finals import Finals, has_finals, is_comparison
 from analysis.found.runs import Results, of_comparison, of_study
 from study.judge.evaluation import Evaluation, difference, evaluate_study, trained_network
-from study.judge.final_files import TABLES
+from study.judge.final_tables import DIFFERENCES
 from study.judge.final_test import FINALS
 from study.judge.other_orders import orders_table
 from study.results.files import StudyError
@@ -177,5 +177,5 @@ def query_differences(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
             }
             row |= {"difference": gap, "query_low": sure.low, "query_high": sure.high}
             rows.append(row | {"verdict": "not resolved", "shown": False})
-    table = pd.DataFrame(rows, columns=TABLES["differences"])
+    table = pd.DataFrame(rows, columns=DIFFERENCES)
     return table.sort_values("protocol", kind="stable", ignore_index=True)

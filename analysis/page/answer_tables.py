@@ -17,7 +17,7 @@ from analysis.page.answer import p_text
 from analysis.page.glossary import scored
 from analysis.page.tables import Table
 from study.judge.final_tables import protocols_of
-from study.judge.significance import ALPHA, MARGIN, POWER, could, holm
+from study.judge.significance import ALPHA, MARGIN, POWER, could
 from study.results.studies import Study
 from study.search.space import is_of_seed_study, reference
 from trainables.config import TrialConfig
@@ -61,9 +61,7 @@ def differences_table(differences: pd.DataFrame, unit: str) -> Table | None:
     if differences.empty:
         return None
     rows, several = [], differences["protocol"].nunique() > 1
-    families = differences.groupby(["protocol", "role"], sort=False)["equivalence_p"]
-    alike = families.transform(lambda p: pd.Series(holm(p.tolist()), p.index))
-    for number, row in differences.iterrows():
+    for _, row in differences.iterrows():
         first, second = loss_name(row["first"]), loss_name(row["second"])
         tuning = row["role"] == "tuning"
         cells = {
@@ -81,7 +79,7 @@ def differences_table(differences: pd.DataFrame, unit: str) -> Table | None:
         cells["95 % over queries"] = _interval(row, "query_low", "query_high", sign="+")
         if not np.isnan(row["p_corrected"]):
             cells["corrected p"] = _p(row["p_corrected"])
-            cells[f"corrected p of not within ±{MARGIN}"] = _p(alike[number])
+            cells[f"corrected p of not within ±{MARGIN}"] = _p(row["p_alike"])
             cells["P(first above second)"] = f"{row['superiority']:.2f}"
             cells["smallest that could be shown"] = could(row["smallest"])
         rows.append(cells)

@@ -7,8 +7,12 @@ import math
 from pathlib import Path
 from typing import TypedDict
 
+import pandas as pd
+
 from study.judge.choices import CHOICES, Frozen, chosen, confirming_trials, freeze
-from study.judge.final_test import is_complete, read_test, was_read
+from study.judge.final_files import read_arrays, read_table
+from study.judge.final_tables import differences_table
+from study.judge.final_test import FINALS, is_complete, read_test, was_read
 from study.results.files import StudyError
 from study.results.studies import Study
 from study.run.cluster import end_in_order_on_sigterm
@@ -97,6 +101,24 @@ def _sweeps(plan: Plan, folder: Path, resume: bool, where: _Where) -> list[Study
 def search_folder(folder: Path, number: int) -> Path:
     """Of a comparison, the study's folder of its first search, its second, and so on."""
     return folder if number == 1 else folder / SEARCHES / f"{number:02d}"
+
+
+def sweeps_of(sweep: Study) -> list[Study]:
+    """All searches of a comparison, of which this is the first."""
+    further = len(Frozen.load(sweep.folder).further)
+    return [sweep, *(Study.load(search_folder(sweep.folder, 2 + n)) for n in range(further))]
+
+
+def differences_of(sweep: Study) -> pd.DataFrame:
+    """What the test of a comparison says of each pair, as `differences_table` has it, from its runs
+    and the AP of their queries.
+
+    Raises:
+        StudyError: a file is missing or damaged.
+    """
+    folder = sweep.folder / FINALS
+    runs = read_table(folder, "runs")
+    return differences_table(runs, read_arrays(folder, runs, ("ap",)), sweeps_of(sweep))
 
 
 def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where, frozen: bool) -> Study:

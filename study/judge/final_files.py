@@ -1,5 +1,8 @@
 """The files of `finals/`, what a comparison found: read with the columns that their readers need.
 
+`differences.csv` is for other programs: what runs say of a difference is computed from the AP of
+their queries wherever it is told, by one set of tests, whichever version judged the comparison.
+
 `queries.npz` holds what `study.judge.final_tables` calls arrays.
 """
 
@@ -21,9 +24,6 @@ TABLES = {
     "summary": ["protocol", "role", "loss", "map", "low", "high", "query_low", "query_high",
                 "both_low", "both_high", "runs", "trials", "epochs", "sweep_seconds",
                 "confirm_epochs", "confirm_seconds", "val_map"],
-    "differences": ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high",
-                    "query_low", "query_high", "both_low", "both_high", "equivalence_p",
-                    "superiority", "wins", "smallest", "p_corrected", "verdict", "shown"],
     "classes": ["first", "second", "label", "difference", "seed_low", "seed_high"],
     "orders": ["trial_id", "loss", "role", "search", "order", "map", "gain", "seconds"],
 }

@@ -14,11 +14,12 @@ from study.judge.choices import ROLES
 from study.judge.significance import (
     GAPS,
     Difference,
+    alike,
     corrected,
     difference_of_runs,
     mean_interval,
     mean_of_runs,
-    verdicts,
+    said,
 )
 from study.results.studies import Study
 from study.results.trials import search_of
@@ -34,8 +35,9 @@ Runs = dict[int, np.ndarray]
 # fmt: off
 DIFFERENCES = ["protocol", "role", "first", "second", "difference", "seed_low", "seed_high",
                "seed_p", "welch_p", "query_low", "query_high", "query_p", "both_low", "both_high",
-               "both_p", "equivalence_p", "superiority", "superiority_low", "superiority_high",
-               "wins", "smallest", "p_corrected", "verdict", "shown"]
+               "both_p", "equivalence_p", "query_equivalence_p", "superiority", "superiority_low",
+               "superiority_high", "wins", "smallest", "family", "p_corrected", "p_alike",
+               "verdict", "shown"]
 # fmt: on
 
 
@@ -111,10 +113,11 @@ def differences_table(runs: pd.DataFrame, arrays: Arrays, sweeps: Sequence[Study
     the reference of the same search, `second`.
 
     `p_corrected` is the largest of the p over seeds (paired, and Welch's) and over queries,
-    corrected over the pairs of its protocol and role that were asked for; `verdict` says what
-    follows (see `significance.verdicts`), but nothing is `shown` in favour of a configuration that
-    lacks runs; `shown` is whether it is that. `wins` is on how many of the common seeds, or of the
-    repeated searches, the first is above.
+    corrected over the `family`, how many pairs of its protocol and role were asked for; `p_alike`
+    is that of a difference of `MARGIN` or more, corrected alike. `verdict` says what follows (see
+    `significance.said`), but nothing is `shown` in favour of a configuration that lacks runs;
+    `shown` is whether it is that. `wins` is on how many of the common seeds, or of the repeated
+    searches, the first is above.
     """
     rows: list[dict[str, Any]] = []
     few = _lacking(runs, sweeps)
@@ -212,11 +215,12 @@ def _family(
         lack: whether the first, and the second, of each pair lacks runs.
         untold: of how many more pairs, which were asked for, nothing is known.
     """
+    p, same = corrected(family, untold), alike(family, untold)
     kept = [
         "not resolved" if verdict == "shown" and few[found.difference < 0] else verdict
-        for verdict, found, few in zip(verdicts(family, untold), family, lack, strict=True)
+        for verdict, found, few in zip(said(p, same), family, lack, strict=True)
     ]
-    said = zip(named, family, wins, corrected(family, untold), kept, strict=True)
+    rows = zip(named, family, wins, p, same, kept, strict=True)
     return [
         {
             "protocol": protocol,
@@ -235,16 +239,19 @@ def _family(
             "both_high": found.two_way.interval.high,
             "both_p": found.two_way.p,
             "equivalence_p": found.equivalence,
+            "query_equivalence_p": found.query_equivalence,
             "superiority": found.superiority,
             "superiority_low": found.superiority_interval.low,
             "superiority_high": found.superiority_interval.high,
             "wins": won,
             "smallest": found.smallest,
-            "p_corrected": p,
+            "family": len(family) + untold,
+            "p_corrected": different,
+            "p_alike": equal,
             "verdict": verdict,
             "shown": verdict == "shown",
         }
-        for (first, second), found, won, p, verdict in said
+        for (first, second), found, won, different, equal, verdict in rows
     ]
 
 

@@ -42,7 +42,7 @@ from trainables.terminal import in_a_line
 FINALS = "finals"
 FIRST = "first reading"
 INTERRUPTED = "the reading before was interrupted"
-FILES = ("runs.csv", "queries.npz", "summary.csv", "differences.csv", "classes.csv")
+RAW = ("runs.csv", "queries.npz")  # from which the other tables follow
 ORDERED = ("orders.npz", "orders.csv")  # where other orders were asked for
 NEAREST, NEAREST_OF_SEED = 10, 50  # images a query; the seed study showed 50
 
@@ -126,7 +126,9 @@ def read_test(
     _write_arrays(folder / "queries.npz", arrays)
     if sweep.info["plan"].get("rerank"):
         _write_orders(folder, confirmation, frozen, runs, test)
-    write_tables(folder, (sweep, *others), runs_table(rows), arrays)  # it is complete then
+    table = runs_table(rows)
+    write_atomically(folder / "runs.csv", table.to_csv(index=False))
+    write_derived(folder, (sweep, *others), table, arrays)  # it is complete then
 
 
 def _write_orders(
@@ -255,12 +257,11 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     os.replace(partial, path)
 
 
-def write_tables(
+def write_derived(
     folder: Path, sweeps: Sequence[Study], runs: pd.DataFrame, arrays: Mapping[str, np.ndarray]
 ) -> None:
     """Writes what follows from the runs and the AP of their queries into finals/."""
     tables = {
-        "runs": runs,
         "differences": differences_table(runs, arrays, sweeps),
         "classes": class_table(runs, arrays, sweeps),
         "summary": summary_table(runs, arrays, sweeps),  # last: it says that the others are there

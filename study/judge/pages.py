@@ -19,7 +19,7 @@ import jinja2
 import pandas as pd
 
 from study.judge.choices import Frozen
-from study.judge.comparison import CONFIRMATION, search_folder
+from study.judge.comparison import CONFIRMATION, differences_of, sweeps_of
 from study.judge.final_tables import unit_of
 from study.judge.final_test import FINALS
 from study.judge.pooled import Pooled, pooled
@@ -168,10 +168,10 @@ def results(record: Path) -> str:
     """The record's table in Markdown: the choices, the references, and their differences."""
     frozen, confirmation = Frozen.load(record), Study.load(record / CONFIRMATION)
     chosen = [frozen.choices, *frozen.further]
-    sweeps = [Study.load(search_folder(record, number + 1)) for number in range(len(chosen))]
-    study = sweeps[0]
+    study = Study.load(record)
+    sweeps = sweeps_of(study)
     summary = pd.read_csv(record / FINALS / "summary.csv")
-    differences = pd.read_csv(record / FINALS / "differences.csv")
+    differences = differences_of(study)
     plan, runs = Plan(**study.info["plan"]), confirmation.trials
     classes = classes_of(study)
     held = {"Held out": plan.holdout_classes, "Validation": plan.validation_classes}
@@ -272,9 +272,9 @@ def _left_out(confirmation: Study, frozen: Frozen) -> str:
 
 
 def _statistics(differences: pd.DataFrame, over: str) -> str:
-    full = differences[differences["protocol"] == "full"]["role"].value_counts()
+    families = differences[differences["protocol"] == "full"].groupby("role")["family"].first()
     kinds = {"chosen": "between losses", "tuning": "beside references"}
-    pairs = [f"{full[role]} {kind}" for role, kind in kinds.items() if role in full]
+    pairs = [f"{families[role]} {kind}" for role, kind in kinds.items() if role in families]
     return (
         f"p is the largest over {over} (paired; Welch) and over queries, corrected within its kind "
         f"(Holm; {', '.join(pairs) or 'no pair'}); *could have shown* is the true difference that "

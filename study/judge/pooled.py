@@ -242,8 +242,7 @@ def _tested(queries: Sequence[Queries], names: Sequence[str]) -> dict[str, int]:
 def _shared(plans: Sequence[Plan], classes: int) -> str:
     tested = [frozenset(plan.holdout_classes) for plan in plans]
     if len(set(tested)) == 1:
-        several = len({plan.fold for plan in plans}) > 1
-        folds = " So have their folds most of what they train on." if several else ""
+        folds = _folds(plans) if len({plan.fold for plan in plans}) > 1 else ""
         return f"All have the same test images: what other data would give is in no test.{folds}"
     judging = [frozenset(plan.validation_classes) for plan in plans]
     trained = [
@@ -259,6 +258,17 @@ def _shared(plans: Sequence[Plan], classes: int) -> str:
     said = " and ".join(common)
     law = "they are not independent, and the intervals probably too narrow"
     return f"Some have {said} classes in common: {law}."
+
+
+def _folds(plans: Sequence[Plan]) -> str:
+    """How much of what they train on the folds of K have in common, (K - 2) / (K - 1), in a
+    sentence; or empty."""
+    counts = {plan.folds for plan in plans}
+    if counts == {2}:
+        return ""
+    if None in counts:  # the default, which the number of classes decides
+        return " So have their folds, if more than two, half or more of what they train on."
+    return f" So have their folds {'half' if counts == {3} else 'most'} of what they train on."
 
 
 def _unlike(studies: Sequence[Study]) -> str:

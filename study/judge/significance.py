@@ -72,7 +72,9 @@ class Difference(NamedTuple):
         queries: Student's t-test of queries, each averaged over the seeds.
         two_way: of seeds and classes, both random (see `two_way`).
         equivalence: p of the two one-sided tests that the difference is within ±`MARGIN` (TOST,
-            Schuirmann 1987), with Welch's standard error; below `ALPHA` it is.
+            Schuirmann 1987), with Welch's standard error.
+        query_equivalence: the same of the queries, paired, each averaged over the seeds; where both
+            are below `ALPHA` the two are equivalent.
         superiority: P(A > B), the share of all pairs of runs in which the first is above, half of
             a tie (Bouthillier et al., MLSys 2021, arXiv 2103.03098).
         superiority_interval: its 95 % percentile bootstrap over the runs.
@@ -86,13 +88,14 @@ class Difference(NamedTuple):
     queries: TTest
     two_way: TTest
     equivalence: float
+    query_equivalence: float
     superiority: float
     superiority_interval: Interval
     smallest: float
 
 
 NO_DIFFERENCE = Difference(
-    np.nan, NO_TEST, NO_TEST, NO_TEST, NO_TEST, np.nan, np.nan, UNKNOWN, np.nan
+    np.nan, NO_TEST, NO_TEST, NO_TEST, NO_TEST, np.nan, np.nan, np.nan, UNKNOWN, np.nan
 )
 Runs = Mapping[int, np.ndarray]  # by seed, the AP of each query (Q,), NaN without a relevant image
 
@@ -162,6 +165,7 @@ def difference_of_runs(
         queries=over_queries,
         two_way=two_way(gaps, classes, GAPS),
         equivalence=equivalence(a, b),
+        query_equivalence=equivalence(ours.mean(0), theirs.mean(0), paired=True),
         superiority=superiority,
         superiority_interval=sure,
         smallest=smallest_difference(a, b, family=family),
@@ -292,21 +296,25 @@ def corrected(differences: Sequence[Difference], untold: int = 0) -> list[float]
     return holm([*p, *[np.nan] * untold])[: len(p)]
 
 
-def verdicts(differences: Sequence[Difference], untold: int = 0) -> list[str]:
-    """For each of a family `shown`, `equivalent` or `not resolved`, each at `ALPHA` corrected.
-
-    What is not shown is not shown to be equal either: that takes a test of its own.
+def alike(differences: Sequence[Difference], untold: int = 0) -> list[float]:
+    """For each of a family, the larger of its p over seeds and over queries of a difference of
+    `MARGIN` or more, corrected over the family; NaN where one of them is.
 
     Args:
         untold: as for `corrected`.
     """
-    same = [difference.equivalence for difference in differences]
-    alike = holm([*same, *[np.nan] * untold])[: len(same)]
-    return said(corrected(differences, untold), alike)
+    p = [float(np.max([d.equivalence, d.query_equivalence])) for d in differences]
+    return holm([*p, *[np.nan] * untold])[: len(p)]
 
 
 def said(p: Sequence[float], same: Sequence[float]) -> list[str]:
-    """The same of corrected p of no difference, and of one of `MARGIN` or more."""
+    """For each of a family `shown`, `equivalent` or `not resolved`, each at `ALPHA`.
+
+    What is not shown is not shown to be equal either: that takes a test of its own.
+
+    Args:
+        p, same: what `corrected` and `alike` give.
+    """
     return [
         "shown" if one < ALPHA else "equivalent" if equal < ALPHA else "not resolved"
         for one, equal in zip(p, same, strict=True)
