@@ -5,12 +5,15 @@
 A step is one run, the final of a study of one configuration (`results/good-01`, ...); what it adds
 is kept if the best validation mAP of its run is higher than without. The bases have the medians, or
 the most frequent, of what their searches on Fashion-MNIST's own classes chose. A learning rate is
-kept relative to what is usual for its batch. It ends with the command that reads the test images,
-and with `as_good.csv`, a row an epoch: what was added, to which loss, its validation mAP, seconds.
+kept relative to what is usual for its batch. It ends, also where its hours are spent, with the
+command that reads the test images, and with `as_good.csv`: a row an epoch of every run, those of
+the lowest rung and of the teacher too, with what was added, to which loss, its validation mAP and
+its seconds.
 """
 
 from __future__ import annotations
 
+import math
 import shlex
 import subprocess
 import sys
@@ -24,8 +27,12 @@ from typing import Any
 import pandas as pd
 
 from study.judge.choices import Frozen
+from study.results.files import write_atomically
 from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.cluster import ROOT
+from study.run.plan import Plan
+from study.search.changes import read_setting
 from study.search.space import usual_lr
 from trainables.knobs import Choice, range_of, shortened, spelled
 
@@ -34,8 +41,9 @@ BASES = ("normalized_softmax", "smooth_ap", "pml:SupConLoss")
 SUM = ("smooth_ap", "normalized_softmax")  # of the second come the knobs that both share
 EPOCHS, LONGER, TEACHING = 60, 240, 20
 SEED, TEST_SEED = 700_000, 710_000
-MOST_HOURS = 6.0  # of cores
-TEACHER = "study/examples/wide_cnn.py:wide_cnn"
+MOST_HOURS, TRIES = 6.0, 3  # of cores; of a study that a fault ended
+OF_THE_PLAN = 10  # comparisons, of which all are waited for
+TEACHER = f"{ROOT / 'study' / 'examples' / 'wide_cnn.py'}:wide_cnn"
 OWN = ("lr", "batch_size", "averaging")  # of a network: a teacher has its own
 #: In this order; of several in a row the best is kept.
 ADDED: Sequence[Mapping[str, Mapping[str, Any]]] = (
@@ -51,6 +59,10 @@ ADDED: Sequence[Mapping[str, Mapping[str, Any]]] = (
 )
 
 
+class SpentError(Exception):
+    """The core-hours that the plan gives are spent."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One run: a loss with all its knobs fixed; `teacher` is the checkpoint of one, if it has."""
@@ -63,15 +75,27 @@ class Step:
     network: str = ""
 
     @property
-    def spec(self) -> str:
-        """The loss as `--loss` takes it."""
-        return f"{self.loss}:{','.join(f'{k}={spelled(v)}' for k, v in self.knobs.items())}"
+    def settings(self) -> list[str]:
+        """As `--set` takes them. (In the loss's name they would name files, too long ones.)"""
+        return [f"{knob}={spelled(value)}" for knob, value in self.knobs.items()]
 
     def options(self) -> list[str]:
         """Of the program, but for seeds and sizes."""
+        words = ["--loss", self.loss, "--max-epochs", str(self.epochs)]
+        words += [word for one in self.settings for word in ("--set", one)]
         beside = {"--teacher": self.teacher, "--network": self.network}
-        words = ["--loss", self.spec, "--max-epochs", str(self.epochs)]
         return words + [word for name, one in beside.items() if one for word in (name, one)]
+
+    def plan(self, **fields: Any) -> Plan:
+        """What the program makes of these options, with other fields beside."""
+        named: dict[str, Any] = {"teacher": self.teacher, "network": self.network}
+        return Plan(
+            losses=[self.loss],
+            max_epochs=self.epochs,
+            changes=dict(map(read_setting, self.settings)),
+            **{name: one for name, one in named.items() if one},
+            **fields,
+        )
 
     def with_added(self, added: str, changes: Mapping[str, Any], teacher: str = "") -> Step:
         knobs, more = dict(self.knobs), dict(changes)
@@ -92,10 +116,9 @@ class Step:
 def chosen(records: Sequence[Path], loss: str) -> dict[str, Any]:
     """Of the knobs that a loss's searches looked for: the median of their choices, of a few values
     the most frequent (of as frequent ones the first of the range)."""
-    studies = [Study.load(record) for record in records]
     configs = [Frozen.load(record).choices[loss].config.flat() for record in records]
     found = {}
-    for row in studies[0].info["space"]:
+    for row in Study.load(records[0]).info["space"]:
         users, values = row["used by"].split(", "), range_of(row["range"])
         if users != ["all"] and loss not in users:
             continue
@@ -120,76 +143,109 @@ def bases(records: Sequence[Path]) -> list[Step]:
 def climb(
     records: Sequence[Path], run: Callable[[Step], float], teach: Callable[[Step], str]
 ) -> Iterator[tuple[Step, float, bool]]:
-    """Each step with its score, and whether it was kept.
+    """Each step with its score, and whether it was kept; it ends early where the hours are spent.
 
     Args:
-        run: gives the best validation mAP of a step's run.
-        teach: trains a teacher with a step's loss and augmentation; gives its checkpoint.
+        run: gives the best validation mAP of a step's run, -inf where it diverged.
+        teach: trains a teacher with a step's loss and augmentation; gives its checkpoint. Both
+            raise SpentError before a run for which no hours are left.
     """
-    scores = [(run(step), step) for step in bases(records)]
-    best, now = max(scores, key=lambda one: one[0])
-    yield from ((step, score, step is now) for score, step in scores)
-    for tried in ADDED:
-        teacher = ""
-        if any("teacher_weight" in changes for changes in tried.values()):
-            teacher = teach(now)
-        steps = [now.with_added(added, changes, teacher) for added, changes in tried.items()]
-        scores = [(run(step), step) for step in steps]
-        highest, step = max(scores, key=lambda one: one[0])
+    best, now, spent = -math.inf, None, False
+    for tried in (None, *ADDED):
+        scores: list[tuple[float, Step]] = []
+        try:
+            steps = bases(records) if tried is None or now is None else _added(now, tried, teach)
+            for step in steps:
+                scores.append((run(step), step))
+        except SpentError:
+            spent = True
+        highest, step = max(scores, key=lambda one: one[0], default=(best, None))
         kept = highest > best
         yield from ((each, score, kept and each is step) for score, each in scores)
         if kept:
             best, now = highest, step
+        if spent or now is None:
+            return
+
+
+def _added(
+    now: Step, tried: Mapping[str, Mapping[str, Any]], teach: Callable[[Step], str]
+) -> list[Step]:
+    taught = any("teacher_weight" in changes for changes in tried.values())
+    teacher = teach(now) if taught else ""
+    return [now.with_added(added, changes, teacher) for added, changes in tried.items()]
 
 
 class Runs:
     """The studies of the steps, in a folder; one that is finished is not run again."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.count, self.rows = folder, 0, list[dict[str, Any]]()
+        self.folder, self.count, self.rows = folder.resolve(), 0, list[dict[str, Any]]()
 
     def run(self, step: Step) -> float:
-        study = self._study(step)
-        (loss,) = study.losses
-        ((final,),) = study.finals(loss).values()
-        for row in final.epochs:
-            self.rows.append({"study": study.folder.name, "added": step.added, "loss": step.spec,
-                              "epochs": step.epochs, "epoch": row["epoch"],
-                              "val_map": row["val_map"]})  # fmt: skip
-        assert final.score is not None
-        return final.score
+        final = self._final(step)
+        return final.score if final.is_sound else -math.inf
 
     def teach(self, step: Step) -> str:
         knobs = {name: value for name, value in step.knobs.items() if name not in OWN}
-        study = self._study(Step("the teacher", step.loss, knobs, TEACHING, network=TEACHER))
-        (choice,) = study.best().values()
-        assert choice.checkpoint is not None
-        return str(choice.checkpoint)
+        final = self._final(Step("the teacher", step.loss, knobs, TEACHING, network=TEACHER))
+        if final.checkpoint is None:
+            raise SystemExit(f"the teacher has no checkpoint: {final.cause}")
+        return str(final.checkpoint)
 
     def hours(self) -> float:
         """Of training on one core, so far."""
         studies = [Study.load(path.parent) for path in self.folder.glob("good-*/study.json")]
         return sum(trial.seconds for study in studies for trial in study.trials) / 3600
 
-    def _study(self, step: Step) -> Study:
+    def table(self, kept: Mapping[str, bool]) -> pd.DataFrame:
+        """A row an epoch of all runs so far; `kept` by what was added."""
+        return pd.DataFrame([row | {"kept": kept.get(row["added"])} for row in self.rows])
+
+    def _final(self, step: Step) -> TrialRecord:
+        """The run of a step for all its epochs."""
         self.count += 1
-        name = f"good-{self.count:02d}"
+        study = self._study(f"good-{self.count:02d}", step)
+        for trial in study.trials:
+            for row in trial.epochs:
+                self.rows.append({"study": study.folder.name, "added": step.added,
+                                  "loss": step.loss, "settings": " ".join(step.settings),
+                                  "trial": trial.trial_id, "epochs": trial.config.epochs,
+                                  "epoch": row["epoch"], "val_map": row["val_map"],
+                                  "seconds": row["seconds"]})  # fmt: skip
+        return study.trials[-1]  # or the one before it, if that diverged
+
+    def _study(self, name: str, step: Step) -> Study:
+        """The finished study of this step; what failed, by a fault of the machine, is tried again.
+
+        Raises:
+            SpentError: it is not begun, and no hours are left.
+            SystemExit: the folder has another step's study, or it did not come to its end.
+        """
+        folder, fields = self.folder / name, {"seed": SEED, "num_samples": 1, "final_seeds": 1}
         words = [sys.executable, str(ROOT / "study" / "tune_smoothap.py"), "--name", name]
         words += ["--storage-path", str(self.folder)]
-        begun = (self.folder / name / "study.json").exists()
-        if begun and Study.load(self.folder / name).info["status"] == "finished":
-            return Study.load(self.folder / name)
-        if not begun:
-            if self.hours() > MOST_HOURS:
-                raise SystemExit(f"{MOST_HOURS:g} core-hours are spent before {step.added}")
-            words += ["--seed", str(SEED), "--num-samples", "1", "--final-seeds", "1"]
-            words += step.options()
-        print(f"{name}: {step.added}", flush=True)
-        subprocess.run([*words, *["--resume"] * begun], check=True, cwd=ROOT)
-        return Study.load(self.folder / name)
+        for _ in range(TRIES):
+            begun = (folder / "study.json").exists()
+            if begun:
+                study = Study.load(folder)
+                differences = step.plan(**fields).differences(study.info["plan"])
+                if differences:
+                    raise SystemExit(f"{folder} is of another step: {'; '.join(differences)}")
+                failed = any(trial.status == "failed" for trial in study.trials)
+                if study.info["status"] == "finished" and not failed:
+                    return study
+            elif self.hours() > MOST_HOURS:
+                raise SpentError
+            given = [f"--{field.replace('_', '-')}={value}" for field, value in fields.items()]
+            print(f"{name}: {step.added}", flush=True)
+            subprocess.run([*words, *(["--resume"] if begun else [*given, *step.options()])])
+        raise SystemExit(f"{folder} did not come to its end")
 
 
 def main(folder: Path) -> None:
+    if len(RECORDS) != OF_THE_PLAN:
+        raise SystemExit(f"it begins with {OF_THE_PLAN} comparisons; {len(RECORDS)} are there")
     runs, best, kept = Runs(folder), None, dict[str, bool]()
     try:
         for step, score, keep in climb(RECORDS, runs.run, runs.teach):
@@ -197,13 +253,13 @@ def main(folder: Path) -> None:
             kept[step.added] = keep
             best = step if keep else best
     finally:
-        table = pd.DataFrame(runs.rows)
-        table["kept"] = table["added"].map(kept)
-        table.to_csv(folder / "as_good.csv", index=False)
-    assert best is not None
+        if runs.rows:
+            write_atomically(runs.folder / "as_good.csv", runs.table(kept).to_csv(index=False))
+    if best is None:
+        raise SystemExit("no step came to its end")
     words = ["python", "study/compare_losses.py", "--seed", str(TEST_SEED), "--num-samples", "1"]
-    words += ["--final-seeds", "0", "--confirm-seeds", "5", "--rerank", *best.options()]
-    print(f"{runs.hours():.2f} core-hours; then: {shlex.join(words)}")
+    words += ["--final-seeds", "0", "--confirm-seeds", "5", "--reference-seeds", "0", "--rerank"]
+    print(f"{runs.hours():.2f} core-hours; then: {shlex.join([*words, *best.options()])}")
 
 
 if __name__ == "__main__":
