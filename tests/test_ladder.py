@@ -169,6 +169,17 @@ def test_the_lower_rungs_promote_first_and_what_runs_is_not_counted() -> None:
     assert ladder.promotable(trials[:6], RUNGS) is None  # two have ended
 
 
+def test_what_failed_by_a_fault_of_the_machine_makes_no_room_for_others() -> None:
+    """Else all that is left would go on, whatever its merit; what diverged did so by itself."""
+    for status, count in (("failed", 2), ("diverged", 6)):  # of 27, of which 6 ended well
+        trials = [ended(number, 0.1) for number in range(27)]
+        for trial in trials[6:]:
+            trial.status = status
+        while (resting := ladder.promotable(trials, RUNGS[:2])) is not None:
+            trials.append(ended(len(trials), 0.1, RUNGS[1], resting.trial_id))
+        assert len(trials) == 27 + count
+
+
 def names(trials: Sequence[TrialRecord]) -> list[str]:
     return [trial.trial_id for trial in ladder.finalists(trials)]
 

@@ -23,7 +23,7 @@ from study.compare_losses import tell
 from study.judge import pages
 from study.judge.final_test import read_test
 from study.results.studies import Study
-from study.results.trials import HAND_SET
+from study.results.trials import GIVEN, HAND_SET
 from study.run.plan import Plan
 from tests.test_final_test import finals, make, reads, sweeps_of
 
@@ -70,6 +70,17 @@ def test_a_choice_that_one_of_two_searches_began_with_is_counted(folder: Path) -
     assert "| Triplet, found by 1 of 2 searches |" in text
     assert "| Smooth-AP, found by 2 searches |" in text
     assert "Of 7 sampled configurations 7 reached the last epoch; 1 of the 4 choices are" in text
+
+
+def test_what_was_given_is_not_said_to_be_found_or_set_by_hand(folder: Path) -> None:
+    for part in (folder, folder / "searches" / "02"):
+        study = Study.load(part)
+        for trial in study.trials:
+            study.write_trial(dataclasses.replace(trial, origin=GIVEN))
+    text = pages.results(folder)
+    assert "| Triplet, as given |" in text and "| Smooth-AP, as given |" in text
+    assert "Nothing was searched: all knobs were given." in text
+    assert "sampled" not in text and "found by" not in text and "hand-set" not in text
 
 
 def test_the_terminal_says_over_what_its_intervals_are(

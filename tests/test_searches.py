@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from study.results.trials import HAND_SET, PROMOTION, SELECTION, TrialRecord, root
+from study.results.trials import GIVEN, HAND_SET, PROMOTION, SELECTION, TrialRecord, root
 from study.search import searches as module
+from study.search.changes import only
 from study.search.draws import evenly
 from study.search.ladder import finalists
 from study.search.models import enough
 from study.search.searches import Listed, Searches
-from study.search.space import default, knobs_of
+from study.search.space import SPACE, default, knobs_of
 
 RUNGS = (0.1111, 0.3333, 1, 3, 9)
 Plan = dict[str, Any]
@@ -83,6 +84,21 @@ def test_a_whole_search_halves_exactly_and_ends_with_the_finals() -> None:
     seeds = [r.config.seed for r in finals]
     assert seeds == [1_007] * len(expected) + [1_008] * len(expected)
     assert {r.config.epochs for r in finals} == {9}
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_where_every_knob_has_one_value_nothing_is_searched_nor_set_by_hand(
+    from_scratch: bool,
+) -> None:
+    alone = {knob.name: only(0.01 if knob.name == "lr_factor" else knob.default)
+             for knob in knobs_of("triplet")}  # fmt: skip
+    searches = Searches(
+        ["triplet"], configurations=1, rungs=RUNGS, seed=7, space=SPACE.changed(alone),
+        from_scratch=from_scratch,
+    )  # fmt: skip
+    record = searches.ask()
+    assert record is not None and record.origin == GIVEN and not record.hand_set
+    assert record.knobs == {name: change["choices"][0] for name, change in alone.items()}
 
 
 def test_more_final_seeds_later_are_those_of_having_asked_for_them_at_once() -> None:

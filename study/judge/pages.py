@@ -28,6 +28,7 @@ from study.judge.significance import MARGIN, POWER, could
 from study.results.files import StudyError
 from study.results.images import classes_of
 from study.results.studies import Choice, Study
+from study.results.trials import GIVEN, HAND_SET
 from study.run.cluster import ROOT
 from study.run.plan import Plan
 from study.search.ladder import FINALISTS
@@ -221,8 +222,15 @@ def sampled_sentence(sweeps: Sequence[Study]) -> str:
     """What became of the configurations that a loss's searches sampled, and whether their choices
     are of these."""
     sampled = ended = choices = by_hand = 0
+    begun = [trial for study in sweeps for trial in study.trials if trial.follows is None]
+    if begun and all(trial.origin == GIVEN for trial in begun):
+        return "Nothing was searched: all knobs were given."
     for study in sweeps:
-        drawn = [trial for trial in study.trials if trial.follows is None and not trial.hand_set]
+        drawn = [
+            trial
+            for trial in study.trials
+            if trial.follows is None and trial.origin not in (HAND_SET, GIVEN)
+        ]
         most = study.info["plan"]["max_epochs"]
         whole = {study.root(trial).trial_id for trial in study.trials if trial.reached >= most}
         best = {choice.trial_id for choice in study.best().values()}
@@ -241,21 +249,25 @@ def sampled_sentence(sweeps: Sequence[Study]) -> str:
 
 def _origins(sweeps: Sequence[Study], chosen: Sequence[Mapping[str, Choice]]) -> dict[str, str]:
     """By loss, how many of its searches chose what they had found."""
-    searched: dict[str, list[bool]] = {}
+    origins: dict[str, list[str]] = {}
     for study, choices in zip(sweeps, chosen, strict=True):
         trials = {trial.trial_id: trial for trial in study.trials}
         for choice in choices.values():
-            by_hand = study.root(trials[choice.trial_id]).hand_set
-            searched.setdefault(choice.config.loss, []).append(not by_hand)
-    return {loss: _origin(found) for loss, found in searched.items()}
+            origin = study.root(trials[choice.trial_id]).origin
+            origins.setdefault(choice.config.loss, []).append(origin)
+    return {loss: _origin(found) for loss, found in origins.items()}
 
 
-def _origin(found: Sequence[bool]) -> str:
-    if not any(found):
+def _origin(origins: Sequence[str]) -> str:
+    """Of a loss's choices, of each search one."""
+    if {*origins} == {GIVEN}:
+        return "as given"
+    found = sum(origin != HAND_SET for origin in origins)
+    if not found:
         return "hand-set start"
-    if len(found) == 1:
+    if len(origins) == 1:
         return "found by the search"
-    many = f"{sum(found)} of {len(found)}" if not all(found) else f"{len(found)}"
+    many = f"{found} of {len(origins)}" if found < len(origins) else f"{found}"
     return f"found by {many} searches"
 
 

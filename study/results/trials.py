@@ -18,7 +18,7 @@ from trainables.metrics import METRICS
 
 STATUSES = ("running", "finished", "diverged", "failed", "interrupted")
 # Of a trial's `origin`, those that are not the name of what drew its configuration.
-HAND_SET, PROMOTION, SELECTION = "hand-set", "promotion", "final"
+HAND_SET, GIVEN, PROMOTION, SELECTION = "hand-set", "given", "promotion", "final"
 # The epochs of these are exact, so one of them can be the best; the others ended by a fault.
 SOUND = ("running", "finished", "interrupted")
 UNFINISHED = ("running", "interrupted", "failed")  # a study that is continued runs these again
@@ -41,8 +41,9 @@ class TrialRecord:
         last_checkpoint, last_checkpoint_epoch: the last epoch's, from which it can go on.
         logs: Tune's folder of the trial.
         knobs: the values of those that were searched, as the search has them.
-        origin: how its configuration was come by: HAND_SET; what drew it; PROMOTION of one that
-            rested, to more epochs; SELECTION, for all epochs on a fresh seed. Empty: it was given.
+        origin: how its configuration was come by: HAND_SET; what drew it; GIVEN where no knob has
+            another value; PROMOTION of one that rested, to more epochs; SELECTION, for all epochs
+            on a fresh seed. Empty: it is of no search.
         follows: the trial whose configuration it has, if it is one of the latter two.
         metric: the field of an epoch by which its study stops and chooses.
         worker: `host:pid` of the process that trained it last.

@@ -50,7 +50,9 @@ def promotable(trials: Sequence[TrialRecord], rungs: Sequence[float]) -> TrialRe
     gone = {trial.follows for trial in trials}
     for rung in rungs[:-1]:
         ended = ranked([trial for trial in trials if trial.config.epochs == rung])
-        for trial in ended[: len(ended) // FACTOR]:
+        # What failed, by a fault of the machine, makes no room for what is not of the best third.
+        own = sum(trial.status != "failed" for trial in ended)
+        for trial in ended[: min(len(ended) // FACTOR, math.ceil(own / FACTOR))]:
             if trial.trial_id not in gone and trial.is_sound:
                 return trial
     return None

@@ -15,13 +15,22 @@ from zlib import crc32
 import optuna
 from optuna.storages import BaseStorage
 
-from study.results.trials import HAND_SET, PROMOTION, SELECTION, TrialRecord, root, trial_name
+from study.results.trials import (
+    GIVEN,
+    HAND_SET,
+    PROMOTION,
+    SELECTION,
+    TrialRecord,
+    root,
+    trial_name,
+)
 from study.search import ladder
 from study.search.draws import evenly, nearby, randomly, seeded
 from study.search.mirror import Mirror
 from study.search.models import MODELS, enough, modelling
 from study.search.space import SPACE, Pick, Space, configured, default, fixed_of, knobs_of
 from trainables.config import TrialConfig
+from trainables.knobs import Choice
 
 SEARCHES = ("quasi-random", "random", *MODELS)
 EVERY = 3  # of so many configurations one is drawn around the defaults, one without a model
@@ -215,6 +224,9 @@ class Searches:
 
     def _pick(self, loss: str, number: int, trials: Sequence[TrialRecord]) -> tuple[Pick, str]:
         place = crc32(loss.encode())  # whatever other losses are beside it
+        ranges = [knob.range for knob in knobs_of(loss, self.space)]
+        if all(isinstance(one, Choice) and len(one.values) == 1 for one in ranges):
+            return (lambda knob: knob.default), GIVEN
         if not self.from_scratch and number == 0:
             return (lambda knob: knob.default), HAND_SET
         if not self.from_scratch and number % EVERY == 1:
