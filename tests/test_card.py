@@ -58,25 +58,27 @@ def test_headers_are_of_the_picture_as_it_is_shown(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
     turned = save(tmp_path / "a" / "turned.jpg", "RGB", (5, 2), exif=exif)
+    tiff = save(tmp_path / "a" / "tiff.tif", "RGB", (5, 2), exif=exif)
     cmyk = save(tmp_path / "a" / "cmyk.jpg", "CMYK", (7, 8))
     palette = save(tmp_path / "b" / "palette.png", "P")
     frames = tmp_path / "b" / "frames.tiff"
     more = [Image.new("L", (1, 1)), Image.new("L", (1, 1))]
     Image.new("L", (1, 1)).save(frames, save_all=True, append_images=more)
-    data = table([turned, cmyk, palette, frames])
+    data = table([turned, tiff, cmyk, palette, frames])
     card = read_card(data)
     found = {Path(data.rows["path"][row]).stem: header for row, header in card.headers.items()}
     assert found == {
         "turned": Header(2, 5, "RGB", True, 1),
+        "tiff": Header(2, 5, "RGB", True, 1),
         "cmyk": Header(7, 8, "CMYK", False, 1),
         "palette": Header(4, 3, "P", False, 1),
         "frames": Header(1, 1, "L", False, 3),
     }
     text = card.text()
     assert len(facts(text, "turned")) == len(facts(text, "frames")) == 1
-    assert facts(text, "turned")[0].startswith("1 image by EXIF: ")
+    assert facts(text, "turned")[0].startswith("2 images by EXIF: ")
     assert "1 x 1 (" in facts(text, "pixels")[0] and "7 x 8 (" in facts(text, "pixels")[0]
-    assert set(facts(text, "modes")[0].split(", ")) == {"RGB 1", "CMYK 1", "P 1", "L 1"}
+    assert set(facts(text, "modes")[0].split(", ")) == {"RGB 2", "CMYK 1", "P 1", "L 1"}
 
 
 def test_what_is_no_picture_is_named_with_the_reason(files: list[Path]) -> None:

@@ -39,6 +39,7 @@ from tests.test_final_test import make as make_comparison
 from tests.test_study import ROOT
 from trainables.train import TrainingRun
 from trainables.trained import embed_pixels
+from trainables.unseen import check_weights
 
 # What a person types into a file who has the folder and not this project: the card's code.
 WITHOUT_PROJECT = """
@@ -196,6 +197,22 @@ def test_weights_have_the_names_of_their_library(tmp_path: Path) -> None:
     network = timm.create_model("resnet10t", num_classes=0)
     network.load_state_dict(load_file(folder / "trunk.safetensors"))
     torch.nn.Linear(512, 8).load_state_dict(load_file(folder / "head.safetensors"))
+
+
+def test_exported_weights_say_what_they_were_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They begin no study whose judging images they have seen, by whatever name its folder goes."""
+    study = own_study(tmp_path / "study", "torchvision:resnet18", 28)
+    folder = exported(study, "safetensors")
+    (tmp_path / "photos").rename(tmp_path / "others")
+    plan = study.info["plan"] | {"data": str(tmp_path / "others")}
+    same, other_fold = (dataset_of(plan | {"fold": fold}) for fold in (0, 1))
+    file = str(folder / "trunk.safetensors")
+    check_weights(same.split(), file, dataset=same.name)
+    with pytest.raises(ValueError, match=r"of the same .*/trunk\.safetensors was on 2 others"):
+        check_weights(other_fold.split(), file, dataset=other_fold.name)
+    assert "not known" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx"])

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as vision
 
@@ -29,7 +29,8 @@ from trainables.data.pixels.cache import (
     load_pixels,
     open_pixels,
 )
-from trainables.data.pixels.decode import Box, Decoding, decode
+from trainables.data.pixels.decode import Box, Decoding, _source, decode
+from trainables.data.pixels.decode import shown as whole_picture
 from trainables.data.pixels.making import UnreadablePicturesError
 
 ROOT = Path(__file__).parents[1]
@@ -115,17 +116,50 @@ TURNED = {
 }
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}])
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+def test_exif_orientation(
+    tmp_path: Path, orientation: int, name: str, options: dict[str, str]
+) -> None:
     stored = noise(6, 9)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = save(tmp_path / "a.png", stored, exif=exif)
+    path = save(tmp_path / name, stored, exif=exif, **options)
+    with Image.open(path) as image:  # a TIFF is turned as it is loaded
+        image.load()
+        assert image.getexif().get(0x0112, 1) == (1 if name == "a.tif" else orientation)
     shown = TURNED[orientation](stored)
     decoding = Decoding(*shown.shape[:2], fit="squash")
     assert (decode(path, None, decoding).pixels.transpose(1, 2, 0) == shown).all()
     box = (1, 2, 5, 4)  # of the picture as it is shown
     assert (as_it_is(path, box=box) == shown[2:4, 1:5]).all()
+    whole = np.asarray(whole_picture(path, "RGB"))
+    assert whole.shape == shown.shape and (whole == shown).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("side", [232, 224, 235, 518])
+def test_the_centre_of_a_turned_jpeg_is_that_of_the_turned_picture(
+    tmp_path: Path, orientation: int, side: int
+) -> None:
+    """Also where the centre's end, as rounding has it, lies beyond the picture's."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.jpg", smooth(480, 640), quality=95, exif=exif)
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+    expected = vision.center_crop(vision.resize(upright, side), [side, side])
+    found = decode(path, None, Decoding(side, side)).pixels.transpose(1, 2, 0)
+    assert np.abs(found - np.asarray(expected).astype(int)).max() <= 1  # weights in fixed point
+
+
+def test_the_centre_lies_within_the_picture() -> None:
+    """Pillow refuses what begins or ends outside by any rounding."""
+    sizes = [*range(100, 1000, 7), 480, 640, 4000]
+    for width, height, side in itertools.product(sizes, sizes, (224, 232, 235, 518)):
+        left, top, right, lower = _source((width, height), None, Decoding(side, side))
+        assert 0 <= left < right <= width and 0 <= top < lower <= height
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -207,6 +241,39 @@ def test_16_bit_grey_of_the_other_byte_order(tmp_path: Path) -> None:
     image = Image.frombytes("I;16B", (2, 1), struct.pack(">HH", 257, 65535))
     image.save(tmp_path / "a.tif")
     assert as_it_is(tmp_path / "a.tif", 1)[0, :, 0].tolist() == [1, 255]
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_16_bit_grey_whose_zero_is_white(tmp_path: Path, compression: str) -> None:
+    values = np.uint16([[0, 257, 32639, 65535]])
+    path = save(tmp_path / "a.tif", values, compression=compression)
+    black_is_zero, white_is_zero = (struct.pack("<HHIHH", 262, 3, 1, one, 0) for one in (1, 0))
+    content = path.read_bytes()
+    assert content.count(black_is_zero) == 1
+    path.write_bytes(content.replace(black_is_zero, white_is_zero))
+    assert as_it_is(path, 1)[0, :, 0].tolist() == [255, 254, 128, 0]
+
+
+@pytest.mark.parametrize(
+    ("bits", "row"), [(2, b"\x10"), (4, b"\x01"), (8, b"\x00\x01"), (16, b"\x00\x00\x00\x01")]
+)
+def test_transparent_grey_of_any_depth_lies_over_white(
+    tmp_path: Path, bits: int, row: bytes
+) -> None:
+    """A PNG by hand, whose two pixels are stored as 0 and 1, 1 being transparent."""
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", 1)),
+        (b"IDAT", zlib.compress(b"\0" + row)),
+        (b"IEND", b""),
+    )
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        content += struct.pack(">I", len(data)) + kind + data + check
+    (tmp_path / "a.png").write_bytes(content)
+    assert as_it_is(tmp_path / "a.png", 1)[0, :, 0].tolist() == [0, 255]
+    assert np.asarray(whole_picture(tmp_path / "a.png", "L")).tolist() == [[0, 255]]
 
 
 def test_black_and_white_and_grey_become_colour(tmp_path: Path) -> None:

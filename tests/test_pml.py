@@ -214,6 +214,24 @@ def test_a_batch_without_pairs_is_finite(name: str, labels: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", USABLE)
+@pytest.mark.parametrize("zero", [0.0, 1e-40])
+def test_an_image_without_features_is_finite(name: str, zero: float) -> None:
+    """Its embedding has no direction; 1e-40 is a length whose square is 0."""
+    run = Run(name)
+    images, labels = clusters()
+    features = run.network(images).detach()
+    features[5] = zero
+    loss = run.loss(features.requires_grad_(), labels)
+    (slope,) = torch.autograd.grad(loss, features)
+    assert loss.isfinite()
+    assert slope.isfinite().all()
+    if name in pml.DIVIDING:
+        others = [row for row in range(48) if row != 5]
+        assert torch.equal(loss, run.loss(features[others], labels[others]))
+        assert run.loss(0 * features[:2], labels[:2]) == 0
+
+
+@pytest.mark.parametrize("name", USABLE)
 def test_what_needs_positives(name: str) -> None:
     """Of twenty random batches of distinct labels, one at least teaches a loss that needs none."""
     module, taught = Run(name).loss, False

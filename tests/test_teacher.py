@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from study import compare_losses, tune_smoothap
@@ -248,6 +249,61 @@ def test_weights_of_a_study_may_not_have_seen_what_judges(
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "theirs.pt")
     for weights in ("default", "none", "package:efficientnet_lite0", str(tmp_path / "theirs.pt")):
         check_weights(apart, weights, **FASHION)
+
+
+def own(split: Split, data: str, *names: str) -> Split:
+    """As a split of one's own data."""
+    return dataclasses.replace(split, data=data, classes=names)
+
+
+def test_data_is_known_by_what_it_holds(
+    small_split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not by its folder's name alone: a copy is the same, other things in a folder of the same name
+    are not; what has some of the same classes is, though they have other numbers now."""
+    apart, shifted = (of_classes(small_split, [n, n + 1, n + 2], [5, 6]) for n in (0, 1))
+    birds = ("auk", "bee-eater", "crow", "duck", "emu", "finch", "gull", "h", "i", "j")
+    path = tmp_path / "a.pt"
+    TrainingRun(config(dataset="photos"), own(apart, "1", *birds)).save(path)
+    law = r"of the same data must be trained on no classes but those that are here"
+    for dataset in ("photos", "copy"):
+        check_weights(own(apart, "1", *birds), str(path), dataset=dataset)
+        with pytest.raises(ValueError, match=rf"{law}; .* was on 1 others: auk$"):
+            check_weights(own(shifted, "1", *birds), str(path), dataset=dataset)
+        with pytest.raises(ValueError, match=rf"{law}; .* was on 1 others: auk$"):
+            taught(own(shifted, "1", *birds), path, dataset=dataset)
+    check_weights(own(shifted, "2", *"0123456789"), str(path), dataset="photos")
+    check_weights(own(shifted, "2", "aardvark", *birds), str(path), dataset="photos")
+    with pytest.raises(ValueError, match=rf"{law}; .* was on 3 others: auk, bee-eater, crow$"):
+        check_weights(own(apart, "2", *birds[3:], *birds[:3]), str(path), dataset="photos")
+    same = of_classes(small_split, [0, 1, 2], [0, 1, 2])
+    TrainingRun(config(dataset="photos"), own(same, "1", *birds)).save(path)
+    check_weights(own(same, "1", *birds), str(path), dataset="photos")
+    with pytest.raises(ValueError, match=r"trained on the same images, .*/a\.pt were others$"):
+        check_weights(own(same, "2", *birds), str(path), dataset="photos")
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_not_known_of_weights_is_said(
+    small_split: Split, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, here = tmp_path / "a.pt", own(small_split, "1", *"0123456789")
+    for name in ("a.pt", "a.safetensors"):
+        weights = {"conv1.weight": torch.zeros(3)}
+        save = safetensors.torch.save_file if name.endswith("s") else torch.save
+        save(weights, tmp_path / name)
+        check_weights(small_split, str(tmp_path / name), **FASHION)
+        said = f"weights {tmp_path / name}: not known is whether they have seen what judges here"
+        assert capsys.readouterr().out == said + "\n"
+    TrainingRun(config(), small_split).save(path)
+    check_weights(here, str(path), dataset="photos")
+    assert capsys.readouterr().out == ""
+    state = torch.load(path)
+    torch.save({name: state[name] for name in state if name != "data"}, path)  # as they were
+    assert taught(here, path, dataset="photos").targets is not None
+    assert "from before it was kept on which images, and of data named fashion" in (
+        capsys.readouterr().out
+    )
 
 
 def test_a_study_whose_weights_saw_what_judges_does_not_begin(

@@ -269,6 +269,36 @@ def test_auto_is_the_faster_precision_of_the_processor(
     assert TrainingRun(smooth_ap_config, small_split).precision in ("float32", "bfloat16")
 
 
+def test_a_run_goes_on_in_the_precision_in_which_it_began(
+    smooth_ap_config: TrialConfig,
+    small_split: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where the processor is another; from before it was kept, in that of this one."""
+    path, config = tmp_path / "checkpoint.pt", smooth_ap_config.replace(precision="auto", epochs=2)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    begun = TrainingRun(config, small_split)
+    begun.train_epoch()
+    begun.save(path)
+    expected = [numbers(metrics) for metrics in begun]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    run = TrainingRun(config, small_split)
+    assert (begun.precision, run.precision) == ("bfloat16", "float32")
+    run.load(path)
+    assert capsys.readouterr().out == (
+        "goes on in bfloat16, as it began; auto would be float32 here\n"
+    )
+    assert run.precision == "bfloat16" and [numbers(metrics) for metrics in run] == expected
+    state = torch.load(path)
+    del state["precision"]
+    torch.save(state, path)
+    old = TrainingRun(config, small_split)
+    old.load(path)
+    assert old.precision == "float32" and not capsys.readouterr().out
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_both_precisions_learn_and_say_which_they_are(
     precision: str, smooth_ap_config: TrialConfig, small_split: Split
@@ -456,16 +486,28 @@ def test_data_without_a_positive_or_a_negative_is_refused(
         TrainingRun(smooth_ap_config, relabelled(small_split, [0, 1], list(range(200))))
 
 
+def averaged(
+    asked: float, before: torch.Tensor | None, now: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """The average after one more step than so many, as TensorFlow's
+    `ExponentialMovingAverage(asked, num_updates=steps)` has it."""
+    if before is None:
+        return now
+    decay = min(asked, (1 + steps) / (10 + steps))
+    return decay * before + (1 - decay) * now
+
+
+@pytest.mark.parametrize("asked", [0.995, 0.3])  # which ten steps do not reach, and do
 def test_the_average_is_that_of_the_weights_after_every_step(
-    smooth_ap_config: TrialConfig, small_split: Split, tmp_path: Path
+    asked: float, smooth_ap_config: TrialConfig, small_split: Split, tmp_path: Path
 ) -> None:
-    run = TrainingRun(smooth_ap_config.replace(epochs=1, averaging=0.9), small_split)
+    run = TrainingRun(smooth_ap_config.replace(epochs=1, averaging=asked), small_split)
     expected: dict[str, torch.Tensor] = {}
 
     def record(*_: object) -> None:
         for name, weight in run.learner.network.named_parameters():
             now = weight.detach().clone()
-            expected[name] = 0.9 * expected[name] + 0.1 * now if name in expected else now
+            expected[name] = averaged(asked, expected.get(name), now, run.step)
 
     run.optimizer.register_step_post_hook(record)
     run.train_epoch()
@@ -551,8 +593,8 @@ def test_what_batch_norm_has_seen_is_averaged_too(small_split: Split, tmp_path: 
     )
     list(run)
     expected = seen[0]
-    for one in seen[1:]:
-        expected = 0.9 * expected + 0.1 * one
+    for steps, one in enumerate(seen[1:], start=1):
+        expected = averaged(0.9, expected, one, steps)
     kept = run.judged.state_dict()[name]
     torch.testing.assert_close(kept, expected)
     assert (kept - seen[-1]).abs().max() > 1e-4
@@ -607,7 +649,7 @@ def test_a_losss_own_weights_are_trained_averaged_kept_and_restored(
     def record(*_: object) -> None:
         for name, weight in run.learner.loss.named_parameters():
             now = weight.detach().clone()
-            expected[name] = 0.9 * expected[name] + 0.1 * now if name in expected else now
+            expected[name] = averaged(0.9, expected.get(name), now, run.step)
 
     run.optimizer.register_step_post_hook(record)
     run.train_epoch()

@@ -17,6 +17,7 @@ from trainables.networks.embedder import FREEZES
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")
+MOST_DIM = 2**16  # of an embedding: a head beyond it fills the memory
 
 
 def _is_share(value: float) -> bool:
@@ -43,7 +44,7 @@ LAWS: dict[str, Law] = {
     "image_size": integer(4, None),
     "network": word,
     "weights": word,
-    "embedding_dim": integer(1, None),
+    "embedding_dim": integer(1, None, most=MOST_DIM),
     "freeze": optional(one_of(*FREEZES)),
     "head_lr": positive,
     "loss_lr": positive,

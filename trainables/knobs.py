@@ -47,13 +47,13 @@ def optional(law: Law) -> Law:
     return lambda name, value: None if value is None else law(name, value)
 
 
-def integer(least: int, otherwise: object = ...) -> Law:
-    """An integer of at least `least`, or another value."""
+def integer(least: int, otherwise: object = ..., *, most: int = 2**31 - 1) -> Law:
+    """An integer from `least` to `most`, or another value."""
     text = "" if otherwise is ... else f"or {otherwise!r}"
 
     def law(name: str, value: Any) -> None:
         if otherwise is ... or (value is not otherwise and value != otherwise):
-            laws.integer(name, value, least, text)
+            laws.integer(name, value, least, text, most=most)
 
     return law
 

@@ -66,8 +66,18 @@ def optimizer_of(config: TrialConfig, learner: Learner) -> torch.optim.Optimizer
 
 
 def average_of(config: TrialConfig, learner: Learner) -> AveragedModel | None:
-    """The moving average of its weights, and of what batch norm has seen; None without one."""
+    """The moving average of its weights, and of what batch norm has seen; None without one.
+
+    After n steps its decay is at most (1 + n) / (10 + n), so that a short run's is not mostly of
+    its first weights (as TensorFlow's ExponentialMovingAverage has it with `num_updates`).
+    """
     if not config.averaging:
         return None
-    decay = get_ema_multi_avg_fn(config.averaging)
-    return AveragedModel(learner, multi_avg_fn=decay, use_buffers=True)
+
+    def update(averages: Any, weights: Any, count: Any) -> None:
+        steps = int(average.n_averaged)  # on the host, where `count` may be on a card
+        decay = min(config.averaging, (1 + steps) / (10 + steps))
+        get_ema_multi_avg_fn(decay)(averages, weights, count)
+
+    average = AveragedModel(learner, multi_avg_fn=update, use_buffers=True)
+    return average

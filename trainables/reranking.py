@@ -14,7 +14,13 @@ from scipy import sparse
 from torch import Tensor
 
 from trainables.data.images import own_places
-from trainables.retrieval import nearest, squared_distances, unit_length
+from trainables.retrieval import (
+    distance_chunks,
+    first,
+    nearest,
+    squared_distances,
+    unit_length,
+)
 
 K1, K2, WEIGHT = 20, 6, 0.3  # as Zhong et al. have them
 EXPANDED, POWER = 10, 3.0  # as Radenovic et al. have it: so many, by the cube of their similarity
@@ -83,7 +89,7 @@ def expanded(
     Tolias and Chum, PAMI 2019, arXiv 1711.02512, section 5.3; Chum et al., ICCV 2007).
 
     A query becomes the unit vector along the sum of itself and its `count` nearest of the gallery,
-    each times `power` of its similarity, where that is positive.
+    or as many as it ranks, each times `power` of its similarity, where that is positive.
 
     Args:
         embeddings: (N, D) of unit length, those that ask first.
@@ -97,16 +103,18 @@ def expanded(
     """
     queries = embeddings[:asks]
     rows = np.arange(len(embeddings)) if gallery is None else gallery
-    own, theirs = own_places(np.arange(asks), rows), embeddings[torch.from_numpy(rows)]
-    left_out, where = (own >= 0).astype(np.int64), {"query_index": torch.from_numpy(own)}
+    theirs, left_out = embeddings[torch.from_numpy(rows)], [own_places(np.arange(asks), rows)]
     if groups is not None:
-        mine, known = groups[:asks], groups[rows]
-        left_out = np.where(mine >= 0, (mine[:, None] == known).sum(1), left_out)
-        where |= {"query_groups": torch.from_numpy(mine), "gallery_groups": torch.from_numpy(known)}
-    count = min(count, len(rows) - int(left_out.max(initial=0)))
+        left_out += [groups[:asks], groups[rows]]
+    count = min(count, len(rows))
     if count > 0:
-        found = theirs[nearest(queries, theirs, k=count, **where)]
-        similar = torch.einsum("qd,qkd->qk", queries, found).clamp_min(0) ** power
+        order = torch.empty(asks, count, dtype=torch.int64)
+        ranked = torch.empty(asks, count)  # 0 for what is left out: some have fewer than others
+        for some, distances in distance_chunks(queries, theirs, *map(torch.from_numpy, left_out)):
+            order[some] = torch.from_numpy(first(distances, count))
+            ranked[some] = distances.gather(1, order[some]).isfinite().float()
+        found = theirs[order]
+        similar = torch.einsum("qd,qkd->qk", queries, found).clamp_min(0) ** power * ranked
         queries = unit_length(queries + torch.einsum("qk,qkd->qd", similar, found))
     return squared_distances(queries, embeddings).numpy()
 

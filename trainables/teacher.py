@@ -6,13 +6,19 @@ import dataclasses
 from pathlib import Path
 
 from trainables.data import Split
-from trainables.trained import embed, load_trained
+from trainables.trained import Trained, embed, load_trained
 from trainables.unseen import check_unseen
 
 
 def taught(split: Split, teacher: Path | str, *, dataset: str | None) -> Split:
     """The split with the teacher's embeddings of its training images, each as it is, without
-    augmentation.
+    augmentation; `check_teacher` says what of it is refused."""
+    network = check_teacher(split, teacher, dataset=dataset).network
+    return dataclasses.replace(split, targets=embed(network, split.train).numpy())
+
+
+def check_teacher(split: Split, teacher: Path | str, *, dataset: str | None) -> Trained:
+    """What the teacher's checkpoint holds, once it can teach a split, of which no pixel is read.
 
     Args:
         teacher: a checkpoint, as studies write them.
@@ -22,8 +28,8 @@ def taught(split: Split, teacher: Path | str, *, dataset: str | None) -> Split:
     Raises:
         ValueError: there is no such checkpoint, it takes other pictures than these (of another
             number of channels, or so large or small that it would see a part of them), or it was
-            trained on images of data of the same name that are not trained on here: it would know
-            those that judge, or are tested.
+            trained on images of the same data that are not trained on here: it would know those
+            that judge, or are tested.
     """
     path = Path(teacher)
     if not path.is_file():
@@ -35,5 +41,5 @@ def taught(split: Split, teacher: Path | str, *, dataset: str | None) -> Split:
         law = " x ".join(map(str, found.shape))
         has = " x ".join(map(str, split.shape))
         raise ValueError(f"the teacher {teacher} takes pictures of {law}; those here are {has}")
-    check_unseen(split, found, teacher, "a teacher", dataset=dataset)
-    return dataclasses.replace(split, targets=embed(found.network, split.train).numpy())
+    check_unseen(split, found.origin, teacher, "a teacher", dataset=dataset)
+    return found

@@ -117,6 +117,8 @@ class TrainingRun:
         repeat_exactly(self.device.type)
         self.precision = resolve_precision(config.precision, self.device)
         self.classes = split.trained  # as the data numbers them
+        self.data = split.data
+        self.class_names = [split.classes[one] for one in self.classes if split.classes]
         self.split = split.renumbered()
         self.pixels = _resident(split.train, self.device)
         self.val_pixels = self.pixels
@@ -138,6 +140,7 @@ class TrainingRun:
         self.order = torch.Generator().manual_seed(config.seed)  # of the images, on the CPU
         self.changes = torch.Generator().manual_seed(_stream(config.seed, 1))
         self.noise = torch.Generator().manual_seed(_stream(config.seed, 2))  # drop-out, say
+        self.is_judging = False
         self.last_finite: float | None = None
         self.drawn: Drawn | None = None  # the epoch that is under way
         # Of a batch, by name and device, which stay from step to step.
@@ -168,7 +171,9 @@ class TrainingRun:
         losses = self._train_steps(max(last, self.step + 1))
         train_loss = self._finite_mean(losses, "training")
         trained = time.perf_counter()
+        self.is_judging = True
         val_loss, result = self._validate()
+        self.is_judging = False
         scores = {f"val_{name}": metric.mean(result) for name, metric in METRICS.items()}
         end = time.perf_counter()
         self.epoch = epoch
@@ -190,9 +195,12 @@ class TrainingRun:
             "config": self.config.to_dict(),
             "shape": self.shape,
             "classes": self.classes,
+            "data": self.data,
+            "class_names": self.class_names,
             "same_classes": self.split.same_classes,
             "epoch": self.epoch,
             "step": self.step,
+            "precision": self.precision,
             "last_finite": self.last_finite,
             "network": judged.network.state_dict(),
             "loss": judged.loss.state_dict(),
@@ -209,7 +217,8 @@ class TrainingRun:
         os.replace(partial, path)
 
     def load(self, path: Path) -> None:
-        """Goes on from a checkpoint of the same configuration; ValueError if it is another's."""
+        """Goes on from a checkpoint of the same configuration, in the precision that it began in;
+        ValueError if it is another's."""
         state = read_checkpoint(path)
         if TrialConfig.from_dict(state["config"]) != self.config:
             raise ValueError(f"checkpoint {path} belongs to {state['config']}, not to this trial")
@@ -218,6 +227,12 @@ class TrainingRun:
             law = f"must be of the {len(self.classes)} classes {few(self.classes)}"
             found = theirs if isinstance(theirs, int) else few(theirs)
             raise ValueError(f"checkpoint {path} {law}; it is of {found}")
+        began = state.get("precision", self.precision)  # of one from before it was kept: as here
+        if began != self.precision:
+            print(
+                f"goes on in {began}, as it began; auto would be {self.precision} here", flush=True
+            )
+            self.precision = began
         self.epoch, self.step = state["epoch"], state["step"]
         self.last_finite = state["last_finite"]
         self.judged.network.load_state_dict(state["network"])

@@ -19,8 +19,10 @@ from trainables.train import DivergedError, TrainingRun
 
 CHECKPOINT = "checkpoint.pt"
 OF_A_STUDY = ("trial_id", "checkpoint")  # what a study says to a trial besides its configuration
-#: What a trial that a card has no room for is told to take.
+#: What a trial that a card has no room for is told to take: to train, and to be judged, which takes
+#: the same whatever its batch.
 HINT = "a smaller batch_size or a larger --gpus-per-trial"
+JUDGING_HINT = "a larger --gpus-per-trial"
 
 
 class RetrievalTrial(tune.Trainable):
@@ -94,6 +96,8 @@ class RetrievalTrial(tune.Trainable):
     def _no_room(self, error: torch.OutOfMemoryError) -> str:
         """One line, as a cell of a table has it: torch's first two sentences, and what helps."""
         cause = ". ".join(" ".join(str(error).split()).split(". ")[:2]).rstrip(".")
+        run, share = vars(self).get("training"), f"{self.share:g} of a card"
+        if run is not None and run.is_judging:
+            return f"{cause}, while it was judged, with {share}: take {JUDGING_HINT}"
         size = self.asked.get("batch_size", TrialConfig.batch_size)
-        had = f"batch_size {size}, {self.share:g} of a card"
-        return f"{cause}, with {had}: take {HINT}"
+        return f"{cause}, with batch_size {size}, {share}: take {HINT}"

@@ -20,6 +20,7 @@ from trainables.terminal import bar, in_a_line
 
 # Images at a time where no gradient is needed: so many, or those of so many numbers together.
 EMBEDDING_BATCH, EMBEDDED_NUMBERS = 1_000, 10_000_000
+ORIGIN = "trained_on"  # what a file of weights calls the `Origin` in its metadata
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -39,6 +40,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+class Origin(NamedTuple):
+    """What a network was trained on.
+
+    Attributes:
+        dataset: the name of the data, as configurations have it.
+        data: its fingerprint, as a split has it; None: from before it was kept.
+        classes: that were trained on, ascending, as the data numbers them; of a checkpoint from
+            before these were kept, how many.
+        names: theirs; empty where the split has none.
+        same_classes: whether the images that judged it were of these classes; None: not known.
+    """
+
+    dataset: str
+    data: str | None
+    classes: list[int] | int
+    names: list[str]
+    same_classes: bool | None
+
+
 class Trained(NamedTuple):
     """What a checkpoint holds of a trial.
 
@@ -46,18 +66,15 @@ class Trained(NamedTuple):
         config: of the trial.
         network: with the weights of that epoch, in evaluation mode, on the CPU.
         epoch: at which it was kept.
-        classes: that it was trained on, ascending, as its data numbers them; of a checkpoint from
-            before these were kept, how many.
         shape: (C, H, W) of the pictures that it was trained on.
-        same_classes: whether the images that judged it were of these classes; None: not known.
+        origin: what else is known of these.
     """
 
     config: TrialConfig
     network: Embedder
     epoch: float
-    classes: list[int] | int
     shape: tuple[int, int, int]
-    same_classes: bool | None
+    origin: Origin
 
 
 def load_trained(path: Path) -> Trained:
@@ -76,8 +93,14 @@ def load_trained(path: Path) -> Trained:
     except RuntimeError as error:
         law = f"{path} has the weights of another network"
         raise ValueError(f"{law}: {in_a_line(error)}") from error
-    rest = state["classes"], tuple(state["shape"]), state.get("same_classes")
-    return Trained(config, network.eval(), state["epoch"], *rest)
+    origin = Origin(
+        config.dataset,
+        state.get("data"),
+        state["classes"],
+        state.get("class_names", []),
+        state.get("same_classes"),
+    )
+    return Trained(config, network.eval(), state["epoch"], tuple(state["shape"]), origin)
 
 
 def repeat_exactly(kind: str) -> None:

@@ -25,6 +25,7 @@ from study.results.files import StudyError
 from trainables.data.own import OwnData
 from trainables.networks import Embedder
 from trainables.retrieval import unit_length
+from trainables.trained import load_trained
 
 TOLERANCE = 1e-4  # of a number of an embedding of unit length
 CHECKED = (1, 5)  # pictures at a time
@@ -68,7 +69,9 @@ def source_of(found: Chosen) -> Source:
     whole.requires_grad_(False)
     channels = found.dataset.decoding.channels if isinstance(found.dataset, OwnData) else 1
     shape = (channels, wants.height, wants.width)
-    return Source(whole, found.choice.config.network, wants, shape, found.network.width)
+    assert found.choice.checkpoint is not None  # the network was read from it
+    origin = load_trained(found.choice.checkpoint).origin
+    return Source(whole, found.choice.config.network, wants, shape, found.network.width, origin)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import io
+import json
 import logging
 import runpy
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from analysis.exported.plain_network import Network
 from analysis.exported.trunks import Recipe, body, recipe, without_folder
 from study.results.files import StudyError
 from trainables.networks import Input
+from trainables.trained import ORIGIN, Origin
 
 PICTURES, EMBEDDINGS = "pictures", "embeddings"  # an ONNX graph's input and output
 ONE_FILE = 1_900_000_000  # bytes of weights: ONNX files of 2 GiB and more keep theirs beside them
@@ -43,6 +45,7 @@ class Source(NamedTuple):
         wants: its input.
         shape: (C, H, W) of a picture.
         width: D of an embedding.
+        origin: what it was trained on.
     """
 
     network: Network
@@ -50,6 +53,7 @@ class Source(NamedTuple):
     wants: Input
     shape: tuple[int, int, int]
     width: int
+    origin: Origin
 
     @property
     def name(self) -> str:
@@ -85,9 +89,10 @@ def _write_safetensors(source: Source, folder: Path) -> None:
     parts = {"trunk": source.network.trunk}
     if isinstance(source.network.head, nn.Linear):
         parts["head"] = source.network.head
+    said = {ORIGIN: json.dumps(source.origin._asdict())}
     for name, part in parts.items():  # each tensor for itself: the format shares none
         weights = {key: one.clone() for key, one in part.state_dict().items()}
-        (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(weights))
+        (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(weights, said))
     (folder / "network.py").write_text(_network_code(source, made), encoding="utf-8")
     for name, text in made.files:
         (folder / name).write_text(text, encoding="utf-8")

@@ -109,7 +109,7 @@ def _first_weights(network: Network, weights: str, wants: Input) -> str:
 
 def _trained_classes(found: Chosen) -> int:
     assert found.choice.checkpoint is not None  # the network was read from it
-    classes = load_trained(found.choice.checkpoint).classes
+    classes = load_trained(found.choice.checkpoint).origin.classes
     return classes if isinstance(classes, int) else len(classes)
 
 
@@ -140,9 +140,13 @@ def _licences(dataset: Dataset) -> list[str]:
     if place is None or not Path(place).is_dir():
         return []
     lines = []
-    for file in sorted(Path(place).glob("LICEN[CS]E*")):
-        with file.open(encoding="utf-8", errors="replace") as text:
-            lines.append(f"{file.name}: {text.readline(200).strip()}")
+    for file in filter(Path.is_file, sorted(Path(place).glob("LICEN[CS]E*"))):
+        try:
+            with file.open(encoding="utf-8", errors="replace") as text:
+                first = text.readline(200).strip()
+        except OSError as error:  # the network goes along, with the licence's name
+            first = f"cannot be read ({error.strerror})"
+        lines.append(f"{file.name}: {first}")
     return lines
 
 

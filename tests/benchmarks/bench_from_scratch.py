@@ -39,11 +39,14 @@ def rows_of(study: Study, space: str) -> pd.DataFrame:
 
 
 def choices(trials: pd.DataFrame) -> pd.DataFrame:
-    """A row a search: the highest mean over its final seeds, and what all its trials cost."""
+    """A row a search: the highest mean over its final seeds, of those that have had the most
+    (`Study.best`), and what all its trials cost."""
     rows = []
     for (loss, space, search), each in trials.groupby(SEARCH, sort=False):
         finals = each[each["origin"] == SELECTION]
-        means = finals.groupby("follows")["map"].mean()
+        by_configuration = finals.groupby("follows")["map"]
+        seeds = by_configuration.count()
+        means = by_configuration.mean()[seeds == seeds.max()]
         rows.append(
             {
                 "loss": loss,

@@ -463,7 +463,9 @@ class Part(NamedTuple):
 
 def of_plain(rows: list[Row]) -> str:
     """The better precision at batch 64."""
-    mine = [float(str(row[3])) for row in rows if str(row[0]).startswith("smooth_ap, batch 64: p")]
+    mine = [
+        float(str(row[3])) for row in rows if str(row[0]).startswith("smooth_ap, batch 64: project")
+    ]
     return verdict(max(mine), TIMES_PLAIN, "times the plain loop at batch 64")
 
 

@@ -212,7 +212,9 @@ def promoting(
         yield _seen(curves, spent, epochs, best[2], best[0])
 
 
-def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: int = 2) -> Replay:
+def stopping(
+    curves: Curves, seed: int, kind: str, configurations: int, grace: int = 2, startup: int = 6
+) -> Replay:
     """One run a configuration, stopped at a rung where it is not among the best third of those that
     came before it (Ray Tune's ASHA), with Optuna's TPE or random: as the study was, and as plain
     scripts are. What a run costs and has at a rung is taken from the runs of whole schedules."""
@@ -220,7 +222,7 @@ def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: i
     free = np.ones(len(curves.knobs), bool)
     sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
     if kind == "tpe":
-        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=6)
+        sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     ranges = ranges_of(curves.loss, curves.space)
     reached: dict[int, list[float]] = {rung: [] for rung in range(len(RUNGS))}
@@ -246,8 +248,9 @@ def stopping(curves: Curves, seed: int, kind: str, configurations: int, grace: i
 
 
 def plain(curves: Curves, seed: int, configurations: int = 24) -> Replay:
-    """`plain_tune.py`: stopping with TPE in its own ranges, at what its own loop costs."""
-    for seen in stopping(curves.wider, seed, "tpe", configurations):
+    """`plain_tune.py`: stopping with TPE, of as many random trials first as is Optuna's default, in
+    its own ranges, at what its own loop costs."""
+    for seen in stopping(curves.wider, seed, "tpe", configurations, startup=10):
         yield seen._replace(core_seconds=seen.epochs * PLAIN)
 
 

@@ -97,7 +97,9 @@ def _header(path: str) -> Header | str:
             # Pillow would decode a PNG to look for what it has not found in its header.
             known = "exif" in image.info or image.format == "TIFF"
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if known else 1
-            width, height = image.size if orientation < 5 else image.size[::-1]
+            # Pillow has the size of a TIFF as it is shown, that of others as it is stored.
+            sideways = orientation in (5, 6, 7, 8) and image.format != "TIFF"
+            width, height = image.size[::-1] if sideways else image.size
             frames = getattr(image, "n_frames", 1)
             return Header(width, height, image.mode, orientation != 1, frames)
     except UnidentifiedImageError:

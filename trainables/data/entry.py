@@ -63,7 +63,11 @@ class Dataset(ABC):
         fingerprint: of the rows, the parts and the pixels of one's own data, for which each of its
             pictures is read, and DataError names those that cannot be; empty for one that is known
             by its name, whose files are verified.
+        image_size: the side, in pixels, of the squares that the network gets; None: the size that
+            all its pictures have.
+        tested: how many test images it has, where that is known before they are read; else None.
         notes: how it was read where it could be read otherwise, a line each.
+        passed_over: which files were found and not taken, a line at most.
     """
 
     name: str
@@ -74,7 +78,10 @@ class Dataset(ABC):
     narrowed: Mapping[str, Mapping[str, Any]] = {}
     licence: str = "yours to say"
     own_size: bool = False
+    image_size: int | None = None
+    tested: int | None = None
     notes: Sequence[str] = ()
+    passed_over: Sequence[str] = ()
 
     def changes_of(self, *, wide: bool) -> Mapping[str, Mapping[str, Any]]:
         """What it asks of the core of the search space, or of the wide one."""
@@ -95,6 +102,11 @@ class Dataset(ABC):
         Raises:
             DataError: it cannot be had, or is not as it was asked for.
         """
+
+    def outline(self) -> Split:
+        """As `split`, but before any of one's own pictures is read: who trains and who judges,
+        and how large pictures are. Its pixels say nothing."""
+        return self.split()
 
     @abstractmethod
     def validation(self) -> JudgedImages:

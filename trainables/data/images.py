@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -171,12 +171,17 @@ class Split:
         roles: of the validation images; by default each of them asks for all others.
         targets: (N, D) float32 of unit length, a teacher's embeddings of the N training images;
             None without a teacher.
+        data: the fingerprint of the data that both are of, the same under every protocol; empty
+            where its name says it.
+        classes: the names of the data's classes, by number; empty where its name says them.
     """
 
     train: LabelledImages
     validation: LabelledImages
     roles: Roles = None  # type: ignore[assignment]
     targets: NDArray[np.float32] | None = None
+    data: str = ""
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.roles is None:
@@ -221,4 +226,5 @@ class Split:
         """The first images of each part, of which each that judges asks for all others."""
         targets = None if self.targets is None else self.targets[:train]
         parts = self.train.take(slice(train)), self.validation.take(slice(validation))
-        return Split(*parts, targets=targets)
+        split = Split(*parts, targets=targets)
+        return replace(split, data=self.data, classes=self.classes)

@@ -12,6 +12,7 @@ from trainables.data import own
 from trainables.data.entry import Asked, Dataset
 from trainables.data.errors import DataError
 from trainables.data.tables.files import absolute
+from trainables.laws import did_you_mean
 
 DEFAULT = "fashion_mnist"
 
@@ -25,14 +26,20 @@ def resolve(data: str, asked: Asked = Asked()) -> Dataset:  # noqa: B008  (it is
     if data in modules():
         found: Dataset = modules()[data].open_data(asked)
         return found
-    place = asked.place or data
-    if not os.path.exists(os.path.expanduser(place)):
-        names = ", ".join(modules())
-        raise DataError(
-            f"data must be {names}, or a folder or a CSV; there is no {place}"
-            " (--data-dir says where a study's data are now)"
-        )
+    if asked.place is None and os.path.isabs(data):  # as a study has it
+        check_there(data, " (--data-dir says where a study's data are now)")
+    else:
+        check_there(str(asked.place or data))
     return own.open_data(data, asked)
+
+
+def check_there(data: str, hint: str = "") -> None:
+    """DataError, with the nearest name or the hint, if data is neither a name nor at a path."""
+    if known(data) or os.path.exists(os.path.expanduser(data)):
+        return
+    law = f"data must be {', '.join(modules())}, or a folder or a CSV"
+    near = did_you_mean(os.path.basename(data), modules())
+    raise DataError(f"{law}; there is no {data}{near or hint}")
 
 
 def known(data: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from trainables.data.pixels.cache import (
 )
 from trainables.data.pixels.decode import Box, decode
 from trainables.data.protocols import partition
-from trainables.data.tables.files import absolute
+from trainables.data.tables.files import absolute, passed_over
 from trainables.data.tables.sources import read_table
 from trainables.data.tables.table import Table
 from trainables.networks import Input
@@ -74,6 +74,19 @@ class OwnData(Dataset):
         return self.table.notes
 
     @property
+    def passed_over(self) -> Sequence[str]:  # type: ignore[override]
+        return passed_over(self.table.left_out)
+
+    @property
+    def image_size(self) -> int:  # type: ignore[override]
+        assert self.input is not None
+        return self.input.height
+
+    @property
+    def tested(self) -> int:  # type: ignore[override]
+        return len(self._judged(self.parts.test)[0])
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.table.classes)
 
@@ -82,7 +95,7 @@ class OwnData(Dataset):
         """Pictures of things, as this field changes them; a crop moves them too."""
         side = min(self.decoding.height, self.decoding.width)
         return {
-            "batch_size": {"choices": [*BATCHES], "default": self._batch},
+            "batch_size": {"choices": sorted({*BATCHES, self._batch}), "default": self._batch},
             "per_class": {"choices": ["none", 2, 4, 8], "default": 4},
             "flip": {"default": True},
             "shift": {"choices": [0]},
@@ -99,10 +112,12 @@ class OwnData(Dataset):
 
     @property
     def _batch(self) -> int:
-        """Images a step: the most, up to MOST, with which an epoch has FEWEST steps."""
+        """Images a step: the most, up to MOST, with which an epoch has FEWEST steps; all of fewer
+        than the least batch."""
+        images = len(self._train)
         return max(
-            (size for size in BATCHES if size <= MOST and FEWEST * size <= len(self._train)),
-            default=BATCHES[0],
+            (size for size in BATCHES if size <= MOST and FEWEST * size <= images),
+            default=min(BATCHES[0], images),
         )
 
     @cached_property
@@ -138,10 +153,27 @@ class OwnData(Dataset):
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
+    def outline(self) -> Split:
+        return self._split(self._black)
+
+    def _black(self, rows: Rows) -> LabelledImages:
+        decoding = self.decoding
+        shape = len(rows), decoding.channels, decoding.height, decoding.width
+        return LabelledImages(np.broadcast_to(np.uint8(0), shape), self.table.labels[rows])
+
     def split(self) -> Split:
         self._check_pictures()
+        return self._split(self._images)
+
+    def _split(self, images: Callable[[Rows], LabelledImages]) -> Split:
         train, (judged, roles) = self._train, self._judged(self.parts.validation)
-        return Split(self._images(train), self._images(judged), roles)
+        return Split(
+            images(train),
+            images(judged),
+            roles,
+            data=self.table.fingerprint(),
+            classes=self.classes,
+        )
 
     def _check_pictures(self) -> None:
         """UnreadablePicturesError names all pictures that cannot be read, of whatever part."""

@@ -7,6 +7,7 @@ Reality Check" (Musgrave, Belongie and Lim, 2020). `closed`: every judged class 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from trainables.data.errors import DataError
 from trainables.data.partitions import SEED, Partition, Rows, parted
 from trainables.data.tables.table import Table
+from trainables.terminal import few
 
 FOLDS = 4
 TEST_FRACTION = 0.2  # of each class, where the protocol is closed
@@ -23,20 +25,21 @@ VALIDATION_FRACTION = 0.1  # of what is left
 LEAST = 6  # images of a class of which two are taken: more are left than are taken
 
 Mask = NDArray[np.bool_]
+Words = NDArray[np.str_]
 
 
 class Protocol(NamedTuple):
     """How a protocol draws what the data does not say, and what it does not allow.
 
     Attributes:
-        test: (labels (N,), seed) -> (N,) True for test.
-        validation: (labels (M,) of the other rows, folds or None, fold, seed) -> (M,) True for
-            validation.
+        test: (labels (N,), sequences (N,) as the table has them, seed) -> (N,) True for test.
+        validation: (labels and sequences (M,) of the other rows, folds or None, fold, seed) ->
+            (M,) True for validation.
         check: raises DataError if the parts that the data names break the protocol's law.
     """
 
-    test: Callable[[Rows, int], Mask]
-    validation: Callable[[Rows, int | None, int, int], Mask]
+    test: Callable[[Rows, Words, int], Mask]
+    validation: Callable[[Rows, Words, int | None, int, int], Mask]
     check: Callable[[Table], None]
 
 
@@ -68,20 +71,33 @@ def partition(
     if protocol not in PROTOCOLS:
         raise DataError(f"a protocol is one of {', '.join(PROTOCOLS)}; got {protocol!r}")
     draw = PROTOCOLS[protocol]
+    _check_several(table)
     draw.check(table)
-    split = table.rows["split"].to_numpy(dtype=str)
+    split, sequences = (table.rows[name].to_numpy(dtype=str) for name in ("split", "sequence"))
     test = split == "test"
     if not test.any():
-        test = draw.test(table.labels, seed)
+        test = draw.test(table.labels, sequences, seed)
     rest = np.flatnonzero(~test)
     rest = rest[np.random.default_rng(seed).permutation(len(rest))]
     validation = split[rest] == "validation"
     if not validation.any():
-        validation = draw.validation(table.labels[rest], folds, fold, seed)
+        validation = draw.validation(table.labels[rest], sequences[rest], folds, fold, seed)
     elif folds is not None or fold:
         law = "folds are drawn where the data does not name its validation rows"
         raise DataError(f"{law}; {table.source} names {validation.sum()} images")
     return parted(table, rest[~validation], rest[validation], np.flatnonzero(test))
+
+
+def _check_several(table: Table) -> None:
+    """DataError of a single class names it, and the folder below which classes may lie."""
+    if len(table.classes) > 1:
+        return
+    law = f"{table.source}: retrieval needs at least 2 classes"
+    below, hint = sorted({name.partition("/")[0] for name in table.names if "/" in name}), ""
+    if len(below) > 1 and table.file is None and not table.rows["split"].any():
+        folder = os.path.commonpath([os.path.dirname(path) for path in table.rows["path"]])
+        hint = f"; if {few(below, 3)} are classes: --data {folder}"
+    raise DataError(f"{law}; got one, {table.classes[0]!r}{hint}")
 
 
 def folds(labels: Rows, count: int, seed: int = SEED) -> Rows:
@@ -98,14 +114,14 @@ def folds(labels: Rows, count: int, seed: int = SEED) -> Rows:
     return dealt[inverse]
 
 
-def _half_of_classes(labels: Rows, seed: int) -> Mask:
+def _half_of_classes(labels: Rows, _: Words, seed: int) -> Mask:
     if (usable := _usable(labels)) < 7:
         law = "held-out classes need at least 7 classes of two images or more"
         raise DataError(f"{law}, or a test set that the data names; got {usable}")
     return folds(labels, 2, seed) == 1
 
 
-def _fold_of_classes(labels: Rows, count: int | None, fold: int, seed: int) -> Mask:
+def _fold_of_classes(labels: Rows, _: Words, count: int | None, fold: int, seed: int) -> Mask:
     if (usable := _usable(labels)) < 4:
         law = "held-out classes need at least 4 classes of two images or more beside the test set"
         raise DataError(f"{law}; got {usable}")
@@ -140,25 +156,42 @@ def _check_disjoint(table: Table) -> None:
             )
 
 
-def _fifth_of_each(labels: Rows, seed: int) -> Mask:
+def _fifth_of_each(labels: Rows, sequences: Words, seed: int) -> Mask:
     order = np.random.default_rng([seed, 1]).permutation(len(labels))
     test = np.empty(len(labels), dtype=bool)
-    test[order] = _first_of_each(labels[order], TEST_FRACTION)
+    test[order] = _first_of_each(labels[order], sequences[order], TEST_FRACTION)
     return test
 
 
-def _tenth_of_each(labels: Rows, count: int | None, fold: int, seed: int) -> Mask:
+def _tenth_of_each(labels: Rows, sequences: Words, count: int | None, fold: int, seed: int) -> Mask:
     if count is not None or fold:
         raise DataError("folds are of the held-out protocol; got some under the closed one")
-    return _first_of_each(labels, VALIDATION_FRACTION)
+    return _first_of_each(labels, sequences, VALIDATION_FRACTION)
 
 
-def _first_of_each(labels: Rows, fraction: float) -> Mask:
+def _first_of_each(labels: Rows, sequences: Words, fraction: float) -> Mask:
     """Marks this fraction of each class, rounded, the rows that come first: at least two, as one
-    has nothing that it could find, and none of a class that is smaller than `LEAST`."""
+    has nothing that it could find, and none of a class that is smaller than `LEAST`.
+
+    The rows of a class that are of one sequence count as one and are marked together: its frames
+    are nearly the same picture, which would be trained on and judge.
+    """
+    _, numbers = np.unique(sequences, return_inverse=True)
+    alone = sequences == ""
+    numbers = np.where(alone, np.arange(len(labels)), len(labels) + numbers)
+    _, first, inverse = np.unique(
+        labels * (2 * len(labels)) + numbers, return_index=True, return_inverse=True
+    )
+    firsts = np.unique(first)  # of each sequence, as they come
+    marked = np.zeros(len(labels), dtype=bool)
+    marked[firsts] = _first_rows(labels[firsts], fraction, "images" if alone.all() else "sequences")
+    return marked[first[inverse]]
+
+
+def _first_rows(labels: Rows, fraction: float, what: str) -> Mask:
     _, inverse, rows = np.unique(labels, return_inverse=True, return_counts=True)
     if rows.max(initial=0) < LEAST:
-        law = "the closed protocol judges classes of 8 images or more"
+        law = f"the closed protocol judges classes of 8 {what} or more"
         law += f", or of {LEAST} beside test images that the data names"
         raise DataError(f"{law}; the largest has {rows.max(initial=0)} to draw from")
     order = np.argsort(inverse, kind="stable")

@@ -64,6 +64,8 @@ def resolve(name: str) -> Loss:
         return entry(name.removeprefix(PML))
     law = f"loss must be one of {', '.join(names())}, or pml:NAME, or a sum of these, A+B, "
     law += "and may have :knob=value after it"
+    if ".py" in name:
+        law += "; one of your own is a file in trainables/losses (study/OWN-IMAGES.md)"
     raise ValueError(f"{law}; got {name!r}{did_you_mean(name, names())}")
 
 

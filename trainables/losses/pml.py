@@ -17,7 +17,7 @@ from trainables.losses.entry import Loss
 from trainables.losses.pml_knobs import DECIDED, RENAMED, knobs, parameters
 from trainables.retrieval import unit_length
 
-INSTALL = 'pip install "retrieval-loss-study[pml]"'
+INSTALL = "pip install --editable '.[pml]'"
 
 _NO_LABELS = "it takes no labels"
 _NO_LOSS = "it is a part that others are made of"
@@ -67,6 +67,9 @@ BOUNDED = (
     "TupletMarginLoss",
 )
 WITHIN = 1 - 1e-6
+
+#: These divide by the length of each embedding, or its variance: both are 0 where all features are.
+DIVIDING = ("P2SGradLoss", "SignalToNoiseRatioContrastiveLoss")
 
 TITLES = {
     "ArcFaceLoss": "ArcFace",
@@ -139,16 +142,24 @@ class MetricLearning(nn.Module):
             self.loss = found(**arguments)
         _keep_tensors(self.loss)
         self.needs_positives = name in NEED_POSITIVES
+        self.divides = name in DIVIDING
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(B, D) and (B,) → a scalar; 0 if it needs positives and no class comes twice."""
+        """(B, D) and (B,) → a scalar; 0 if it needs positives and no class comes twice.
+
+        Embeddings of zeros, which have no direction, are left out where it would divide by their
+        length or variance; 0 if none remains.
+        """
         # It casts its own weights to the type of what it is given, in place: always float32.
         with torch.autocast(features.device.type, enabled=False), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Using a non-tuple sequence", UserWarning)
             embeddings, labels = unit_length(features.float()), labels.long()
+            if self.divides:
+                there = embeddings.detach().square().sum(1).ne(0)
+                embeddings, labels = embeddings[there], labels[there]
             idle = self.needs_positives and len(labels.unique()) == len(labels)
             # What is no number shows, where some would compare it away, or take it for a place.
-            if idle or not embeddings.isfinite().all():
+            if idle or not len(labels) or not embeddings.isfinite().all():
                 return (embeddings * 0).sum()
             if self.training:
                 loss: Tensor = self.loss(embeddings, labels)

@@ -11,7 +11,7 @@ A network of one's own needs no file here: `path/to/file.py:function` (`from_fil
 from __future__ import annotations
 
 from trainables.networks.embedder import FREEZES, Embedder, parameter_groups
-from trainables.networks.entry import Backbone, Network
+from trainables.networks.entry import Backbone, Network, check_trainable
 from trainables.networks.input import Input, NetworkError
 from trainables.networks.names import resolve
 from trainables.networks.randomness import seeded
@@ -23,6 +23,7 @@ __all__ = [
     "Input",
     "Network",
     "NetworkError",
+    "check_trainable",
     "parameter_groups",
     "resolve",
     "seeded",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trainables.networks.embedder import Embedder
+from trainables.networks.embedder import Embedder, parameter_groups
 from trainables.networks.input import Input, NetworkError
+from trainables.terminal import in_a_line
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,49 @@ def measure_width(
     else:
         reason = (str(failure).splitlines() or [type(failure).__name__])[0]
         raise NetworkError(f"{title} cannot take pictures {shape[1:]}: {reason}") from failure
-    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
-        got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-        raise NetworkError(f"{title} must give (B, D) for pictures {shape}; got {got}")
-    return features.shape[1]
+    return _features_of(title, features, shape).shape[1]
+
+
+def check_trainable(title: str, network: Embedder) -> None:
+    """Computes two black pictures forward and backward in training mode, of which nothing stays:
+    no gradient, nothing in a batch norm's statistics or the random state.
+
+    Args:
+        title: of the network, for messages.
+
+    Raises:
+        NetworkError: it cannot be computed so, gives something else than (B, D), or nothing of it
+            would be trained.
+    """
+    wants, parts = network.input, parameter_groups(network)
+    shape = (2, wants.channels, wants.height, wants.width)
+    if not any(parts.values()):
+        raise NetworkError(f"{title} has no weights that could be trained, nor a head")
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            found = network.train().trunk(torch.zeros(shape))
+            features = _features_of(title, found, shape, ", in training too")
+            if parts["backbone"] and not features.requires_grad:
+                law = f"{title} must keep its gradients in training"
+                raise NetworkError(f"{law}; its features have none (no_grad, or detached)")
+            if parts["backbone"]:
+                torch.autograd.grad(features.sum(), parts["backbone"], allow_unused=True)
+    except NetworkError:
+        raise
+    except Exception as error:  # a module may raise anything
+        law = f"{title} cannot be trained on pictures {shape[1:]}"
+        raise NetworkError(f"{law}: {in_a_line(error)}") from error
+    finally:
+        network.load_state_dict(before)
+
+
+def _features_of(title: str, found: object, shape: tuple[int, ...], when: str = "") -> Tensor:
+    """What a module gave for pictures of a shape, once it is (B, D)."""
+    if isinstance(found, Tensor) and found.ndim == 2 and len(found) == shape[0]:
+        return found
+    got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    raise NetworkError(f"{title} must give (B, D) for pictures {shape}{when}; got {got}")
 
 
 def _features(make: Callable[[], nn.Module], shape: tuple[int, ...], device: str) -> object:

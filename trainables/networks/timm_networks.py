@@ -34,7 +34,8 @@ def backbone(name: str, channels: int, size: tuple[int, int] | None) -> Backbone
     if not name.startswith(PREFIX):
         return None
     if importlib.util.find_spec("timm") is None:
-        raise NetworkError(f"{name} needs timm, which is not installed: pip install timm")
+        law = f"{name} needs timm, which is not installed"
+        raise NetworkError(f"{law}: pip install --editable '.[timm]'")
     import timm
 
     short = name.removeprefix(PREFIX)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -92,6 +93,9 @@ def read(file: Path) -> dict[str, Tensor]:
             found: object = safetensors.torch.load_file(file)
         else:
             found = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # whose advice is to let the file run code
+        law = f"weights {file} cannot be read as tensors alone"
+        raise NetworkError(f"{law}: it is damaged, or holds something else") from error
     except Exception as error:  # both raise many kinds for a damaged or hostile file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise NetworkError(f"weights {file} cannot be read as tensors alone: {reason}") from error

@@ -19,9 +19,10 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from trainables.data.errors import DataError
 
-VERSION = 1  # of the rules in this file: pixels made by other rules are not taken for these
+VERSION = 2  # of the rules in this file: pixels made by other rules are not taken for these
 GAP = 2.0
 ORIENTATION = 0x0112  # EXIF's tag
+PHOTOMETRIC = 0x0106  # TIFF's tag: 0 where the least value is white
 # As a network's input has them; here too, as this file goes along with an exported network.
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 FITS = ("centre", "squash")
@@ -36,6 +37,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Grey of 2 and 4 bits is scaled to 8 by Pillow, the value that PNG names transparent is not.
+_SCALES = {"L;2": 85, "L;4": 17}
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def decode(path: Path | str, box: Box | None, decoding: Decoding) -> Decoded:
         DataError: it cannot be read; the message is the reason, without the path.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             more = _has_more_frames(image)  # first: reading may close the file
             return Decoded(_pixels(image, box, decoding), more)
     except Exception as error:  # a damaged file makes codecs raise almost anything
@@ -111,12 +114,21 @@ def shown(path: Path | str, mode: str) -> Image.Image:
         DataError: as `decode`.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             transposed = _TURNS.get(_orientation(image))
             plain = _plain(image, mode)
             return plain.copy() if transposed is None else plain.transpose(transposed)
     except Exception as error:
         raise DataError(_reason(Path(path), error)) from error
+
+
+def _opened(path: Path | str) -> Image.Image:
+    """A picture that is not read yet, its transparent grey value as its pixels will be."""
+    image = Image.open(path)
+    stored, tiles = image.info.get("transparency"), getattr(image, "tile", ())
+    if image.format == "PNG" and image.mode == "L" and isinstance(stored, int) and tiles:
+        image.info["transparency"] = stored * _SCALES.get(tiles[0][3], 1)
+    return image
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -158,7 +170,10 @@ def _pixels(image: Image.Image, box: Box | None, decoding: Decoding) -> np.ndarr
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8; a damaged EXIF block says nothing, as in a viewer."""
+    """1 to 8, of what Pillow leaves to be turned; a damaged EXIF block says nothing, as in a
+    viewer."""
+    if image.format == "TIFF":  # whose size is the shown one, and which is turned as it is loaded
+        return 1
     with contextlib.suppress(Exception):
         found = image.getexif().get(ORIENTATION)
         if found in _TURNS:
@@ -185,8 +200,8 @@ def _source(shown: tuple[int, int], box: Box | None, decoding: Decoding) -> Box:
     return (
         left + x * across,
         top + y * down,
-        left + (x + decoding.width) * across,
-        top + (y + decoding.height) * down,
+        min(right, left + (x + decoding.width) * across),  # which rounding may take beyond it
+        min(lower, top + (y + decoding.height) * down),
     )
 
 
@@ -221,6 +236,8 @@ def _plain(image: Image.Image, mode: str) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit grey in mode L, over white where a transparent value is named."""
     values = np.asarray(image)
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:
+        values = 65_535 - values  # as Pillow has it for fewer bits
     if values.min() < 0 or values.max() > 65_535:
         law = "grey values must lie in 0..65535"
         raise DataError(f"{law}; got {values.min()}..{values.max()}")

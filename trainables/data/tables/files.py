@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainables.data.errors import DataError
+from trainables.terminal import few
 
 PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 PARTS = {
@@ -15,6 +17,7 @@ PARTS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+HIDDEN, NO_PICTURE = "is hidden", "is no picture by its name"  # why a file is not taken
 # What systems put beside people's files without a dot before it, in lower case.
 _SYSTEM = {
     "thumbs.db",
@@ -31,6 +34,21 @@ _SYSTEM = {
 def is_picture(name: str) -> bool:
     """Whether a file's name ends as a picture's does, in whatever case."""
     return name.lower().endswith(PICTURES)
+
+
+def passed_over(left_out: Sequence[tuple[str, str]]) -> list[str]:
+    """(path, why) of what was found and not taken, in a line; none of hidden files alone."""
+    names = [name for name, why in left_out if why == NO_PICTURE]
+    others = sum(why not in (HIDDEN, NO_PICTURE) for _, why in left_out)
+    endings = few(sorted({os.path.splitext(name)[1].lower() or "no ending" for name in names}))
+    said = []
+    if names:
+        many = "files that are no pictures by their names"
+        one = "file that is no picture by its name"
+        said.append(f"{len(names):,} {one if len(names) == 1 else many} ({endings})")
+    if others:
+        said.append(f"{others:,} for other reasons (--check says which)")
+    return [", and ".join(said)] if said else []
 
 
 def is_hidden(name: str) -> bool:

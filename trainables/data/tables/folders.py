@@ -10,7 +10,17 @@ import pandas as pd
 
 from trainables.data.errors import DataError
 
-from .files import PARTS, is_hidden, is_picture, is_utf8, part_of
+from .files import (
+    HIDDEN,
+    NO_PICTURE,
+    PARTS,
+    PICTURES,
+    is_hidden,
+    is_picture,
+    is_utf8,
+    part_of,
+    passed_over,
+)
 from .table import Table
 
 ROLES = {"query": "is_query", "gallery": "is_gallery"}
@@ -48,7 +58,7 @@ def read_pictures(root: Path, label: str) -> Table:
     scan = _Scan(root)
     pictures = [str(path) for path in scan.pictures(root)]
     if not pictures:
-        raise DataError(f"{root} must hold pictures; got none")
+        raise DataError(f"{root} must hold pictures; got none{scan.unread()}")
     rows = pd.DataFrame({"path": pictures, "label": label})
     return Table(rows, f"{root}, a folder of pictures", left_out=scan.left_out)
 
@@ -108,8 +118,14 @@ class _Scan:
         if not folders:
             count = len(pictures)
             found = f"none, and {count} picture{'s' * (count > 1)}" if count else "none"
-            raise DataError(f"{folder} must hold a folder for each class; got {found}")
+            law = f"{folder} must hold a folder for each class"
+            raise DataError(f"{law}; got {found}{self.unread()}")
         return folders
+
+    def unread(self) -> str:
+        """What an error says of files that are no pictures by their names; "" if there is none."""
+        said = passed_over([one for one in self.left_out if one[1] == NO_PICTURE])
+        return f", but {said[0]}; what is read: {' '.join(PICTURES)}" if said else ""
 
     def leave_out(self, found: Sequence[Path], but: Sequence[Path] = (), why: str = BESIDE) -> None:
         for path in found:
@@ -128,7 +144,8 @@ class _Scan:
                 self.leave_out([one], why="is a folder without pictures")
             rows += [(str(picture), one.name) for picture in pictures]
         if not rows:
-            raise DataError(f"{folder} must hold pictures in folders of classes; got none")
+            law = f"{folder} must hold pictures in folders of classes"
+            raise DataError(f"{law}; got none{self.unread()}")
         return rows
 
     def pictures(self, folder: Path, above: Collection[str] = ()) -> Iterator[Path]:
@@ -164,9 +181,9 @@ def _why_not(entry: os.DirEntry[str]) -> str:
     if not is_utf8(entry.name):
         return "has a name that is not UTF-8"
     if is_hidden(entry.name):
-        return "is hidden"
+        return HIDDEN
     if entry.is_dir():
         return ""
     if not is_picture(entry.name):
-        return "is no picture by its name"
+        return NO_PICTURE
     return "" if entry.is_file() else "is a link to nothing, or no file"
