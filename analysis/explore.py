@@ -63,7 +63,7 @@ def html(found: Exploration, title: str, note: str, *, chose: bool = True) -> st
     flattered = ", which chose each network: how it does here flatters it" if chose else ""
     count = f"{len(found.names):,} {note}{flattered}."
     if found.left_out:
-        count += f" They are evenly spaced among {found.left_out:,} more: AP is over those shown."
+        count += f" {found.left_out}: AP is over those shown."
     template = environment().get_template("explore.html")
     return template.render(title=title, note=count, data=as_json(found))
 

@@ -30,8 +30,8 @@ import pandas as pd
 
 from analysis.figures.style import settle
 from analysis.found.sources import Source, may_test
-from analysis.found.words import listed, loss_name, plural
-from analysis.page.answer import answer
+from analysis.found.words import listed, loss_name
+from analysis.page.answer import answer_of, warning_of
 from analysis.page.page import Page
 from analysis.page.pooled_page import pooled_page
 from analysis.page.sections import sections
@@ -93,28 +93,7 @@ def build(source: Source) -> Page:
     """The page of one study."""
     losses = listed([loss_name(loss) for loss in source.study.losses])
     title = f"Image retrieval with {losses}: study {source.name}"
-    return Page(title, [said(source)], warning(source), sections(source))
-
-
-def said(source: Source) -> str:
-    """The answer of a study, or why it has none."""
-    if source.results is not None:
-        return answer(source.results, source.differences, source.study.losses)
-    trials = plural(len(source.study.trials), "trial")
-    return f"No loss can be judged: of {trials}, none has an epoch that could be chosen."
-
-
-def warning(source: Source) -> str:
-    """Why the numbers are not those of a test; empty if they are."""
-    if source.provisional:
-        state = f"the study is {source.provisional}"
-        return f"Validation images, not test; {state}: all numbers are provisional."
-    if source.results is not None and source.results.note:
-        return (
-            "Validation images, not test: each configuration and its epoch were chosen on these "
-            "images, which flatters them."
-        )
-    return ""
+    return Page(title, [answer_of(source)], warning_of(source), sections(source))
 
 
 def _default_output(arguments: Namespace) -> Path:

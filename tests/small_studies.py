@@ -8,6 +8,7 @@ from pathlib import Path
 from study.results.images import DATA
 from study.results.studies import Study
 from study.results.trials import TrialRecord
+from study.search.space import WIDE, describe
 from tests.configurations import LOSSES, REFERENCES
 from tests.conftest import noise
 from trainables.data import Split, resolve
@@ -19,6 +20,7 @@ VALIDATION, TEST = noise(60, seed=7), noise(90, seed=8)
 INFO = {
     "status": "finished",
     "plan": {"losses": list(LOSSES), "num_samples": 2},
+    "space": describe(LOSSES, WIDE),
     "command": "python study/tune_smoothap.py --name small",
     "commit": "abc1234",
     "started": 1_700_000_000.0,

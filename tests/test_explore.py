@@ -19,7 +19,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from analysis import explore as program
-from analysis.gallery.exploration import as_json, explore, principal_plane
+from analysis.gallery.exploration import as_json, explore, principal_plane, thinned
 from analysis.gallery.networks import Chosen, chosen
 from study.results.images import validation_images
 from study.results.studies import Study
@@ -28,7 +28,7 @@ from tests.conftest import synthetic
 from tests.oracles import slow_average_precision, slow_ranking
 from tests.small_data import SmallData, use
 from tests.small_studies import trial, write_study
-from trainables.data import Roles
+from trainables.data import LabelledImages, Roles
 from trainables.metrics import evaluate_roles
 from trainables.trained import embed
 
@@ -100,11 +100,35 @@ def test_the_sheet_holds_every_picture(study: Study, networks: dict[str, Chosen]
 
 def test_of_many_pictures_some_are_shown(study: Study, networks: dict[str, Chosen]) -> None:
     found = explore(validation_images(study), networks, most=40)
-    assert (len(found.names), found.left_out) == (40, 110)
+    assert len(found.names) == 40 and np.bincount(found.data.labels).tolist() == [4] * 10
     assert found.names[0] == "validation image 0" and found.names[-1] == "validation image 149"
-    assert "evenly spaced among 110 more" in program.html(found, "title", "images")
+    said = "They are at most 4 of a class, evenly spaced; 110 more are not shown: AP is over those"
+    assert said in program.html(found, "title", "images")
     assert "which chose each network" in program.html(found, "title", "images")
     assert "which chose" not in program.html(found, "title", "images", chose=False)
+
+
+def test_of_many_classes_some_are_shown_with_all_that_is_relevant(
+    study: Study, networks: dict[str, Chosen]
+) -> None:
+    images = validation_images(study)
+    labels = np.arange(150) // 2
+    pairs = images._replace(
+        data=LabelledImages(images.data.images, labels), classes=tuple(map(str, range(75)))
+    )
+    found = explore(pairs, networks, most=60)
+    assert len(found.names) == 60 and (found.relevant == 1).all()
+    said = "They are of 30 of 75 classes, drawn at random; 90 more are not shown"
+    assert found.left_out == said and found.views["triplet"].nearest.shape == (60, 24)
+
+
+def test_a_large_class_leaves_room_for_others() -> None:
+    labels = np.repeat(np.arange(101), [900] + [2] * 100)
+    places, said = thinned(5 * np.arange(1100), labels, 100)
+    counts = np.bincount(labels[places // 5])
+    assert len(places) <= 100 and counts.max() <= 4 and (counts[1:] != 1).all()
+    assert len(np.flatnonzero(counts)) >= 25 and f"{1100 - len(places):,} more are not" in said
+    assert thinned(np.arange(50), np.zeros(50, int), 10)[0].tolist()[::9] == [0, 49]
 
 
 def test_queries_and_gallery_apart_are_the_protocols(
@@ -290,6 +314,31 @@ def test_the_map_answers_to_keys_and_clicks(page: webdriver.Chrome) -> None:
         "let dark = 0; for (let i = 3; i < d.length; i += 4) dark += d[i] > 0; return dark"
     )
     assert drawn > 1_000
+
+
+@needs_browser
+def test_the_map_says_and_marks_what_is_in_its_middle(page: webdriver.Chrome) -> None:
+    """To who moves it by keys."""
+    canvas, said = page.find_element(By.ID, "canvas"), page.find_element(By.ID, "under")
+    assert (canvas.aria_role, said.get_attribute("role")) == ("application", "status")
+    assert canvas.value_of_css_property("touch-action") == "pan-y"
+    dark = (
+        "paint(); const r = devicePixelRatio || 1;"
+        "return [...pen.getImageData(canvas.width / 2 + 9 * r, canvas.height / 2, 1, 1).data]"
+    )
+    page.execute_script("canvas.blur(); centre = [9, 9]; zoom = 60")
+    assert page.execute_script(dark)[3] == 0  # nothing is there
+    page.execute_script("canvas.focus()")
+    assert page.execute_script(dark) == [27, 31, 36, 255]
+    before = asked(page)
+    canvas.send_keys(Keys.ENTER)
+    assert said.text == "No picture is near the middle." and asked(page) == before
+    page.execute_script("centre = [view().places[84], view().places[85]]")
+    canvas.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_LEFT)
+    assert ", AP " in said.text
+    there = page.execute_script("return data.names[middle()]")
+    assert said.text.startswith(there)
+    page.find_element(By.ID, "whole").click()
 
 
 @needs_browser

@@ -6,6 +6,7 @@ import json
 from fractions import Fraction
 from itertools import combinations, permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 import torch
 from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from scipy import stats
 
 from analysis.figures import style
@@ -31,7 +33,12 @@ from analysis.figures.expected_figure import (
 from analysis.figures.histories import chosen_history, draw_history, history_figures
 from analysis.figures.knob_figures import knob_figures
 from analysis.figures.ladder_figure import draw_ladder, ladder_figure, ladder_table, lower_edge
-from analysis.figures.parallel_coordinates import draw_parallel, parallel_figures, parallel_heights
+from analysis.figures.parallel_coordinates import (
+    SCORE,
+    draw_parallel,
+    parallel_figures,
+    parallel_heights,
+)
 from analysis.figures.pr_curves import draw_all, pr_figures, pr_table
 from analysis.figures.retrieval_figures import (
     chosen_queries,
@@ -50,10 +57,15 @@ from analysis.figures.search_figures import (
     seconds_table,
 )
 from analysis.figures.style import ReportFigure
-from analysis.figures.timeline_figure import timeline_figure, timeline_table
+from analysis.figures.timeline_figure import (
+    busy,
+    draw_timeline,
+    timeline_figure,
+    timeline_table,
+)
 from analysis.found import words
 from analysis.found.importance import importance
-from analysis.found.knobs import heights, knob_table, varied
+from analysis.found.knobs import field_ranges, heights, knob_table, varied
 from analysis.found.runs import Results, map_table, mean_curve, of_study
 from analysis.found.sources import query_differences
 from analysis.page.answer import gap_between
@@ -61,13 +73,15 @@ from study.judge.evaluation import Evaluation, difference, judge
 from study.judge.significance import mean_interval
 from study.results.images import Images
 from study.results.studies import Choice, Study
-from study.results.trials import STATUSES
+from study.results.trials import STATUSES, trial_name
 from tests.configurations import REFERENCES, made_up
 from tests.conftest import synthetic
 from tests.small_studies import INFO, trial
+from trainables.config import TrialConfig
 from trainables.data import LabelledImages, Roles
 from trainables.data.fashion_mnist import CLASSES
 from trainables.losses import names as names_of_losses
+from trainables.losses import resolve
 
 
 @pytest.fixture(scope="module")
@@ -511,8 +525,9 @@ def test_trials_without_a_map_are_in_the_moving_figure_too(study: Study) -> None
 
 
 def test_moving_parallel_coordinates_have_values_on_their_axes(tmp_path: Path) -> None:
-    table = knob_table(searched(tmp_path, 5))
-    (figure,) = parallel_figures(table)
+    study = searched(tmp_path, 5)
+    table = knob_table(study)
+    (figure,) = parallel_figures(table, field_ranges(study))
     notes = json.loads(figure.interactive)["layout"]["annotations"]
     ends = [
         f"{end:.3g}" for knob in ("lr", "tau") for end in (table[knob].min(), table[knob].max())
@@ -703,20 +718,22 @@ def searched(tmp_path: Path, count: int) -> Study:
         tau, lr = 10 ** rng.uniform(-3, -0.5), 10 ** rng.uniform(-4, -1)
         record = trial("smooth_ap", number, [0.8 - 0.1 * abs(np.log10(tau) + 2)])
         record.config = record.config.replace(tau=float(tau), lr=float(lr), batch_size=64)
+        record.knobs = {"lr_factor": float(lr) / 0.015, "tau": float(tau)}
         trials.append(record)
     return Study(tmp_path, INFO | {"plan": {"losses": ["smooth_ap"], "num_samples": count}}, trials)
 
 
 def test_knobs_that_differ_are_the_axes_of_slices_and_lines(tmp_path: Path) -> None:
-    table = knob_table(searched(tmp_path, 5))
+    study = searched(tmp_path, 5)
+    table, ranges = knob_table(study), field_ranges(study)
     assert varied(table) == ["lr", "tau"]
-    crossings = parallel_heights(table)
+    crossings = parallel_heights(table, ranges)
     logs = np.log10(table["tau"].astype(float))
     expected = (logs - logs.min()) / (logs.max() - logs.min())
     np.testing.assert_allclose(crossings["tau"], expected)
-    assert heights(pd.Series([0.5, 0.5]), "best_val_map").tolist() == [0.5, 0.5]
+    assert heights(pd.Series([0.5, 0.5]), SCORE).tolist() == [0.5, 0.5]
     figure = Figure()
-    draw_parallel(figure, table)
+    draw_parallel(figure, table, ranges)
     (axes,) = figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == [
         "learning\nrate",
@@ -743,7 +760,7 @@ def test_every_trial_is_in_the_search_plot(study: Study) -> None:
     heights = np.concatenate([c.get_offsets()[:, 1] for c in axes.collections])
     assert len(heights) == len(study.trials)
     assert axes.get_ylim()[0] == heights.min() < 0.2
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == [
         "cross-entropy, best so far",
         "triplet, best so far",
@@ -765,3 +782,60 @@ def test_slanted_names_end_below_their_columns() -> None:
             middle = axes.transData.transform((column + 0.5, 0))[0]
             box = name.get_window_extent()
             assert box.x1 == pytest.approx(middle, abs=15) and box.x0 < middle - 20
+
+
+def stopped(study: Study) -> Study:
+    """Of which a trial paused for ten minutes before its last epoch, and another never went on."""
+    paused, begun = study.trials[0], study.trials[3]
+    paused.epochs[2]["time"] += 600.0
+    paused.ended = paused.epochs[2]["time"] + 1
+    begun.started = begun.epochs[0]["time"] - 900.0
+    return study
+
+
+def test_a_trial_that_paused_has_a_bar_for_each_piece(study: Study) -> None:
+    before, table = timeline_table(study), timeline_table(stopped(study))
+    pieces = table[table["trial_id"] == "cross_entropy-000"]
+    (first, last) = (pieces["end"] - pieces["start"]).tolist()
+    assert (first, last) == (5.0, 3.0)  # two epochs from the start; one, of 2 s, and the end
+    assert pieces["start"].iloc[1] - pieces["end"].iloc[0] == 600.5
+    assert len(table[table["trial_id"] == "cross_entropy-003"]) == 1
+    figure = timeline_figure(study)
+    assert figure is not None and f"trained {len(before)} trials in" in figure.caption
+    trained, whole = (table["end"] - table["start"]).sum(), table["end"].max()
+    assert figure.caption.endswith(f"busy for {trained / (2 * whole):.0%} of that time.")
+    alone = table[table["worker"] == "host:100"].assign(lane=range(4, 9))  # one after the other
+    assert busy(alone) == (1, pytest.approx((alone["end"] - alone["start"]).sum() / whole))
+
+
+def test_narrow_bars_have_no_edge(study: Study) -> None:
+    figure = Figure((8.6, 3.0))
+    draw_timeline(figure, timeline_table(stopped(study)))
+    bars = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    edges = {bar.get_width() * 60: bar.get_linewidth() for bar in bars}
+    assert edges == {width: 0.8 * (width > 4.0) for width in edges} and 0.8 in edges.values()
+
+
+def test_no_legend_lies_over_a_line_or_is_cut(tmp_path: Path) -> None:
+    """Of twelve losses with long names."""
+    losses = [resolve(f"triplet:margin=0.{n},warmup=0.{n}").name for n in range(11, 23)]
+    trials = []
+    for number, loss in enumerate(losses):
+        for other in range(2):
+            settings = dict(resolve(loss).settings)
+            record = trial("triplet", other, [0.5 + 0.01 * number, 0.6])
+            record.trial_id = trial_name(loss, other)
+            own: dict[str, Any] = {"warmup": settings.pop("warmup"), "loss_args": settings}
+            record.config = TrialConfig(loss=loss, optimizer="adam", lr=0.01, **own)
+            trials.append(record)
+    study = Study(tmp_path, INFO | {"plan": {"losses": losses, "num_samples": 2}}, trials)
+    expected = expected_figure(study)
+    timeline = timeline_figure(study)
+    assert expected is not None and timeline is not None
+    for drawn in (search_figure(study), seconds_figure(study), expected, timeline):
+        drawn.figure.draw_without_rendering()
+        (legend,), (axes,) = drawn.figure.legends, drawn.figure.axes
+        box, panel = legend.get_window_extent(), axes.get_window_extent()
+        whole = drawn.figure.bbox
+        assert box.y0 >= panel.y1 and box.y1 <= whole.y1 and box.x1 <= whole.x1, drawn.name
+        assert panel.height > 70, drawn.name

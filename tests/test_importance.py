@@ -13,8 +13,10 @@ from analysis.figures.knob_figures import knob_figures
 from analysis.found.importance import LEAST_TRIALS, chance_levels, importance
 from study.results.studies import Study
 from study.results.trials import HAND_SET
+from study.search.space import knobs_of
 from tests.small_studies import INFO, trial
 from tests.test_figures import searched
+from trainables.knobs import Span
 
 
 def caption(study: Study) -> str:
@@ -65,8 +67,7 @@ def test_knobs_are_as_the_search_had_them(tmp_path: Path) -> None:
     """The learning rate as a multiple of what is usual, whatever the batch was."""
     study = searched(tmp_path, 40)
     for record in study.trials:
-        factor = record.config.lr / 0.015
-        record.knobs = {"lr_factor": factor, "tau": record.config.loss_args["tau"]}
+        record.config = record.config.replace(lr=0.01)
     assert importance(study).table["knob"].tolist() == ["lr_factor", "tau"]
     assert importance(study).shown("smooth_ap")["knob"].tolist() == ["tau"]
 
@@ -75,7 +76,9 @@ def test_importance_is_optunas_own(tmp_path: Path) -> None:
     study = searched(tmp_path, 20)
     made = optuna.create_study(direction="maximize")
     taus = [record.config.loss_args["tau"] for record in study.trials]
-    ranges = FloatDistribution(min(taus), max(taus), log=True)
+    known = next(knob.range for knob in knobs_of("smooth_ap") if knob.name == "tau")
+    assert isinstance(known, Span) and (known.low, known.high) == (5e-4, 0.1)
+    ranges = FloatDistribution(known.low, max(known.high, *taus), log=True)  # all that was drawn
     for tau, record in zip(taus, study.trials, strict=True):
         value = record.epochs[0]["val_map"]
         made.add_trial(optuna.trial.create_trial(
@@ -91,6 +94,8 @@ def test_importance_is_optunas_own(tmp_path: Path) -> None:
 def test_numbers_of_ones_own_range_are_no_choices(tmp_path: Path) -> None:
     """Weight decay has four choices; here its range is a line on which the score depends."""
     study = searched(tmp_path, 40)
+    own = {"knob": "weight_decay", "range": "1e-06 to 0.01 (log)", "used by": "all"}
+    study.info["space"] = [row for row in study.info["space"] if row["knob"] != own["knob"]] + [own]
     rng = np.random.default_rng(2)
     for record in study.trials:
         decay = float(10 ** rng.uniform(-6, -2))
@@ -133,7 +138,7 @@ def test_the_cause_is_said_where_there_is_no_importance(tmp_path: Path) -> None:
     assert importance(equal).lacking == {"smooth_ap": said}
     other = searched(tmp_path, 10)
     for record in other.trials[:4]:  # of another search space than today's
-        record.config = record.config.replace(tau=5.0)
+        record.knobs["tau"] = 5.0
     assert importance(other).lacking == {}
     alike = [trial("triplet", number, [0.1 * number]) for number in range(8)]
     for record in alike:

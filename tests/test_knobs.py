@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,12 @@ from analysis.found.knobs import (
     NONE,
     UNUSED,
     choices,
+    field_ranges,
+    heights,
+    is_choice,
+    is_log,
     knob_table,
+    places,
     round_numbers,
     settings,
     ticks,
@@ -23,8 +29,11 @@ from analysis.found.knobs import (
 from analysis.page.tables import trials_table
 from study.judge.summary import best_table
 from study.results.studies import Study
+from study.search.space import SPACE, describe
 from tests.configurations import REFERENCES
 from tests.small_studies import INFO, trial
+from trainables.config import TrialConfig
+from trainables.knobs import Choice, Range, Span, choice, log
 
 
 @pytest.fixture
@@ -44,8 +53,9 @@ def test_none_is_a_choice_and_unused_is_none() -> None:
     assert found["per_class"] == NONE
     assert "momentum" not in found and "margin" not in found
     values = pd.Series([NONE, 8, None], dtype=object)
-    assert choices(values, "per_class") == [NONE, "2", "4", "8", UNUSED]
-    assert [place for place, _ in ticks(values, "per_class")] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    known = choice(None, 2, 4, 8)
+    assert choices(values, known) == [NONE, "2", "4", "8", UNUSED]
+    assert [place for place, _ in ticks(values, known)] == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_a_choice_of_none_has_its_column_its_slice_and_its_line(study: Study) -> None:
@@ -55,7 +65,7 @@ def test_a_choice_of_none_has_its_column_its_slice_and_its_line(study: Study) ->
     knobs = knob_table(study)
     of_triplet = knobs[knobs["loss"] == "triplet"]
     assert "per_class" in varied(knobs)
-    assert parallel_heights(of_triplet)["per_class"].tolist() == [0, 0, 0, 1]
+    assert parallel_heights(of_triplet, field_ranges(study))["per_class"].tolist() == [0, 0, 0, 1]
     figures = {figure.name: figure for figure in knob_figures(study, importance(study))}
     assert "images a class" in figures["slices"].interactive
     assert "images a class 8" in figures["parallel_triplet"].caption
@@ -87,3 +97,55 @@ def test_a_logarithmic_axis_has_at_least_two_numbers(
     low: float, high: float, expected: list[float]
 ) -> None:
     assert round_numbers(low, high) == expected
+
+
+@pytest.mark.parametrize("known", [log(0.05, 1.0), Span(0.0, 0.5), choice(0, 0.2, 0.5), None])
+def test_a_knob_that_is_0_somewhere_has_its_place(known: Range | None) -> None:
+    """Also on an axis that is a logarithmic one otherwise."""
+    values = pd.Series([0, 0.2, 0.5, None], dtype=object)
+    found = heights(values, known)
+    assert found.is_monotonic_increasing and found.iloc[0] == 0 and found.iloc[3] == 1
+    assert not is_log(values, known)
+    assert is_choice(values, known) == (not isinstance(known, Span))
+    assert is_log(values[1:], known) == (known == log(0.05, 1.0))
+
+
+def test_a_margin_of_0_beside_a_searched_one_has_its_figures(tmp_path: Path) -> None:
+    trials = []
+    for loss in (losses := ["triplet", "triplet:margin=0"]):
+        for number in range(3):
+            record = trial("triplet", number, [0.5 + number / 10])
+            margin = 0.0 if loss != "triplet" else 0.1 * (number + 1)
+            config = TrialConfig(
+                loss=loss, optimizer="adam", lr=0.01 * (number + 1), loss_args={"margin": margin}
+            )
+            trials.append(dataclasses.replace(record, trial_id=f"{loss}-00{number}", config=config))
+    info = INFO | {"plan": {"losses": losses, "num_samples": 3}, "space": describe(losses, SPACE)}
+    study = Study(tmp_path, info, trials)
+    names = [figure.name for figure in knob_figures(study, importance(study))]
+    assert names[0] == "slices" and "parallel_triplet" in names
+    assert places(knob_table(study)["margin"], field_ranges(study)["margin"]).min() == 0
+
+
+def test_the_ranges_of_a_study_say_what_is_a_choice_and_what_is_logarithmic(
+    study: Study,
+) -> None:
+    """Whatever the values look like, and whatever other studies search."""
+    study.info["space"] = [
+        {"knob": knob, "range": known, "used by": users}
+        for knob, known, users in (
+            ("margin", "0.1, 0.2, 0.5", "triplet"),
+            ("tau", "0.001 to 0.1", "smooth_ap"),
+            ("weight_decay", "1e-06 to 0.01 (log)", "triplet"),
+            ("weight_decay", "0.0, 4e-05", "smooth_ap"),
+            ("lr_factor", "0.5, 1.0", "all"),
+            ("batch_size", "64, 128", "triplet"),
+            ("batch_size", "128, 256", "smooth_ap"),
+        )
+    ]
+    assert field_ranges(study) == {
+        "margin": Choice((0.1, 0.2, 0.5)),
+        "tau": Span(0.001, 0.1),
+        "weight_decay": Span(1e-6, 0.01, log=True),
+        "batch_size": Choice((64, 128, 256)),
+    }

@@ -15,9 +15,10 @@ from PIL import Image
 
 from analysis import report
 from analysis.figures.class_differences import class_differences_figure
+from analysis.figures.class_figures import _wide
 from analysis.figures.histories import history_figures
 from analysis.figures.knob_figures import _shift, knob_figures
-from analysis.figures.style import COLOURS, PALETTE
+from analysis.figures.style import COLOURS, PALETTE, short_name
 from analysis.found.importance import importance
 from analysis.found.words import loss_name, settle_names
 from study.judge.final_test import read_test
@@ -38,7 +39,7 @@ def test_titles_lie_above_their_panels() -> None:
         for a, b in pairs
         for n in range(4)
     ]
-    drawn = class_differences_figure(pd.DataFrame(rows), ("a", "b", "c", "d"), "seeds")
+    drawn = class_differences_figure(pd.DataFrame(rows), LOSSES[0], ("a", "b", "c", "d"), "seeds")
     assert drawn is not None
     drawn.figure.draw_without_rendering()
     boxes = [axes.title.get_window_extent() for axes in drawn.figure.axes]
@@ -153,3 +154,28 @@ def test_a_knob_that_a_loss_has_not_is_not_its_best(tmp_path: Path) -> None:
     study = Study(tmp_path, INFO | {"plan": plan}, trials)
     slices = next(f for f in knob_figures(study, importance(study)) if f.name == "slices")
     assert "the best has " in slices.caption and "nan" not in slices.caption
+
+
+def test_names_that_would_be_cut_alike_stay_apart() -> None:
+    """Three arms of long settings, of which two differ in the middle of their names alone."""
+    settings = "flip={},lr=0.0{},schedule={},shift={},tau=0.00{},warmup={}"
+    varied = [("true", 1, "cosine", 0, 1, 0.1), ("true", 1, "constant", 0, 1, 0.1)]
+    varied.append(("false", 2, "cosine", 1, 2, 0.5))
+    losses = [resolve(f"smooth_ap:{settings.format(*one)}").name for one in varied]
+    table = pd.DataFrame(
+        {"loss": loss, "role": role, "class": name, "ap": 0.1 * number, "queries": 1}
+        for number, loss in enumerate(losses)
+        for role in ("chosen", "reference")
+        for name in ("a", "b")
+    )
+    try:
+        wide = _wide(table)
+        assert wide["a"].tolist() == pytest.approx([0, 0, 0.1, 0.1, 0.2, 0.2])
+        assert len(set(wide.index)) < 6
+        settle_names(losses)
+        for after in ("", ", reference", ", best so far"):
+            assert len({short_name(loss_name(loss) + after) for loss in losses}) == 3
+        assert len(set(_wide(table).index)) == 6
+        assert not loss_name(losses[2]).endswith(")" * 2) and "(1)" not in loss_name(losses[2])
+    finally:
+        settle_names([])

@@ -487,12 +487,30 @@ def test_the_classes_on_which_losses_differ_most_are_shown() -> None:
         part = part.assign(difference=gaps, seed_low=gaps - 0.1, seed_high=gaps + 0.1)
         parts.append(part)
     table = pd.concat(parts, ignore_index=True)
-    figure = class_differences_figure(table, CLASSES, "seeds")
+    figure = class_differences_figure(table, "smooth_ap", CLASSES, "seeds")
     assert figure is not None and len(figure.data) == 2 * COUNT
     assert "Shown are the 20 of 300 classes on which two losses differ most." in figure.caption
     most = max(range(COUNT), key=lambda one: abs(parts[0]["difference"][one]))
     sign = parts[0]["difference"][most]
     assert f"Smooth-AP less triplet is {sign:+.3f} on {cut(CLASSES[most])}" in figure.caption
+
+
+def test_of_many_pairs_of_losses_those_of_the_best_are_shown() -> None:
+    """Of nine losses, all of whose differences are sure."""
+    losses = [f"loss {n}" for n in range(9)]
+    rows = [
+        {"first": one, "second": other, "label": label, "difference": 0.2}
+        | {"seed_low": 0.1, "seed_high": 0.3}
+        for one, other in combinations(losses, 2)
+        for label in range(10)
+    ]
+    drawn = class_differences_figure(pd.DataFrame(rows), "loss 4", CLASSES, "seeds")
+    assert drawn is not None
+    panels = [axes for axes in drawn.figure.axes if axes.get_visible()]
+    assert len(panels) == 8 and all("loss 4" in axes.get_title() for axes in panels)
+    assert drawn.caption.count("less") == 3 and "; 5 pairs more in the figure" in drawn.caption
+    assert "for 80 comparisons" in drawn.caption
+    assert drawn.caption.endswith("Of 36 pairs of losses those with loss 4 are shown.")
 
 
 def test_long_names_lose_their_middle() -> None:

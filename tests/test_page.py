@@ -155,3 +155,21 @@ def test_every_image_has_an_alternative_and_every_file_its_place(
 def test_nothing_was_asked_for_and_nothing_went_wrong(page: webdriver.Chrome) -> None:
     """Last: the log of all that the tests above did."""
     asked_nobody(page)
+
+
+def test_on_paper_figures_are_limited_in_width_alone(page: webdriver.Chrome) -> None:
+    """Paper is narrow: the rules of narrow windows are not for it, and no table is cut off."""
+    metrics = {"width": 650, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    widths, high, trials, whole = page.execute_script(
+        "const all = [...document.querySelectorAll('figure img')];"
+        "return [all.map((one) => one.getBoundingClientRect().width),"
+        " all.map((one) => getComputedStyle(one).maxHeight),"
+        " getComputedStyle(document.querySelector('#every-trial .scroll')).display,"
+        " document.documentElement.scrollWidth]"
+    )
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert max(widths) <= 650 and set(high) == {"none"} and trials == "none"
+    assert whole <= 650

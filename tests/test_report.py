@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 import subprocess
 import sys
@@ -17,7 +19,8 @@ from scipy import stats
 from analysis import report
 from analysis.found.sources import Source
 from analysis.page import tables
-from analysis.page.answer import answer, power_sentence
+from analysis.page.answer import answer, answer_of, power_sentence
+from analysis.page.side_by_side import judged_alike, maps_figure, side_by_side
 from study.judge.evaluation import evaluate_study
 from study.results.images import validation_images
 from study.results.studies import Study
@@ -109,7 +112,7 @@ def test_scores_are_of_the_chosen_checkpoints(make_study: Maker, tested: bool) -
     ).mean_average_precision
     (run,) = source.results.of("smooth_ap")
     assert run.protocols["full"].mean_average_precision == pytest.approx(expected)
-    assert f"mAP {expected:.3f}" in report.said(source)
+    assert f"mAP {expected:.3f}" in answer_of(source)
 
 
 def test_the_same_study_gives_the_same_page(make_study: Maker, tmp_path: Path) -> None:
@@ -249,11 +252,16 @@ def test_answer_names_a_winner_only_where_the_difference_is_shown(
             (0.011, 2.4),
             "of at least 0.011 would be shown with 80 % probability; between 1 pair none",
         ),
+        (
+            (0.011, math.nan, 2.4),
+            "of at least 0.011 would be shown with 80 % probability; between 2 pairs none",
+        ),
+        ((math.nan, 2.4), "With 1 seed for each loss, no possible difference would be shown."),
         ((1.9, 2.4), "With 1 seed for each loss, no possible difference would be shown."),
     ],
 )
 def test_a_difference_above_1_is_none_that_could_be_shown(
-    make_study: Maker, smallest: tuple[float, float], said: str
+    make_study: Maker, smallest: tuple[float, ...], said: str
 ) -> None:
     study = make_study(trial("smooth_ap", 0, [0.4]), trial("triplet", 0, [0.5]))
     results = Source.load(study).results
@@ -492,6 +500,7 @@ def test_a_librarys_knob_is_explained_by_its_unit(make_study: Maker) -> None:
 
 def test_every_knob_of_the_search_is_explained(make_study: Maker) -> None:
     study = make_study(trial("triplet", 0, [0.1]))
+    del study.info["space"]
     assert tables.space_table(study).cells.empty  # not recorded
     for space in (SPACE, WIDE):
         study.info["space"] = describe(["triplet"], space)
@@ -542,10 +551,35 @@ def test_two_studies_side_by_side(
     of_b = pd.read_csv(out / "scores_b.csv").set_index("protocol").loc["full", "map"]
     assert maps.set_index(["study", "loss"]).loc[("B", "triplet"), "map"] == pytest.approx(of_b)
     html = (out / "index.html").read_text()
+    assert "A and B: Validation images, not test: each configuration" in html
+    change = maps[maps["loss"] == "triplet"].set_index("study")["map"].diff().iloc[1]
+    assert f" in B ({change:+.3f})" in html and "do not compare" not in html
     assert f"triplet {maps[maps['loss'] == 'triplet']['map'].iloc[0]:.3f} in A" in html
     budgets = pd.read_csv(out / "table_the_budgets.csv")
     row = budgets[budgets["study"] == "B"].iloc[0]
     assert (row["trials"], row["epochs"], row["best validation mAP"]) == (2, 2, 0.6)
+
+
+def test_two_studies_on_other_images_have_no_change(
+    make_study: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Source.load(make_study(trial("triplet", 0, [0.4]), name="first"))
+    second = Source.load(make_study(trial("triplet", 0, [0.4]), status="running", name="second"))
+    page = side_by_side([first, second])
+    assert page.warning.startswith("A: Validation images, not test: each configuration")
+    assert "B: Validation images, not test; the study is running: all numbers are" in page.warning
+    assert judged_alike({"A": first, "B": first})
+    assert second.results is not None
+    for change in (
+        {"labels": second.results.labels[::-1]},
+        {"name": "test images"},
+    ):
+        other = dataclasses.replace(second, results=dataclasses.replace(second.results, **change))
+        names = {"A": first, "B": other}
+        assert not judged_alike(names)
+        figure = maps_figure(names)
+        assert figure is not None and "A and B do not compare" in figure.caption
+        assert re.search(r"triplet 0\.\d{3} in A and 0\.\d{3} in B;", figure.caption)
 
 
 def test_three_studies_are_one_too_many(capsys: pytest.CaptureFixture[str]) -> None:

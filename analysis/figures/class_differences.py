@@ -9,37 +9,48 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.style import COLOURS, MANY_CLASSES, ReportFigure, panel_title, render
-from analysis.found.words import cut, loss_name
+from analysis.found.words import cut, loss_name, plural
 
 WIDE = 3  # panels side by side
-NAMED = 4  # classes that the caption names for a pair
+PAIR = ["first", "second"]
+PAIRS = 6  # of losses that are shown, those of four: of more the best loss's alone
+TOLD = 3  # pairs in the caption
+NAMED = 4  # classes that it names for a pair
 SHOWN = 20  # classes, where there are many
 
 
 def class_differences_figure(
-    table: pd.DataFrame, names: Sequence[str], unit: str
+    table: pd.DataFrame, best: str, names: Sequence[str], unit: str
 ) -> ReportFigure | None:
     """From the table `classes` of `finals/`; None where there is no pair of losses.
 
-    Of many classes those on which any two losses differ most.
+    Of many classes those on which two of these losses differ most; of many pairs those of the best.
 
     Args:
+        best: loss, by mAP.
         names: of label 0, 1, ...
         unit: over what the intervals are (`Results.unit`).
     """
     if table.empty:
         return None
     named = table.assign(**{"class": [names[label] for label in table["label"]]})
-    pairs = named.groupby(["first", "second"], sort=False)
+    every, classes, which = named.groupby(PAIR).ngroups, named["class"].nunique(), ""
+    shown = named
+    if every > PAIRS:
+        shown = named[(named[PAIR] == best).any(axis=1)]
+        which = f" Of {every} pairs of losses those with {loss_name(best)} are shown."
+    pairs = shown.groupby(PAIR, sort=False)
     rows, lines = -(-pairs.ngroups // WIDE), max(1 + _title(*pair).count("\n") for pair, _ in pairs)
-    said = "; ".join(sentence for _, pair in pairs if (sentence := pair_sentence(pair)))
-    classes, shown, which = named["class"].nunique(), named, ""
+    sentences = [sentence for _, pair in pairs if (sentence := pair_sentence(pair))]
+    said = "; ".join(sentences[:TOLD])
+    if len(sentences) > TOLD:
+        said += f"; {plural(len(sentences) - TOLD, 'pair')} more in the figure"
     if classes > MANY_CLASSES:
-        most = named["difference"].abs().groupby(named["class"]).max()
+        most = shown["difference"].abs().groupby(shown["class"]).max()
         extreme = most.sort_values(ascending=False, kind="stable").index[:SHOWN]
         parts = [pair.set_index("class").reindex(extreme).reset_index() for _, pair in pairs]
         shown = pd.concat(parts, ignore_index=True).dropna(subset="difference")
-        which = f" Shown are the {SHOWN} of {classes:,} classes on which two losses differ most."
+        which += f" Shown are the {SHOWN} of {classes:,} classes on which two losses differ most."
     return render(
         "class_differences",
         partial(draw_class_differences, table=shown),
@@ -72,7 +83,7 @@ def _title(first: str, second: str) -> str:
 
 def draw_class_differences(figure: Figure, table: pd.DataFrame) -> None:
     """A panel a pair, a line a class; right of 0 the first is above."""
-    pairs = list(table.groupby(["first", "second"], sort=False))
+    pairs = list(table.groupby(PAIR, sort=False))
     lines = {name: line for line, name in enumerate(table["class"].unique())}
     columns = min(WIDE, len(pairs))
     panels = figure.subplots(

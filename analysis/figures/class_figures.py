@@ -19,7 +19,7 @@ from analysis.figures.style import (
     COLOURS,
     MANY_CLASSES,
     ReportFigure,
-    legend_columns,
+    add_legend,
     loss_keys,
     render,
     short_name,
@@ -221,9 +221,7 @@ def draw_pairs(figure: Figure, pairs: pd.DataFrame) -> None:
     axes.set_yticks(range(len(pairs)), names)
     axes.set(xlabel="% of the images found for the class", ylim=(len(pairs) - 0.5, -0.5))
     axes.set_xlim(left=0)
-    keys = loss_keys(losses)
-    columns = min(3, legend_columns(keys, figure.get_figwidth()))
-    figure.legend(handles=keys, loc="outside upper left", ncols=columns)
+    add_legend(figure, loss_keys(losses), most=3)
 
 
 def _pairs(tables: dict[str, pd.DataFrame], results: Results) -> ReportFigure:
@@ -240,7 +238,7 @@ def _pairs(tables: dict[str, pd.DataFrame], results: Results) -> ReportFigure:
     return render(
         "confusions",
         partial(draw_pairs, pairs=pairs),
-        size=(8.6, 1.4 + 0.27 * len(pairs)),
+        size=(8.6, 1.1 + 0.27 * len(pairs)),
         data=pd.concat(every, ignore_index=True),
         caption=f"Of {classes:,} classes the {plural(len(pairs), 'pair')} most often confused "
         f"(mean over the losses), by {looked_at}: {listed(said)} ({results.described}).",
@@ -301,13 +299,15 @@ def _looked_at(results: Results, loss: str) -> str:
 
 
 def _wide(table: pd.DataFrame) -> pd.DataFrame:
-    several = table["role"].nunique() > 1
-    names = [
-        short_name(loss_name(loss) + (f", {role}" if several else ""))
-        for loss, role in zip(table["loss"], table["role"], strict=True)
-    ]
-    wide = table.assign(name=names).pivot(index="name", columns="class", values="ap")
-    return wide.reindex(index=list(dict.fromkeys(names)), columns=list(table["class"].unique()))
+    """A row a loss and role, by their name in a figure; a column a class."""
+    several, rows = table["role"].nunique() > 1, ["loss", "role"]
+    wide = table.pivot(index=rows, columns="class", values="ap")
+    order = pd.MultiIndex.from_frame(table[rows].drop_duplicates())
+    wide = wide.reindex(index=order, columns=list(table["class"].unique()))
+    wide.index = pd.Index(
+        [short_name(loss_name(loss) + (f", {role}" if several else "")) for loss, role in order]
+    )
+    return wide
 
 
 def _draw_wide(figure: Figure, wide: pd.DataFrame, label: str) -> None:

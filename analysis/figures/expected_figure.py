@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from analysis.figures.style import COLOURS, ReportFigure, loss_keys, render
+from analysis.figures.style import COLOURS, ReportFigure, add_legend, loss_keys, render
 from analysis.found.scores import validation
 from analysis.found.words import listed, loss_name
 from study.results.studies import Study
@@ -66,7 +67,7 @@ def expected_figure(study: Study) -> ReportFigure | None:
     return render(
         "search_expected",
         partial(draw_expected, expected=expected, found=found, metric=study.metric),
-        size=(8.6, 3.6),
+        size=(8.6, 3.4),
         data=pd.concat([expected.assign(kind="expected"), found.assign(kind="found")]),
         caption=f"What a smaller search would have found: the best {validation(study.metric)}, in "
         f"the mean over all orders of the configurations, is {listed(told)}. A configuration has "
@@ -92,8 +93,6 @@ def draw_expected(figure: Figure, expected: pd.DataFrame, found: pd.DataFrame, m
     for loss, part in found.groupby("loss", sort=False):
         x, y = part["seconds"], part["best_so_far"]
         axes.step(x, y, where="post", color=COLOURS[loss], lw=1.2, ls=":")
-    axes.plot([], [], color="0.4", lw=2, label="expected over orders")
-    axes.plot([], [], color="0.4", lw=1.2, ls=":", label="found, as trials ended")
     axes.set(
         xlabel="core-seconds of training and evaluation, without the finals",
         ylabel=f"best {validation(metric)}",
@@ -103,8 +102,9 @@ def draw_expected(figure: Figure, expected: pd.DataFrame, found: pd.DataFrame, m
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,g}"))
-    handles = [*loss_keys(expected["loss"]), *axes.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles, loc="lower right")
+    kinds = [Line2D([], [], color="0.4", lw=2, label="expected over orders")]
+    kinds.append(Line2D([], [], color="0.4", lw=1.2, ls=":", label="found, as trials ended"))
+    add_legend(figure, [*loss_keys(expected["loss"]), *kinds])
 
 
 def _told(loss: str, part: pd.DataFrame) -> str:

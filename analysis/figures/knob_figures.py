@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -18,29 +19,39 @@ from analysis.figures.style import (
     MARKERS,
     SYMBOLS,
     ReportFigure,
+    add_legend,
     add_loss_keys,
     add_status_keys,
-    legend_columns,
     loss_keys,
     panel_title,
     render,
     status_keys,
 )
 from analysis.found.importance import SHUFFLES, Importance
-from analysis.found.knobs import is_choice, is_log, knob_table, places, short, ticks, varied
+from analysis.found.knobs import (
+    field_ranges,
+    is_choice,
+    is_log,
+    knob_table,
+    places,
+    short,
+    ticks,
+    varied,
+)
 from analysis.found.scores import score_of, validation
 from analysis.found.words import capital, listed, loss_name, plural, words
 from study.results.studies import Study
+from trainables.knobs import Range
 
 WIDE = 4  # panels side by side
 
 
 def knob_figures(study: Study, found: Importance) -> list[ReportFigure]:
     """Importance, slices and parallel coordinates: those for which there are trials enough."""
-    table = knob_table(study)
+    table, ranges = knob_table(study), field_ranges(study)
     figures = [_importance(found)] if len(found.table) else []
     if varied(table):
-        figures += [_slices(table), *parallel_figures(table)]
+        figures += [_slices(table, ranges), *parallel_figures(table, ranges)]
     return figures
 
 
@@ -59,27 +70,26 @@ def draw_importance(figure: Figure, table: pd.DataFrame) -> None:
     figure.legend(handles=[mark], loc="outside upper right")
 
 
-def draw_slices(figure: Figure, table: pd.DataFrame) -> None:
-    """A panel a knob, a colour a loss, a marker a status."""
+def draw_slices(figure: Figure, table: pd.DataFrame, ranges: Mapping[str, Range]) -> None:
+    """A panel a knob, a colour a loss, a marker a status; `ranges` by field."""
     knobs, losses, score = varied(table), list(table["loss"].unique()), score_of(table)
     panels = figure.subplots(
         -(-len(knobs) // WIDE), min(WIDE, len(knobs)), squeeze=False, sharey=True
     )
     for axes, knob in zip(panels.flat, knobs, strict=False):
-        part = table[table[knob].notna()]
-        at = places(part[knob], knob)
+        part, known = table[table[knob].notna()], ranges.get(knob)
+        at = places(part[knob], known)
         for (loss, status), mine in part.groupby(["loss", "status"], sort=False):
-            x = at[mine.index] + _shift(loss, losses, part[knob], knob)
+            x = at[mine.index] + _shift(loss, losses, part[knob], known)
             style: dict[str, Any] = {"color": COLOURS[loss], "marker": MARKERS[status]}
             axes.scatter(x, mine[score], s=24, alpha=0.8, ec="white", lw=0.4, **style)
-        _label_axis(axes, part[knob], knob)
+        axes.set_title(words(knob))
+        _label_axis(axes, part[knob], known)
     for axes in panels.flat[len(knobs) :]:
         axes.set_visible(False)
     for row in panels:
         row[0].set_ylabel(f"best {validation(score)}")
-    keys = [*loss_keys(losses), *status_keys(table["status"])]
-    columns = legend_columns(keys, figure.get_figwidth())
-    figure.legend(handles=keys, loc="outside upper left", ncols=columns)
+    add_legend(figure, [*loss_keys(losses), *status_keys(table["status"])])
 
 
 def _importance(found: Importance) -> ReportFigure:
@@ -109,11 +119,11 @@ def _importance(found: Importance) -> ReportFigure:
     )
 
 
-def _slices(table: pd.DataFrame) -> ReportFigure:
+def _slices(table: pd.DataFrame, ranges: Mapping[str, Range]) -> ReportFigure:
     knobs, score = varied(table), score_of(table)
     rows = -(-len(knobs) // WIDE)
     best = table.sort_values(score).groupby("loss", sort=False).tail(1)
-    numbers = [knob for knob in knobs if is_log(table[knob], knob)][:1]
+    numbers = [knob for knob in knobs if is_log(table[knob], ranges.get(knob))][:1]
     at = [
         f"{words(knob)} {row[knob]:.3g} for {loss_name(row['loss'])}"
         for knob in numbers
@@ -122,17 +132,19 @@ def _slices(table: pd.DataFrame) -> ReportFigure:
     said = f"the best has {listed(at)}" if at else "a point a configuration"
     return render(
         "slices",
-        partial(draw_slices, table=table),
-        size=(max(2.3 + 2.4 * min(WIDE, len(knobs)), 8.0), 0.9 + 2.3 * rows),
+        partial(draw_slices, table=table, ranges=ranges),
+        size=(max(2.3 + 2.4 * min(WIDE, len(knobs)), 8.0), 0.6 + 2.3 * rows),
         data=table,
         caption=f"{capital(validation(score))} of the first trial of "
         f"{plural(len(table), 'configuration')} by each of {plural(len(knobs), 'knob')}: {said}.",
         alt=f"{capital(validation(score))} of every configuration by the value of each knob.",
-        interactive=_interactive_slices(table, knobs),
+        interactive=_interactive_slices(table, knobs, ranges),
     )
 
 
-def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
+def _interactive_slices(
+    table: pd.DataFrame, knobs: list[str], ranges: Mapping[str, Range]
+) -> go.Figure:
     """As `draw_slices`; not for a window too narrow for panels side by side."""
     columns = min(3, len(knobs))
     rows, losses = -(-len(knobs) // columns), list(table["loss"].unique())
@@ -142,13 +154,13 @@ def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
     )
     for place, knob in enumerate(knobs):
         where = {"row": place // columns + 1, "col": place % columns + 1}
-        part = table[table[knob].notna()]
-        at = places(part[knob], knob)
+        part, known = table[table[knob].notna()], ranges.get(knob)
+        at = places(part[knob], known)
         for (loss, status), mine in part.groupby(["loss", "status"], sort=False):
             said = f", {words(status)}<br>{words(knob)} " + mine[knob].map(short)
             scores = f"<br>best {validation(score)} " + mine[score].map("{:.3f}".format)
             figure.add_scatter(
-                x=at[mine.index] + _shift(loss, losses, part[knob], knob),
+                x=at[mine.index] + _shift(loss, losses, part[knob], known),
                 y=mine[score],
                 mode="markers",
                 marker={"color": COLOURS[loss], "symbol": SYMBOLS[status], "size": 7},
@@ -157,9 +169,9 @@ def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
                 showlegend=False,
                 **where,
             )
-        few = is_choice(part[knob], knob)
-        if few or is_log(part[knob], knob):
-            values, names = zip(*ticks(part[knob], knob), strict=True)
+        few = is_choice(part[knob], known)
+        if few or is_log(part[knob], known):
+            values, names = zip(*ticks(part[knob], known), strict=True)
             lines = [name.replace(" ", "<br>") for name in names]
             figure.update_xaxes(tickvals=values, ticktext=lines, tickangle=0, **where)
         if few:
@@ -170,17 +182,16 @@ def _interactive_slices(table: pd.DataFrame, knobs: list[str]) -> go.Figure:
     return figure.update_layout(height=150 + 230 * rows, meta={"least_width": 600})
 
 
-def _shift(loss: str, losses: list[str], values: pd.Series, knob: str) -> float:
+def _shift(loss: str, losses: list[str], values: pd.Series, known: Range | None) -> float:
     """Choices are few: beside each other the losses do not hide one another."""
-    few, step = is_choice(values, knob), min(0.16, 0.9 / len(losses))  # within the panel
+    few, step = is_choice(values, known), min(0.16, 0.9 / len(losses))  # within the panel
     return step * (losses.index(loss) - (len(losses) - 1) / 2) if few else 0.0
 
 
-def _label_axis(axes: Axes, values: pd.Series, knob: str) -> None:
-    axes.set_title(words(knob))
-    few = is_choice(values, knob)
-    if few or is_log(values, knob):
-        found, names = zip(*ticks(values, knob), strict=True)
+def _label_axis(axes: Axes, values: pd.Series, known: Range | None) -> None:
+    few = is_choice(values, known)
+    if few or is_log(values, known):
+        found, names = zip(*ticks(values, known), strict=True)
         axes.set_xticks(found, [name.replace(" ", "\n") for name in names])
     if few:
         axes.set_xlim(-0.5, len(found) - 0.5)

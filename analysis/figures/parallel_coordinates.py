@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,22 +15,28 @@ from analysis.figures.style import COLOURS, ReportFigure, render
 from analysis.found.knobs import UNUSED, heights, is_choice, label, short, varied
 from analysis.found.scores import PREFIX, score_of, validation
 from analysis.found.words import loss_name, plural, words
+from trainables.knobs import Range, Span
+
+SCORE = Span(0.0, 1.0)  # has a line like a knob's
 
 
-def parallel_figures(table: pd.DataFrame) -> list[ReportFigure]:
-    """From a `knob_table`, a figure for each loss of which at least two trials differ."""
+def parallel_figures(table: pd.DataFrame, ranges: Mapping[str, Range]) -> list[ReportFigure]:
+    """From a `knob_table`, a figure for each loss of which at least two trials differ; `ranges` by
+    field."""
     parts = [part.reset_index(drop=True) for _, part in table.groupby("loss", sort=False)]
-    return [_parallel(part) for part in parts if varied(part)]
+    ranges = {**ranges, score_of(table): SCORE}
+    return [_parallel(part, ranges) for part in parts if varied(part)]
 
 
-def parallel_heights(table: pd.DataFrame) -> pd.DataFrame:
+def parallel_heights(table: pd.DataFrame, ranges: Mapping[str, Range]) -> pd.DataFrame:
     """(trials, knobs + 1) where a trial's line crosses each knob's: 0 is the lowest, 1 the top."""
-    return pd.DataFrame({c: heights(table[c], c) for c in [*varied(table), score_of(table)]})
+    columns = [*varied(table), score_of(table)]
+    return pd.DataFrame({c: heights(table[c], ranges.get(c)) for c in columns})
 
 
-def draw_parallel(figure: Figure, table: pd.DataFrame) -> None:
+def draw_parallel(figure: Figure, table: pd.DataFrame, ranges: Mapping[str, Range]) -> None:
     """A vertical line a knob, a line across a trial; the better, the stronger."""
-    axes, crossings = figure.subplots(), parallel_heights(table)
+    axes, crossings = figure.subplots(), parallel_heights(table, ranges)
     colours = _colours(table)
     for trial in table[score_of(table)].sort_values().index:  # the best are drawn last, on top
         line = crossings.loc[trial]
@@ -38,7 +45,7 @@ def draw_parallel(figure: Figure, table: pd.DataFrame) -> None:
     box = {"fc": "white", "ec": "none", "pad": 0.6, "alpha": 0.85}
     for place, column in enumerate(crossings):
         axes.axvline(place, color="0.3", lw=0.8, zorder=1)
-        for height, name in ticks(table[column], crossings[column], column):
+        for height, name in ticks(table[column], crossings[column], ranges.get(column)):
             axes.annotate(name, (place, height), (4, 0), bbox=box, **text)
     names = [_name(column).replace(" ", "\n") for column in crossings]
     axes.set_xticks(range(crossings.shape[1]), names)
@@ -46,9 +53,9 @@ def draw_parallel(figure: Figure, table: pd.DataFrame) -> None:
     axes.grid(False)
 
 
-def ticks(values: pd.Series, crossings: pd.Series, knob: str) -> list[tuple[float, str]]:
+def ticks(values: pd.Series, crossings: pd.Series, known: Range | None) -> list[tuple[float, str]]:
     """Heights on a knob's line and what stands there: each choice, or the two ends."""
-    if is_choice(values, knob):
+    if is_choice(values, known):
         pairs = zip(crossings, values.map(label), strict=True)
         return sorted({(float(height), name) for height, name in pairs})
     used = values.dropna().astype(float)
@@ -57,26 +64,26 @@ def ticks(values: pd.Series, crossings: pd.Series, knob: str) -> list[tuple[floa
     return found + [(1.0, UNUSED)] * bool(values.isna().any())
 
 
-def _parallel(table: pd.DataFrame) -> ReportFigure:
+def _parallel(table: pd.DataFrame, ranges: Mapping[str, Range]) -> ReportFigure:
     loss, knobs, score = table["loss"].iloc[0], varied(table), score_of(table)
     best = table.loc[table[score].idxmax()]
     values = [f"{words(knob)} {short(best[knob])}" for knob in knobs if label(best[knob]) != UNUSED]
     return render(
         f"parallel_{loss}",
-        partial(draw_parallel, table=table),
+        partial(draw_parallel, table=table, ranges=ranges),
         size=(1.5 + 1.05 * (len(knobs) + 1), 3.6),
         data=table,
         caption=f"{loss_name(loss)}, {plural(len(table), 'configuration')} by their first trials, "
         f"the stronger the better: the best, {best[score]:.3f}, has {', '.join(values)}.",
         alt=f"A line a configuration of {loss_name(loss)} across its knobs and its "
         f"{validation(score)}.",
-        interactive=_interactive(table),
+        interactive=_interactive(table, ranges),
     )
 
 
-def _interactive(table: pd.DataFrame) -> go.Figure:
+def _interactive(table: pd.DataFrame, ranges: Mapping[str, Range]) -> go.Figure:
     """As `draw_parallel`; not for a window too narrow for the names of the knobs."""
-    figure, crossings = go.Figure(), parallel_heights(table)
+    figure, crossings = go.Figure(), parallel_heights(table, ranges)
     columns = list(crossings)
     for trial in table[score_of(table)].sort_values().index:
         row = table.loc[trial]
@@ -91,7 +98,7 @@ def _interactive(table: pd.DataFrame) -> go.Figure:
             showlegend=False,
         )
     for place, column in enumerate(columns):
-        for height, name in ticks(table[column], crossings[column], column):
+        for height, name in ticks(table[column], crossings[column], ranges.get(column)):
             text = name.replace(" ", "<br>")
             where = {"x": place, "y": height, "xanchor": "left", "xshift": 5}
             figure.add_annotation(text=text, showarrow=False, font={"size": 11}, **where)

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from analysis.figures.style import (
     COLOURS,
     ReportFigure,
+    add_legend,
     draw_mean,
-    legend_columns,
     loss_keys,
     name_lines,
     render,
@@ -154,7 +154,7 @@ def classes_figure(found: Pooled) -> ReportFigure | None:
     return render(
         "pooled_classes",
         partial(draw_classes, table=table),
-        size=(WIDTH, 1.5 + 0.32 * len(table)),
+        size=(WIDTH, 1.2 + 0.32 * len(table)),
         data=table.melt(value_name="ap", ignore_index=False).reset_index(),
         caption="Mean AP of a class's queries, over the comparisons that test it."
         f"{said if len(table.columns) > 1 else ''}",
@@ -171,6 +171,4 @@ def draw_classes(figure: Figure, table: pd.DataFrame) -> None:
         axes.plot(table[loss], lines, "o", color=COLOURS[loss], ms=6, mec="white")
     axes.set_yticks(range(len(table)), [cut(str(name)) for name in table.index])
     axes.set(xlabel="mean AP of the class's queries", ylim=(len(table) - 0.5, -0.5))
-    keys = loss_keys(losses)
-    columns = min(3, legend_columns(keys, figure.get_figwidth()))
-    figure.legend(handles=keys, loc="outside upper left", ncols=columns)
+    add_legend(figure, loss_keys(losses), most=3)

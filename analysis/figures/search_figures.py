@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.express as px
 import plotly.graph_objects as go
-from matplotlib.axes import Axes
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -18,7 +18,9 @@ from analysis.figures.style import (
     MARKERS,
     SYMBOLS,
     ReportFigure,
+    add_legend,
     add_status_keys,
+    loss_keys,
     render,
     short_name,
     status_keys,
@@ -84,7 +86,7 @@ def search_figure(study: Study) -> ReportFigure:
     return render(
         "search",
         partial(draw_search, table=table, losses=study.losses),
-        size=(8.6, 4.4),
+        size=(8.6, 4.0),
         data=table,
         caption=_caption(table),
         alt=f"The best {validation(study.metric)} of each trial in order, with the best so far of "
@@ -122,7 +124,7 @@ def seconds_figure(study: Study) -> ReportFigure:
     return render(
         "search_seconds",
         partial(draw_seconds, table=table, metric=study.metric),
-        size=(8.6, 3.6),
+        size=(8.6, 3.4),
         data=table,
         caption=f"{said or 'No epoch could be chosen'} (summed over all trials of the loss).",
         alt=f"The best {validation(study.metric)} so far of each loss by the core-seconds spent on "
@@ -155,7 +157,7 @@ def draw_search(figure: Figure, table: pd.DataFrame, losses: list[str]) -> None:
     axes.set(xlabel="trial number within its loss", ylabel=f"best {validation(score)} of the trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_ylim(bottom=floor)
-    _legend(axes, table, losses)
+    add_legend(figure, _keys(table, losses))
 
 
 def draw_seconds(figure: Figure, table: pd.DataFrame, metric: str) -> None:
@@ -163,13 +165,13 @@ def draw_seconds(figure: Figure, table: pd.DataFrame, metric: str) -> None:
     axes = figure.subplots()
     for loss, part in table.groupby("loss", sort=False):
         x, y = part["seconds"], part["best_so_far"]
-        axes.step(x, y, where="post", color=COLOURS[loss], lw=2, label=short_name(loss_name(loss)))
+        axes.step(x, y, where="post", color=COLOURS[loss], lw=2)
     axes.set(
         xlabel="core-seconds of training and evaluation, all trials of the loss",
         ylabel=f"best {validation(metric)}",
     )
     axes.set_xlim(left=0)
-    axes.legend(loc="lower right")
+    add_legend(figure, loss_keys(table["loss"]))
 
 
 def _interactive_search(table: pd.DataFrame) -> go.Figure:
@@ -208,16 +210,15 @@ def _floor(reached: pd.Series) -> float:
     return 0.0
 
 
-def _legend(axes: Axes, table: pd.DataFrame, losses: list[str]) -> None:
+def _keys(table: pd.DataFrame, losses: list[str]) -> list[Artist]:
     shown = [loss for loss in losses if loss in set(table["loss"])]
-    lines = [
+    lines: list[Artist] = [
         Line2D(
             [], [], color=COLOURS[loss], lw=2, label=short_name(f"{loss_name(loss)}, best so far")
         )
         for loss in shown
     ]
-    marks = status_keys(table["status"])
-    axes.legend(handles=[*lines, *marks], loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return [*lines, *status_keys(table["status"])]
 
 
 def _caption(table: pd.DataFrame) -> str:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.found.words import cut, loss_name, settle_names, words
+from analysis.found.words import CUT, cut, loss_name, settle_names, words
 from study.results.trials import file_name
 from trainables.losses import names, resolve
 
@@ -207,6 +207,15 @@ def legend_columns(keys: Sequence[Artist], inches: float) -> int:
     return max(1, min(len(keys), int(inches * LETTERS_AN_INCH / (longest + KEY))))
 
 
+def add_legend(figure: Figure, keys: Sequence[Artist], most: int = 100) -> None:
+    """A legend above the panels, of at most so many columns; the figure grows by its height."""
+    columns = min(most, legend_columns(keys, figure.get_figwidth()))
+    lines = max(str(key.get_label()).count("\n") + 1 for key in keys)
+    rows = -(-len(keys) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.1 + rows * (0.15 * lines + 0.06))
+    figure.legend(handles=keys, loc="outside upper left", ncols=columns)
+
+
 def settle(losses: Iterable[str]) -> None:
     """Gives the losses of a page their colours and names."""
     every = list(losses)
@@ -216,7 +225,7 @@ def settle(losses: Iterable[str]) -> None:
 
 def short_name(name: str) -> str:
     """A loss's name in a figure: on two lines at most, a long one without its middle."""
-    return "\n".join(textwrap.wrap(cut(name, 2 * HEADING), HEADING + 4))
+    return "\n".join(textwrap.wrap(cut(name, CUT), HEADING + 4))
 
 
 def panel_title(loss: str, before: str = "") -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.found.knobs import NONE
+from analysis.found.knobs import NONE, searched
 from analysis.found.words import text, words
 from study.judge.choices import Frozen
 from study.judge.comparison import search_folder
@@ -54,18 +54,6 @@ def _searches(folders: Sequence[Path]) -> Iterator[tuple[str, Study, Mapping[str
             below = search_folder(folder, number)
             if (below / "study.json").exists():
                 yield f"{name}, search {number}", Study.load(below), choices
-
-
-def searched(study: Study, loss: str) -> dict[str, Range]:
-    """By knob, the ranges of a loss that have more than one value."""
-    found = {}
-    for row in study.info.get("space") or []:
-        users, known = {*row["used by"].split(", ")}, range_of(row["range"])
-        mine = loss in users or not users & {*study.losses}  # all of them, or wherever it applies
-        several = known.low < known.high if isinstance(known, Span) else len(known.values) > 1
-        if mine and several:
-            found[row["knob"]] = known
-    return found
 
 
 def _place(known: Range, value: Any) -> float | None:

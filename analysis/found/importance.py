@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,12 +12,12 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from scipy import stats
 
-from analysis.found.knobs import NONE, UNUSED, is_choice, is_log
+from analysis.found.knobs import UNUSED, searched
 from analysis.found.scores import validation
 from analysis.found.words import plural
 from study.results.studies import Study
 from study.results.trials import TrialRecord
-from study.search.space import WIDE, knobs_of
+from trainables.knobs import Choice, Range, Span
 
 LEAST_TRIALS = 8  # of a loss, below which a ranking of knobs would be noise
 TOP = 0.25  # a knob is important that decides whether a trial is in the best quarter
@@ -60,7 +61,7 @@ def importance(study: Study) -> Importance:
         if lack:
             lacking[loss] = lack
         else:
-            tables.append(_table(loss, sound))
+            tables.append(_table(loss, sound, searched(study, loss)))
     columns = ["loss", "knob", "importance", "share", "chance", "trials", "epoch"]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     return Importance(whole, lacking, study.metric)
@@ -91,9 +92,9 @@ def _lack(sound: list[TrialRecord]) -> str:
     return ""
 
 
-def _table(loss: str, trials: list[TrialRecord]) -> pd.DataFrame:
-    """The rows of a loss."""
-    study, scores, knobs = _study(trials), np.array(_scores(trials)), _varied(trials)
+def _table(loss: str, trials: list[TrialRecord], known: Mapping[str, Range]) -> pd.DataFrame:
+    """The rows of a loss, whose ranges are known by knob."""
+    study, scores, knobs = _study(trials, known), np.array(_scores(trials)), _varied(trials)
     found = _importances(study, scores, knobs)
     rng = np.random.default_rng(0)
     shuffled = [_importances(study, rng.permutation(scores), knobs) for _ in range(SHUFFLES)]
@@ -117,47 +118,37 @@ def _importances(study: optuna.Study, scores: np.ndarray, knobs: list[str]) -> n
     return np.array([found[knob] for knob in knobs])
 
 
-def _study(trials: list[TrialRecord]) -> optuna.Study:
+def _study(trials: list[TrialRecord], known: Mapping[str, Range]) -> optuna.Study:
     """The trials as Optuna has them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    ranges = _ranges(trials)
+    ranges = {name: _distribution(trials, name, known.get(name)) for name in _names(trials)}
     for trial, score in zip(trials, _scores(trials), strict=True):
-        found = _params(trial)
-        mine = {name: ranges[name] for name in found}
-        made = optuna.trial.create_trial(params=found, distributions=mine, value=score)
+        mine = {name: ranges[name] for name in trial.knobs}
+        made = optuna.trial.create_trial(params=trial.knobs, distributions=mine, value=score)
         study.add_trial(made)
     return study
 
 
-def _params(trial: TrialRecord) -> dict[str, Any]:
-    """The values of the knobs as the search had them; of what no search drew, as they are in the
-    configuration."""
-    chosen = trial.config.flat()
-    used = [knob for knob in knobs_of(trial.config.loss, WIDE) if knob.used(chosen)]
-    values = trial.knobs or {knob.sets: chosen[knob.sets] for knob in used}
-    return {name: NONE if value is None else value for name, value in values.items()}
+def _distribution(trials: list[TrialRecord], name: str, known: Range | None) -> BaseDistribution:
+    """A knob's range, and in it all that was drawn: its ends are written to six digits."""
+    drawn = [trial.knobs[name] for trial in trials if name in trial.knobs]
+    if isinstance(known, Span):
+        low, high = min(known.low, *drawn), max(known.high, *drawn)
+        return FloatDistribution(low, high, log=known.log)
+    choices = known.values if isinstance(known, Choice) else ()
+    return CategoricalDistribution(list(dict.fromkeys([*choices, *drawn])))
 
 
-def _ranges(trials: list[TrialRecord]) -> dict[str, BaseDistribution]:
-    """Of each knob what it was searched over, as far as its values tell: those that occur, or all
-    numbers between the least and the greatest."""
-    chosen = [_params(trial) for trial in trials]
-    found: dict[str, BaseDistribution] = {}
-    for name in dict.fromkeys(name for one in chosen for name in one):
-        values = pd.Series([one[name] for one in chosen if name in one], dtype=object)
-        if is_choice(values, name):
-            found[name] = CategoricalDistribution(list(dict.fromkeys(values)))
-        else:
-            found[name] = FloatDistribution(min(values), max(values), log=is_log(values, name))
-    return found
+def _names(trials: list[TrialRecord]) -> list[str]:
+    """The knobs that any trial has."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.knobs))
 
 
 def _varied(trials: list[TrialRecord]) -> list[str]:
     """The knobs that have more than one value; to be unused is one."""
-    found = [_params(trial) for trial in trials]
-    names = dict.fromkeys(name for one in found for name in one)
-    return [name for name in names if len({one.get(name, UNUSED) for one in found}) > 1]
+    values = {name: {trial.knobs.get(name, UNUSED) for trial in trials} for name in _names(trials)}
+    return [name for name, found in values.items() if len(found) > 1]
 
 
 def _epoch(trials: list[TrialRecord]) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ import pandas as pd
 from analysis.found.scores import PREFIX, score_column
 from study.results.studies import Study
 from study.search.space import WIDE
-from trainables import losses
 from trainables.config import TrialConfig
-from trainables.knobs import Choice, Range, Span
+from trainables.knobs import Choice, Range, Span, range_of
 
 NONE = "none"  # a value that was chosen
 UNUSED = "unused"  # stands for the missing value of a knob that a trial does not use
@@ -23,43 +21,54 @@ ASKED = ("epochs", "seed", "precision", "dataset")  # of the plan, and no knobs
 IDENTITY = ("loss", "trial_id", "status")
 
 
-@cache
-def _range(name: str) -> Range | None:
-    """Where a search looks, unless it was told otherwise, for a knob: of all trials, or of a loss
-    that has a file of its own; by its name, or by the field that it sets."""
-    own = [knob for loss in losses.names() for knob in losses.resolve(loss).knobs]
-    found = [knob.range for knob in (*WIDE.shared, *own) if name in (knob.sets, knob.name)]
-    return next(iter(found), None)
+def searched(study: Study, loss: str) -> dict[str, Range]:
+    """By knob, the ranges of a loss that have more than one value."""
+    found = {}
+    for row in study.info.get("space") or []:
+        users, known = {*row["used by"].split(", ")}, range_of(row["range"])
+        mine = loss in users or not users & {*study.losses}  # all of them, or wherever it applies
+        several = known.low < known.high if isinstance(known, Span) else len(known.values) > 1
+        if mine and several:
+            found[row["knob"]] = known
+    return found
 
 
-def is_choice(values: pd.Series, knob: str) -> bool:
-    """Whether the values are of a few kinds, and not numbers on a line: a study may have looked for
-    numbers where searches have choices otherwise."""
-    known, used = _range(knob), values.dropna()
-    if isinstance(known, Span):
+def field_ranges(study: Study) -> dict[str, Range]:
+    """By the field that a knob sets, where the searches of all losses looked for it.
+
+    Of a field that is a multiple of its knob, as `lr` is, the scale alone is known.
+    """
+    shared, found = {knob.name: knob for knob in WIDE.shared}, dict[str, Range]()
+    for loss in study.losses:
+        for name, known in searched(study, loss).items():
+            knob = shared.get(name)
+            field = name if knob is None else knob.sets
+            if isinstance(known, Span) or knob is None or knob.per is None:
+                found[field] = _joined(found.get(field, known), known)
+    return found
+
+
+def _joined(one: Range, other: Range) -> Range:
+    """Both: of numbers on a line where either is."""
+    if isinstance(one, Choice) and isinstance(other, Choice):
+        return Choice(tuple(dict.fromkeys(one.values + other.values)))
+    spans = [known for known in (one, other) if isinstance(known, Span)]
+    low, high = min(span.low for span in spans), max(span.high for span in spans)
+    return Span(low, high, all(span.log for span in spans))
+
+
+def is_choice(values: pd.Series, known: Range | None) -> bool:
+    """Whether the values are of a few kinds, and not numbers on a line, where none was looked for
+    on a line (None: no search looked for it)."""
+    numbers = all(isinstance(one, int | float) for one in values.dropna())
+    return not (numbers and isinstance(known, Span))
+
+
+def is_log(values: pd.Series, known: Range | None) -> bool:
+    """Whether the values lie on a logarithmic axis, which has no place for what was set to 0."""
+    if not isinstance(known, Span) or is_choice(values, known):
         return False
-    if isinstance(known, Choice) and used.isin(known.values).all():
-        return True
-    return not all(isinstance(one, float) for one in used)
-
-
-def is_log(values: pd.Series, knob: str) -> bool:
-    """Whether the values lie on a logarithmic axis."""
-    known = _range(knob)
-    if isinstance(known, Span):
-        return known.log
-    if is_choice(values, knob):
-        return False
-    used = values.dropna().astype(float)
-    return bool(len(used) and used.min() > 0 and used.max() > 30 * used.min())
-
-
-def _known(knob: str) -> list[str]:
-    """The choices that a knob has in the search space."""
-    known = _range(knob)
-    if not isinstance(known, Choice):
-        return []
-    return [NONE if one is None else str(one) for one in known.values]
+    return known.log and bool((values.dropna().astype(float) > 0).all())
 
 
 def settings(config: TrialConfig) -> dict[str, Any]:
@@ -136,37 +145,40 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else label(value)
 
 
-def choices(values: pd.Series, knob: str) -> list[str]:
-    """The choices on a knob's axis: those of the search space, others that occur, `UNUSED` last."""
+def choices(values: pd.Series, known: Range | None) -> list[str]:
+    """The choices on a knob's axis: those of its range, others that occur, `UNUSED` last."""
+    ranged = known.values if isinstance(known, Choice) else ()
+    names = [NONE if one is None else label(one) for one in ranged]
     found = set(values.map(label))
-    others = sorted(found - {*_known(knob), UNUSED})
-    return [*_known(knob), *others, *([UNUSED] if UNUSED in found else [])]
+    others = sorted(found - {*names, UNUSED})
+    return [*names, *others, *([UNUSED] if UNUSED in found else [])]
 
 
-def places(values: pd.Series, knob: str) -> pd.Series:
+def places(values: pd.Series, known: Range | None) -> pd.Series:
     """Where values lie on a knob's axis: the number of a choice, a number, or its logarithm.
 
     `UNUSED` lies beyond the others.
     """
-    if is_choice(values, knob):
-        known = choices(values, knob)
-        return values.map(lambda value: float(known.index(label(value))))
+    if is_choice(values, known):
+        order = choices(values, known)
+        return values.map(lambda value: float(order.index(label(value))))
     numbers = pd.to_numeric(values).astype(float)
-    logs = np.log10(numbers) if is_log(values, knob) else numbers
+    logs = np.log10(numbers) if is_log(values, known) else numbers
     spread = logs.max() - logs.min()
     return logs.fillna(logs.max() + 0.15 * (spread or 1.0))
 
 
-def ticks(values: pd.Series, knob: str) -> list[tuple[float, str]]:
+def ticks(values: pd.Series, known: Range | None) -> list[tuple[float, str]]:
     """Places on the axis of a knob of choices, or a logarithmic one, and what stands there."""
-    if is_choice(values, knob):
-        return [(float(place), name) for place, name in enumerate(choices(values, knob))]
+    if is_choice(values, known):
+        return [(float(place), name) for place, name in enumerate(choices(values, known))]
     used = values.dropna().astype(float)
     return [(math.log10(value), f"{value:.3g}") for value in round_numbers(used.min(), used.max())]
 
 
 def round_numbers(low: float, high: float) -> list[float]:
-    """Powers of ten in a range, or 1, 2 and 5 times these; its ends if there are fewer than two."""
+    """Powers of ten in a range above 0, or 1, 2 and 5 times these; its ends if there are fewer than
+    two."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 2, 5)):
         numbers = [float(f"{step}e{decade}") for decade in decades for step in steps]
@@ -176,8 +188,8 @@ def round_numbers(low: float, high: float) -> list[float]:
     return sorted({low, high})
 
 
-def heights(values: pd.Series, knob: str) -> pd.Series:
+def heights(values: pd.Series, known: Range | None) -> pd.Series:
     """The places of one knob's values between the lowest, 0, and the highest, 1; 0.5 if equal."""
-    found = places(values, knob)
+    found = places(values, known)
     low, high = found.min(), found.max()
     return (found - low) / (high - low) if high > low else found * 0 + 0.5

@@ -32,15 +32,19 @@ WORDS = {  # where the name that the code has says too little
 
 
 LONG = 40  # letters of a loss's name for which a figure has room
+CUT = 56  # to which it is cut there, with what may follow it
+FOLLOWS = ", best so far"  # the longest that does
 _SHORT: dict[str, str] = {}  # by loss, on the page that is being made
 
 
 def settle_names(losses: Iterable[str]) -> None:
     """Gives the losses of a page their names: settings that would make them too long are told only
-    where others of the same loss have other ones. All of them stand in the page's tables."""
+    where others of the same loss have other ones. All of them stand in the page's tables. Names
+    that a figure would cut alike are numbered."""
     _SHORT.clear()
     found: dict[str, list[Loss]] = {}
-    for loss in losses:
+    every = list(dict.fromkeys(losses))
+    for loss in every:
         with contextlib.suppress(ValueError):  # of a record whose loss is not to be had here
             entry = resolve(loss)
             base = entry.name.rpartition(":")[0] if entry.settings else entry.name
@@ -54,6 +58,12 @@ def settle_names(losses: Iterable[str]) -> None:
             kept = {knob: value for knob, value in entry.settings.items() if knob in differ}
             alone = resolve(base)
             _SHORT[entry.name] = (alone.with_settings(kept) if kept else alone).title
+    alike: dict[str, list[str]] = {}
+    for loss in every:
+        alike.setdefault(cut(loss_name(loss) + FOLLOWS, CUT), []).append(loss)
+    for those in alike.values():
+        for number, loss in enumerate(sorted(those) if len(those) > 1 else [], start=1):
+            _SHORT[loss] = f"{loss_name(loss)} ({number})"
 
 
 def loss_name(loss: str) -> str:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from analysis.figures.retrieval_grid import on_black, picture, shown_size
+from analysis.found.words import listed
 from analysis.gallery.networks import Chosen
 from study.judge.evaluation import nearest_places
 from study.results.images import Images
@@ -24,6 +25,7 @@ from trainables.metrics import evaluate_roles
 from trainables.trained import embed
 
 MOST = 10_000  # pictures on a page, which are numbered in 16 bits
+CLASSES = 25  # that it has at least, where there are so many
 SHOWN = 24  # of the nearest
 SIDE = 48  # pixels of a picture at most
 QUALITY = 80  # of WebP, for pictures of many colours
@@ -59,7 +61,7 @@ class Exploration(NamedTuple):
         classes: the name of label 0, 1, ...
         relevant: (N,) how many of the gallery each should find.
         views: by loss.
-        left_out: how many of the study's pictures there are besides.
+        left_out: which of the study's pictures are not among them, for readers; empty if all are.
     """
 
     data: LabelledImages
@@ -67,7 +69,7 @@ class Exploration(NamedTuple):
     classes: tuple[str, ...]
     relevant: NDArray[np.int64]
     views: Mapping[str, View]
-    left_out: int
+    left_out: str
 
 
 def explore(images: Images, networks: Mapping[str, Chosen], most: int = MOST) -> Exploration:
@@ -76,13 +78,12 @@ def explore(images: Images, networks: Mapping[str, Chosen], most: int = MOST) ->
 
     Args:
         networks: by the title of their loss.
-        most: pictures to take, evenly spaced where there are more.
+        most: pictures to take, as `thinned` has it where there are more.
     """
     roles = next(iter(images.protocols.values()))
-    places = np.union1d(roles.queries, roles.gallery)
-    left_out = max(0, len(places) - most)
-    if left_out:
-        places = places[np.linspace(0, len(places) - 1, most).round().astype(int)]
+    places, left_out = np.union1d(roles.queries, roles.gallery), ""
+    if len(places) > most:
+        places, left_out = thinned(places, images.data.labels[places], most)
     data, roles = images.data.take(places), roles.among(places)
     names = [images.names[at] if images.names else f"validation image {at}" for at in places]
     views = {
@@ -91,6 +92,29 @@ def explore(images: Images, networks: Mapping[str, Chosen], most: int = MOST) ->
     }
     relevant = _all_ask(roles, len(data)).relevant(data.labels)
     return Exploration(data, tuple(names), images.classes, relevant, views, left_out)
+
+
+def thinned(
+    places: NDArray[np.int64], labels: NDArray[np.int64], most: int
+) -> tuple[NDArray[np.int64], str]:
+    """At most so many of N places, and which are left out. Classes are taken whole, so that what is
+    relevant to a picture is there, but for large ones, of which others must leave some room."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    each = max(most // CLASSES, most // len(classes), 1)
+    order = np.random.default_rng(0).permutation(len(classes))
+    fit = order[np.minimum(sizes, each)[order].cumsum() <= most]
+    kept = []
+    for label in classes[fit]:
+        mine = places[labels == label]
+        spaced = np.linspace(0, len(mine) - 1, min(len(mine), each)).round().astype(int)
+        kept.append(mine[spaced])
+    taken = np.sort(np.concatenate(kept))
+    how = []
+    if len(fit) < len(classes):
+        how.append(f"of {len(fit):,} of {len(classes):,} classes, drawn at random")
+    if sizes[fit].max() > each:
+        how.append(f"at most {each:,} of a class, evenly spaced")
+    return taken, f"They are {listed(how)}; {len(places) - len(taken):,} more are not shown"
 
 
 def _all_ask(roles: Roles, count: int) -> Roles:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from analysis.figures.retrieval_figures import COLUMNS, LETTER, MANY_COLUMNS
-from analysis.figures.retrieval_grid import Retrieval, draw_retrieval
+from analysis.figures.retrieval_grid import Retrieval, draw_retrieval, picture
 from analysis.figures.style import ReportFigure, render
 from analysis.found.words import cut, loss_name, plural
 from analysis.gallery.neighbours import Found
@@ -17,6 +20,7 @@ from trainables.data import LabelledImages
 
 SIDE = 0.42  # inches of a picture
 QUERIES, NEAREST = 40, 100  # that a figure shows at most
+LOADED = 64  # pictures at a time, at the size that the network takes
 
 
 def neighbours_figure(found: Found, loss: str) -> ReportFigure:
@@ -25,7 +29,7 @@ def neighbours_figure(found: Found, loss: str) -> ReportFigure:
     count, k = found.places.shape
     columns = min(k, COLUMNS if k <= 2 * COLUMNS else MANY_COLUMNS)
     lines = -(-k // columns)
-    names = [cut(Path(query).name) for query in found.queries]
+    names = told_apart(found.queries)
     width = 1.6 + LETTER * max(map(len, names)) + SIDE * (columns + 1.3)
     title = f"{loss_name(loss)}: the {plural(k, 'nearest', 'nearest')} of {found.ranked:,} pictures"
     right = found.right
@@ -41,13 +45,36 @@ def neighbours_figure(found: Found, loss: str) -> ReportFigure:
     )
 
 
+def told_apart(paths: Sequence[str]) -> list[str]:
+    """Files by name, those of one name with as much of their folders as tells them apart."""
+    parts = [Path(path).parts for path in paths]
+    tails = Counter(own[-many:] for own in parts for many in range(1, len(own) + 1))
+    names = [
+        next(
+            ("/".join(own[-many:]) for many in range(1, len(own)) if tails[own[-many:]] == 1), path
+        )
+        for own, path in zip(parts, paths, strict=True)
+    ]
+    shown = [cut(name) for name in names]
+    return shown if len(set(shown)) == len(set(names)) else names
+
+
+def thumbnails(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, C, h, w) of pictures (N, C, H, W), no larger than a figure shows them."""
+    images = LabelledImages(pixels, np.zeros(len(pixels), np.int64))
+    return np.stack([np.moveaxis(picture(images, place), -1, 0) for place in range(len(pixels))])
+
+
 def draw_neighbours(
     figure: Figure, found: Found, columns: int, names: list[str], title: str
 ) -> None:
     """Without borders where classes are not known."""
     count, k = found.places.shape
     places, inverse = np.unique(found.places, return_inverse=True)
-    pixels = np.concatenate([found.pixels, found.gallery.load(places).pixels])
+    parts = [thumbnails(found.pixels)]
+    for start in range(0, len(places), LOADED):  # all at once may not fit into memory
+        parts.append(thumbnails(found.gallery.load(places[start : start + LOADED]).pixels))
+    pixels = np.concatenate(parts)
     retrieval = Retrieval(
         np.arange(count),
         count + inverse.reshape(count, k),

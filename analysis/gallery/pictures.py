@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from study.results.images import validation_images
+from study.results.images import dataset_of, validation_images
 from study.results.studies import Study
 from trainables.data import DataError, Dataset, LabelledImages
+from trainables.data.own import OwnData
 from trainables.data.pixels.decode import Box
 from trainables.data.tables.files import absolute
 from trainables.data.tables.sources import read_gallery
@@ -85,7 +86,7 @@ class Gallery:
 
 
 def of_study(study: Study, data_dir: Path | str | None = None) -> Gallery:
-    """The gallery of a study's validation images.
+    """The gallery of a study's validation images, which of one's own data are files.
 
     Raises:
         StudyError, DataError: as `validation_images`.
@@ -103,9 +104,17 @@ def of_study(study: Study, data_dir: Path | str | None = None) -> Gallery:
         labels=tuple(images.classes[label] for label in data.labels),
         states=distinct([f"{whose} {name}" for name in names]),
         index=study.folder / "index",
-        paths=None,
+        paths=_paths(dataset_of(study.info["plan"], data_dir), names),
         load=lambda places: _of_memory(data, places),
     )
+
+
+def _paths(dataset: Dataset, names: list[str]) -> tuple[str, ...] | None:
+    """The absolute paths of a data set's images; None where they are not files."""
+    if not isinstance(dataset, OwnData):
+        return None
+    paths = dict(zip(dataset.table.names, dataset.table.rows["path"], strict=True))
+    return tuple(str(paths[name]) for name in names)
 
 
 def of_files(path: Path | str, dataset: Dataset) -> Gallery:

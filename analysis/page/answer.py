@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures.style import COLOURS, ReportFigure, draw_mean, name_lines, render
 from analysis.found.runs import Results, run_table
+from analysis.found.sources import Source
 from analysis.found.words import capital, listed, loss_name, plural
 from study.judge.significance import POWER
 from trainables.config import reference
@@ -60,6 +61,27 @@ def gap_between(differences: pd.DataFrame, first: str, second: str, protocol: st
     return None
 
 
+def answer_of(source: Source) -> str:
+    """The answer of a study, or why it has none."""
+    if source.results is not None:
+        return answer(source.results, source.differences, source.study.losses)
+    trials = plural(len(source.study.trials), "trial")
+    return f"No loss can be judged: of {trials}, none has an epoch that could be chosen."
+
+
+def warning_of(source: Source) -> str:
+    """Why the numbers are not those of a test; empty if they are."""
+    if source.provisional:
+        state = f"the study is {source.provisional}"
+        return f"Validation images, not test; {state}: all numbers are provisional."
+    if source.results is not None and source.results.note:
+        return (
+            "Validation images, not test: each configuration and its epoch were chosen on these "
+            "images, which flatters them."
+        )
+    return ""
+
+
 def answer(results: Results, differences: pd.DataFrame, searches: Sequence[str]) -> str:
     """What could not have been shown; then which loss retrieves best, by how much, how surely.
 
@@ -85,17 +107,16 @@ def power_sentence(results: Results, differences: pd.DataFrame) -> str:
     """What the design could not have shown: said before what it showed."""
     mine = differences[differences["protocol"] == results.first]
     mine = mine[mine["role"] == "chosen"]
-    smallest = mine["smallest"].dropna()
     counts = [len(results.units(loss)) for loss in results.losses]
     least, most = min(counts), max(counts)
     many = f"{least} to {results.counted(most)}" if least < most else results.counted(most)
-    if smallest.empty:
+    if mine["smallest"].isna().all():
         return (
             f"With {many} for each loss, a difference between two losses cannot be "
             "told from the luck of a training seed."
         )
-    there_are = smallest[smallest <= 1]  # a mAP is no more
-    beyond = len(smallest) - len(there_are)
+    there_are = mine["smallest"][mine["smallest"] <= 1]  # a mAP is no more; NaN: none at all
+    beyond = len(mine) - len(there_are)
     if there_are.empty:
         return f"With {many} for each loss, no possible difference would be shown."
     low, high = f"{there_are.min():.3f}", f"{there_are.max():.3f}"

@@ -47,7 +47,9 @@ def losses_table(source: Source, results: Results) -> Table:
             rows.append({"loss": loss_name(loss), "trial": "none that could be chosen"})
     name = validation(source.study.metric)
     meant = scored(name)[name]
-    if source.finals is None and _had_finals(source.study):
+    if source.finals is not None:
+        meant = "the mean over the confirming runs, of each run's best epoch"
+    elif _had_finals(source.study):
         meant = "the mean over the fresh seeds, of each run's best epoch"
     return Table("mAP of each loss", pd.DataFrame(rows).fillna(""), {name: meant})
 
@@ -81,7 +83,8 @@ def differences_table(differences: pd.DataFrame, unit: str) -> Table | None:
             cells["corrected p"] = _p(row["p_corrected"])
             cells[f"corrected p of not within ±{MARGIN}"] = _p(row["p_alike"])
             cells["P(first above second)"] = f"{row['superiority']:.2f}"
-            cells["smallest that could be shown"] = could(row["smallest"])
+            smallest = np.inf if np.isnan(row["smallest"]) else row["smallest"]
+            cells["smallest that could be shown"] = could(smallest)
         rows.append(cells)
     cells = pd.DataFrame(rows).fillna("")
     return Table("Differences in mAP", cells if several else cells.drop(columns="protocol"))

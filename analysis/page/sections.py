@@ -99,7 +99,9 @@ def retrieval_sections(results: Results, finals: Finals | None) -> list[Section]
     together, *each = pr_figures(results)
     figures = [together, class_ap_figure(results)]
     if finals is not None:
-        by_class = class_differences_figure(finals.classes, results.classes, results.unit)
+        by_class = class_differences_figure(
+            finals.classes, results.losses[0], results.classes, results.unit
+        )
         if by_class is not None:
             figures.append(by_class)
     parts = [Section("Retrieval", figures=figures)]

@@ -6,17 +6,26 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures.search_figures import seconds_table
-from analysis.figures.style import COLOURS, ReportFigure, draw_mean, name_lines, render
+from analysis.figures.style import (
+    COLOURS,
+    ReportFigure,
+    add_legend,
+    draw_mean,
+    name_lines,
+    render,
+    short_name,
+)
 from analysis.found.finals import searches
 from analysis.found.knobs import knobs_used, settings
 from analysis.found.scores import validation
 from analysis.found.sources import Source
-from analysis.found.words import listed, loss_name, plural, text, words
-from analysis.page.answer import answer, answer_table
+from analysis.found.words import listed, loss_name, text, words
+from analysis.page.answer import answer_of, answer_table, warning_of
 from analysis.page.page import Page, Section
 from analysis.page.tables import Table
 from study.results.studies import Choice, Study
@@ -29,9 +38,7 @@ def side_by_side(sources: Sequence[Source]) -> Page:
     """The page of two studies, which are told apart as A and B."""
     names = dict(zip("AB", sources, strict=True))
     title = " and ".join(f"{letter}: {source.name}" for letter, source in names.items())
-    answers = [f"{letter}. {_said(source)}" for letter, source in names.items()]
-    provisional = [f"{n} is {s.provisional}" for n, s in names.items() if s.provisional]
-    warning = f"{listed(provisional)}: its numbers are provisional." if provisional else ""
+    answers = [f"{letter}. {answer_of(source)}" for letter, source in names.items()]
     figures = [figure for figure in (maps_figure(names), curves_figure(names)) if figure]
     tables = [maps_table(names), configurations_table(names)]
     parts = [
@@ -43,7 +50,16 @@ def side_by_side(sources: Sequence[Source]) -> Page:
             [differences_table(names)],
         ),
     ]
-    return Page(f"Two studies side by side. {title}", answers, warning, parts)
+    return Page(f"Two studies side by side. {title}", answers, warnings(names), parts)
+
+
+def warnings(names: Mapping[str, Source]) -> str:
+    """Of each study why its numbers are not those of a test; of both at once where it is one."""
+    found: dict[str, list[str]] = {}
+    for letter, source in names.items():
+        if text := warning_of(source):
+            found.setdefault(text, []).append(letter)
+    return " ".join(f"{listed(letters)}: {text}" for text, letters in found.items())
 
 
 def maps_table(names: Mapping[str, Source]) -> Table:
@@ -137,20 +153,42 @@ def maps_figure(names: Mapping[str, Source]) -> ReportFigure | None:
     table = maps_data(names)
     if table.empty:
         return None
-    parts = []
+    parts, alike = [], judged_alike(names)
     for loss, mine in table.groupby("loss", sort=False):
         values = mine.set_index("study")["map"]
-        said = " and ".join(f"{values[letter]:.3f} in {letter}" for letter in values.index)
-        change = f" ({values['B'] - values['A']:+.3f})" if len(values) == 2 else ""
-        parts.append(f"{loss_name(loss)} {said}{change}")
+        each = " and ".join(f"{values[letter]:.3f} in {letter}" for letter in values.index)
+        change = f" ({values['B'] - values['A']:+.3f})" if len(values) == 2 and alike else ""
+        parts.append(f"{loss_name(loss)} {each}{change}")
+    apart = ""
+    if table["study"].nunique() == 2 and not alike:
+        apart = " A and B do not compare: they are not judged on the same images alike."
     return render(
         "two_maps",
         partial(draw_maps, table=table, under=under(names)),
         size=(7.0, 1.2 + 0.42 * len(table)),
         data=table,
         caption=f"mAP{under(names)}: {'; '.join(parts)}; {images_of(names)}. "
-        "Bars are 95 % intervals.",
+        f"Bars are 95 % intervals.{apart}",
         alt="mAP of each loss in both studies, with its interval.",
+    )
+
+
+def judged_alike(names: Mapping[str, Source]) -> bool:
+    """Whether both studies have results on the same images, which ask and are searched alike."""
+    one, other = (source.results for source in names.values())
+    if one is None or other is None:
+        return False
+    trained = [
+        {(trial.config.dataset, trial.config.data_fingerprint) for trial in source.study.trials}
+        for source in names.values()
+    ]
+    roles = [result.runs[0].protocols[result.first] for result in (one, other)]
+    return (
+        (trained[0], one.name, one.first) == (trained[1], other.name, other.first)
+        and roles[0].gallery == roles[1].gallery
+        and np.array_equal(one.labels, other.labels)
+        and np.array_equal(roles[0].queries, roles[1].queries)
+        and np.array_equal(roles[0].relevant, roles[1].relevant)
     )
 
 
@@ -207,7 +245,7 @@ def curves_figure(names: Mapping[str, Source]) -> ReportFigure | None:
     return render(
         "two_searches",
         partial(draw_curves, table=table, title=f"best {chosen_by(names)}"),
-        size=(8.6, 4.0),
+        size=(8.6, 3.6),
         data=table,
         caption=f"The highest {chosen_by(names)} is {reached}; the longest search of a loss took "
         f"{said} core-seconds.",
@@ -220,18 +258,11 @@ def draw_curves(figure: Figure, table: pd.DataFrame, title: str) -> None:
     axes = figure.subplots()
     for (loss, letter), part in table.groupby(["loss", "study"], sort=False):
         style: dict[str, Any] = {"ls": STYLES["AB".index(letter)], "color": COLOURS[loss], "lw": 2}
-        label = f"{loss_name(loss)}, {letter}"
+        label = short_name(f"{loss_name(loss)}, {letter}")
         axes.step(part["seconds"], part["best_so_far"], where="post", label=label, **style)
     axes.set(xlabel="core-seconds of training and evaluation, all trials of the loss", ylabel=title)
     axes.set_xlim(left=0)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), handlelength=3)
-
-
-def _said(source: Source) -> str:
-    if source.results is not None:
-        return answer(source.results, source.differences, source.study.losses)
-    trials = plural(len(source.study.trials), "trial")
-    return f"No loss can be judged: of {trials}, none has an epoch that could be chosen."
+    add_legend(figure, axes.lines)
 
 
 def _configs(source: Source) -> dict[str, Any]:

@@ -185,6 +185,17 @@ function paint() {
     }
     ring(frame.spot(asked), "#0072b2", side / 2 + 5, 4);
   }
+  if (document.activeElement === canvas) cross(frame.wide / 2, frame.high / 2);
+}
+function cross(x, y) {
+  for (const [colour, line] of [["#fff", 5], ["#1b1f24", 2]]) {
+    pen.beginPath();
+    pen.moveTo(x - HOVER, y); pen.lineTo(x + HOVER, y);
+    pen.moveTo(x, y - HOVER); pen.lineTo(x, y + HOVER);
+    pen.strokeStyle = colour;
+    pen.lineWidth = line;
+    pen.stroke();
+  }
 }
 function nameClasses(frame) {
   const shown = new Map();
@@ -226,6 +237,9 @@ function under(x, y) {
   }
   return best;
 }
+const middle = () => under(canvas.clientWidth / 2, canvas.clientHeight / 2);
+function tell(place, none) { at("under").textContent = place < 0 ? none : `${data.names[place]}: ${className(place)}, AP ${ap(view(), place)}`; }
+function tellMiddle() { tell(middle(), "No picture is near the middle."); }
 function zoomed(times, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
   const before = unit();
   zoom = Math.min(60, Math.max(1, zoom * times));
@@ -247,7 +261,7 @@ function whole() {
 let held = null;
 canvas.addEventListener("pointerdown", (event) => { held = { x: event.offsetX, y: event.offsetY, centre, moved: false }; canvas.setPointerCapture(event.pointerId); });
 canvas.addEventListener("pointermove", (event) => {
-  if (!held) { const found = under(event.offsetX, event.offsetY); at("under").textContent = found < 0 ? "" : `${data.names[found]}: ${className(found)}, AP ${ap(view(), found)}`; return; }
+  if (!held) { tell(under(event.offsetX, event.offsetY), ""); return; }
   const [x, y] = [event.offsetX - held.x, event.offsetY - held.y];
   held.moved ||= Math.hypot(x, y) > 4;
   if (held.moved) { centre = [held.centre[0] - x / unit(), held.centre[1] + y / unit()]; drawMap(); }
@@ -257,6 +271,7 @@ canvas.addEventListener("pointerup", (event) => {
   held = null;
   if (found >= 0) ask(found);
 });
+canvas.addEventListener("pointercancel", () => { held = null; });  // the page scrolls instead
 canvas.addEventListener("wheel", (event) => { event.preventDefault(); zoomed(Math.exp(-event.deltaY / 400), event.offsetX, event.offsetY); }, { passive: false });
 canvas.addEventListener("keydown", (event) => {
   const step = 60 / unit();
@@ -264,11 +279,14 @@ canvas.addEventListener("keydown", (event) => {
   if (moves[event.key]) centre = [centre[0] + moves[event.key][0], centre[1] + moves[event.key][1]];
   else if (event.key === "+" || event.key === "=") zoomed(1.4);
   else if (event.key === "-") zoomed(1 / 1.4);
-  else if (event.key === "Enter") { const found = under(canvas.clientWidth / 2, canvas.clientHeight / 2); if (found >= 0) ask(found); }
+  else if (event.key === "Enter") { const found = middle(); if (found >= 0) ask(found); }
   else return;
   event.preventDefault();
+  tellMiddle();
   drawMap();
 });
+canvas.addEventListener("focus", () => { tellMiddle(); drawMap(); });
+canvas.addEventListener("blur", drawMap);
 at("nearer").addEventListener("click", () => zoomed(1.6));
 at("farther").addEventListener("click", () => zoomed(1 / 1.6));
 at("whole").addEventListener("click", whole);
