@@ -1,4 +1,5 @@
 # The two commands: `make study` and `make test`. Each installs what it needs, once.
+# `make study DATA_DIR=folder` has Fashion-MNIST from that folder.
 VENV ?= .venv
 PYTHON ?= python3
 TESTS ?= 3
@@ -7,8 +8,8 @@ INSTALLED = $(VENV)/.installed
 
 .PHONY: study test lint data clean
 
-study: $(INSTALLED) data
-	$(BIN)/python study/tune_smoothap.py
+study: $(INSTALLED) $(if $(DATA_DIR),,data)
+	$(BIN)/python study/tune_smoothap.py $(if $(DATA_DIR),--data-dir '$(DATA_DIR)')
 
 test: $(INSTALLED) data
 	$(BIN)/python -m pytest --numprocesses $(TESTS) --dist worksteal $(OPTIONS)

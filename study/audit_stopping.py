@@ -22,7 +22,7 @@ from study.results.files import StudyError
 from study.results.studies import Study
 from study.results.trials import PROMOTION, TrialRecord, title
 from study.run.cli import add_machine_options, exit_code
-from study.run.commands import going_on
+from study.run.commands import AUDIT, going_on
 from study.run.plan import Plan
 from study.run.progress import INTERRUPTED
 from study.run.runner import check_files, run_study
@@ -48,19 +48,22 @@ def main(arguments: list[str] | None = None) -> int:
 
     def audit() -> int:
         study = Study.load(folder)
+        if not resume and (folder / AUDIT / "study.json").exists():
+            law = "a study is audited once: --resume goes on with it"
+            raise StudyError(f"{law}; for another sample move {folder / AUDIT} away")
         resting = draw(study, size, seed)
-        before = Study.load(folder / "audit") if resume else study
+        before = Study.load(folder / AUDIT) if resume else study
         plan = Plan(**{**before.info["plan"], **options, "early_stopping": False})
         check_files(plan, study)
         trials = [to_its_end(trial, plan.max_epochs) for trial in resting]
-        audited = run_study(plan, folder / "audit", resume=resume, trials=trials, **where)
+        audited = run_study(plan, folder / AUDIT, resume=resume, trials=trials, **where)
         table = compare(study, resting, audited)
         rows = table.to_string(index=False, float_format="{:.4f}".format)
         print(f"\n{rows}\n\n{verdict(table)}")
         return 0 if audited.info["status"] == "finished" else INTERRUPTED
 
     go_on = going_on(str(folder), sample=size, sample_seed=seed, **where)
-    return exit_code(audit, folder / "audit", go_on)
+    return exit_code(audit, folder / AUDIT, go_on)
 
 
 def draw(study: Study, size: int, seed: int) -> list[TrialRecord]:

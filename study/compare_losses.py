@@ -26,8 +26,8 @@ from study.judge.final_test import FINALS
 from study.judge.significance import could
 from study.results.images import name_of_test
 from study.results.studies import Study
-from study.run.cli import add_run_options, run
-from study.run.commands import report_command
+from study.run.cli import add_run_options, add_search_options, run
+from study.run.commands import COMPARE, report_command
 from study.run.progress import duration
 from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
@@ -83,6 +83,7 @@ def parser() -> Parser:
     add("--rerank", action="store_true", help="other orders too: re-ranked, and with the mirror")
     add("--reread-test", metavar="WHY", help="read the test images again; the reason is logged")
     add_run_options(text)
+    add_search_options(text)
     return text
 
 
@@ -95,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
         options,
         job=partial(compare, reread=options.pop("reread_test", None)),
         tell=tell,
+        program=COMPARE,
         title="compare",
         losses=list(COMPARED),
         num_samples=SMOKE_SAMPLES if smoke else NUM_SAMPLES,

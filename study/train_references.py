@@ -17,6 +17,7 @@ from study.judge.summary import summarize
 from study.results.studies import Study
 from study.results.trials import TrialRecord, trial_name
 from study.run.cli import add_run_options, run
+from study.run.commands import REFERENCES
 from study.run.plan import Plan
 from study.run.runner import run_study
 from study.search.space import reference
@@ -36,18 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     text.add_argument("--max-epochs", type=int, help="epochs of each (default: 100)")
     add_run_options(text)
     options = vars(text.parse_args(arguments))
-    for name in ("data", "network", "weights", "freeze", "embedding_dim", "teacher", "image_size"):
-        if options.get(name, getattr(Plan, name)) != getattr(Plan, name):
-            law = f"the seed study's configurations are of its own {name}, {getattr(Plan, name)}"
-            text.error(f"{law}; got {options[name]}")
-    for name in ("space", "settings"):
-        if options.get(name):
-            text.error(f"the seed study's configurations have no other values; got {options[name]}")
     epochs = SMOKE_EPOCHS if options.get("smoke_test") else 100
     return run(
         options,
         tell=summarize,
         job=train,
+        program=REFERENCES,
         losses=[name for name in names() if resolve(name).reference is not None],
         num_samples=1,
         max_epochs=epochs,

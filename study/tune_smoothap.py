@@ -14,7 +14,7 @@ import sys
 from argparse import SUPPRESS
 
 from study.judge.summary import summarize
-from study.run.cli import add_run_options, run
+from study.run.cli import add_run_options, add_search_options, run
 from trainables.losses import names
 from trainables.terminal import Parser, patient_streams
 
@@ -50,6 +50,7 @@ def parser() -> Parser:
         help=f"epochs of a trial at most (default: {MAX_EPOCHS}; {SMOKE_EPOCHS} in a smoke test)",
     )
     add_run_options(text)
+    add_search_options(text)
     return text
 
 

@@ -177,7 +177,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             config = default(loss, epochs=plan.max_epochs, seed=plan.seed, space=plan.space(),
                              network=plan.network)  # fmt: skip
             first = TrialRecord(trial_name(loss, 0), config.replace(epochs=0.25))
-            last = TrialRecord(trial_name(loss, 1), config, origin=SELECTION, follows=first.trial_id)
+            last = TrialRecord(
+                trial_name(loss, 1), config, origin=SELECTION, follows=first.trial_id
+            )
             for trial in (first, last):
                 row = {"val_map": len(commands) / 1000, "seconds": 36.0}
                 trial.add_epoch({"epoch": trial.config.epochs, **row})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import statistics
@@ -10,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
@@ -94,7 +96,8 @@ def test_stopping_lets_the_first_go_on_and_compares_with_what_came_before() -> N
 def test_a_plain_script_finds_the_same_in_its_own_ranges_at_its_own_cost() -> None:
     table = curves()
     table.__dict__["wider"] = curves()
-    ours = list(bench.stopping(table.wider, 0, "tpe", 24))
+    default = inspect.signature(optuna.samplers.TPESampler).parameters["n_startup_trials"].default
+    ours = list(bench.stopping(table.wider, 0, "tpe", 24, startup=default))
     theirs = list(bench.plain(table, 0))
     assert [(one.found, one.epochs) for one in theirs] == [(one.found, one.epochs) for one in ours]
     assert all(one.core_seconds == pytest.approx(bench.PLAIN * one.epochs) for one in theirs)
@@ -251,6 +254,13 @@ def test_how_many_times_fewer_is_said_of_the_pages_own_rows() -> None:
     assert f"{core:.1f} times fewer core-seconds than a plain script" in PAGE
     share = float((bench.Curves.load("smooth_ap").values[:, -1] >= 0.845).mean())
     assert f"{share:.0%}".replace("%", " %") + " of today's configurations" in PAGE
+
+
+def test_a_search_chooses_among_those_that_have_had_the_most_seeds() -> None:
+    runs = [("a", 0.5), ("a", 0.7), ("b", 0.9), ("c", 0.5), ("c", 0.6)]
+    fields = {"loss": "l", "space": "s", "search": 0, "origin": "final", "epochs": 1, "seconds": 1}
+    trials = pd.DataFrame([{**fields, "follows": name, "map": score} for name, score in runs])
+    assert real.choices(trials)["chosen"].tolist() == [pytest.approx(0.6)]
 
 
 def test_the_pages_real_searches_are_those_that_are_kept() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,25 @@ def test_ranges_of_a_file_are_searched_and_begun_within(tmp_path: Path) -> None:
         ({"lr": {"choices": [0.1]}, "lr_factor": {"default": 1.0}}, "lr_factor sets lr: give"),
         ({"batch_size": {"choices": []}}, r"choices of batch_size must be a list; got \[\]"),
         ({"tau": {"range": [0.1, "x"]}}, r"range of tau must be \[low, high\]"),
+        (
+            {"batch_size": {"choices": [32, 32]}},
+            r"choices of batch_size must be different; got \[32",
+        ),
+        (
+            {"batch_size": {"range": [32, 128]}},
+            r"batch_size is a whole number, so it must have choices, .*; got \[32, 128\]",
+        ),
+        ({"anchors": {"range": [1.0, 9.0]}}, "anchors is a whole number, so it must have choices"),
+        (
+            {"triplet.margin": {"choices": [0.1]}},
+            "LOSS.KNOB must begin with a loss of the study, smooth_ap; got triplet.margin",
+        ),
+        (
+            {"smooth_ap.tua": {"choices": [0.1]}},
+            "smooth_ap has the knobs anchors, tau, .* of its own; got .*; did you mean tau",
+        ),
+        ({"smooth_ap.lr": {"choices": [0.1]}}, "smooth_ap has the knobs .*; got smooth_ap.lr"),
+        ({"smooth_ap.tau": {"choices": [-1.0]}}, "tau must be a finite number > 0; got -1.0"),
     ],
 )
 def test_a_change_that_cannot_be_is_refused_at_the_door(changes: Changes, law: str) -> None:
@@ -149,7 +169,15 @@ def test_a_factor_that_is_set_is_of_what_is_usual_at_each_batch_size() -> None:
                 },
             },
         ),
-        (["--space", "FILE", "--set", "tau=0.3"], {"changes": {"tau": {"choices": [0.3]}}}),
+        (
+            ["--space", "FILE", "--set", "smooth_ap.numerator=seed"],
+            {
+                "changes": {
+                    "tau": {"range": [0.1, 0.2]},
+                    "smooth_ap.numerator": {"choices": ["seed"]},
+                }
+            },
+        ),
     ],
 )
 def test_the_wide_space_a_file_and_settings_go_together(
@@ -175,7 +203,11 @@ def test_the_wide_space_a_file_and_settings_go_together(
 @pytest.mark.parametrize(
     ("text", "law"),
     [
-        ("tau = 3", "must be a table of range, log, choices, default; got tau = 3"),
+        ("tau = 3", r'must be a table of range, log, choices, default, .*\["LOSS.KNOB"\].*tau = 3'),
+        (
+            "[smooth_ap.tau]\nchoices = [1]",
+            r'that of one loss by \["LOSS.KNOB"\], in quotes; got s',
+        ),
         ("[tau]\nlow = 3", "must be a table"),
         ("[tau", "cannot be read"),
     ],
@@ -213,3 +245,101 @@ def test_a_plan_with_its_changes_comes_back() -> None:
     assert Plan(**plan.fields()) == plan and plan.differences(plan.fields()) == []
     other = Plan(losses=["triplet"], num_samples=1, max_epochs=1)
     assert "changes was" in other.differences(plan.fields())[0]
+
+
+MARGINS = ["triplet", "pml:ArcFaceLoss", "smooth_ap"]
+
+
+def wanted(changes: Changes, losses: list[str]) -> Plan:
+    return Plan(losses=losses, num_samples=1, max_epochs=1, changes=changes)
+
+
+def test_a_range_for_one_loss_is_heard_by_it_alone() -> None:
+    """By whatever settings it has, and before what is for all."""
+    losses = ["triplet", "triplet:reduction=sum", "pml:ArcFaceLoss", "smooth_ap+triplet"]
+    space = wanted(
+        {
+            "pml:ArcFaceLoss.margin": {"range": [10.0, 30.0]},
+            "triplet.margin": {"choices": [0.3]},
+            "smooth_ap+triplet.margin": {"choices": [0.4]},
+        },
+        losses,
+    ).space()
+    found = {
+        loss: next(knob.range for knob in knobs_of(loss, space) if knob.name == "margin")
+        for loss in losses
+    }
+    assert found == {
+        "triplet": Choice((0.3,)),
+        "triplet:reduction=sum": Choice((0.3,)),
+        "pml:ArcFaceLoss": Span(10, 30, log=True),
+        "smooth_ap+triplet": Choice((0.4,)),
+    }
+    both = {
+        "label_smoothing": {"choices": [0.1]},
+        "cross_entropy.label_smoothing": {"default": 0.0},
+    }
+    space = wanted(both, ["cross_entropy", "normalized_softmax"]).space()
+    ends = [knobs_of(one, space)[-1].range for one in ("cross_entropy", "normalized_softmax")]
+    assert ends == [Choice((0.0, 0.05, 0.1)), Choice((0.1,))]
+
+
+@pytest.mark.parametrize(
+    ("name", "losses", "law"),
+    [
+        (
+            "margin",
+            MARGINS,
+            r"margin is not the same in all losses \(of triplet 0.2 in 0.05 to 1 \(log\) of "
+            r"squared distance; of pml:ArcFaceLoss 28.6 in 5 to 50 \(log\) degrees\): give it to "
+            "one of them, as triplet.margin or pml:ArcFaceLoss.margin",
+        ),
+        ("alpha", ["pml:ProxyAnchorLoss", "pml:MultiSimilarityLoss"], "alpha is not the same"),
+        ("tau", ["recall_at_k", "smooth_ap:numerator=seed"], "as recall_at_k.tau or smooth_ap.tau"),
+    ],
+)
+def test_a_name_that_means_something_else_in_each_loss_is_refused(
+    name: str, losses: list[str], law: str
+) -> None:
+    with pytest.raises(StudyError, match=law):
+        wanted({name: {"choices": [0.5]}}, losses)
+    alone = {f"{losses[0]}.{name}": {"choices": [0.5]}}
+    assert wanted(alone, losses) and wanted({name: {"choices": [0.5]}, **alone}, losses)
+
+
+@pytest.mark.parametrize(
+    ("name", "losses"),
+    [
+        ("margin", ["triplet", "triplet:reduction=sum", "smooth_ap"]),
+        ("label_smoothing", ["cross_entropy", "normalized_softmax"]),
+        ("anchors", ["smooth_ap", "triplet", "recall_at_k"]),
+        ("lr_factor", MARGINS),
+    ],
+)
+def test_what_is_alike_in_all_losses_is_set_for_all(name: str, losses: list[str]) -> None:
+    assert wanted({name: {"choices": [1 if name == "anchors" else 0.1]}}, losses)
+
+
+def test_what_a_loss_fixes_is_not_set_for_it_besides() -> None:
+    with pytest.raises(StudyError, match=r"triplet:margin=0.3 fixes margin, which the study sets"):
+        wanted({"triplet.margin": {"choices": [0.2]}}, ["triplet:margin=0.3"])
+    wanted({"pml:ArcFaceLoss.margin": {"choices": [20]}}, ["triplet:margin=0.3", "pml:ArcFaceLoss"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--set", "tau=0.1", "--set", "tau=0.2"],
+        ["--space", "FILE", "--set", "tau=0.2"],
+        ["--space", "FILE", "--space", "FILE"],
+    ],
+)
+def test_a_knob_that_is_given_twice_is_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text("[tau]\nchoices = [0.1]\n")
+    given = [str(path) if option == "FILE" else option for option in options]
+    assert tune_smoothap.main([*given, "--storage-path", str(tmp_path)]) == 2
+    law = r"error: a knob must be given once, by --set or --space; tau was given choices \[0.1"
+    assert re.match(law, capsys.readouterr().err)

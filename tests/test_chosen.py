@@ -19,8 +19,8 @@ from analysis.found.chosen_knobs import (
     chosen_table,
     in_outer_tenths,
     is_span,
-    searched,
 )
+from analysis.found.knobs import searched
 from analysis.found.words import loss_name
 from analysis.page.chosen import chosen_sections
 from analysis.page.pooled_page import pooled_page

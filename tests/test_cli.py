@@ -9,12 +9,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from study import tune_smoothap
+from study import audit_stopping, compare_losses, train_references, tune_smoothap
+from study.judge import comparison
 from study.results.files import StudyError
+from study.results.studies import Study
 from study.run.cli import exit_code
+from study.run.plan import Plan
 from tests.test_study import ROOT, run
 
 EARLY = """
@@ -144,3 +148,70 @@ def test_a_name_that_no_line_could_show_is_refused(
     assert error.startswith(("error: --name must be", "error: --storage-path and --name must"))
     assert error.endswith(f"{name!r}\n" if not name else f"{str(tmp_path / name)!r}\n")
     assert not list(tmp_path.iterdir())
+
+
+PROGRAMS: dict[str, Callable[[list[str]], int]] = {
+    "tune_smoothap.py": tune_smoothap.main,
+    "compare_losses.py": compare_losses.main,
+    "train_references.py": train_references.main,
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    ("owner", "confirm_seeds", "listed", "folder"),
+    [
+        ("tune_smoothap.py", 0, False, "s"),
+        ("compare_losses.py", 2, False, "s"),
+        ("compare_losses.py", 2, True, "confirmation"),
+        ("train_references.py", 0, True, "s"),
+        ("audit_stopping.py", 0, True, "audit"),
+        ("audit_stopping.py", 2, True, "audit"),  # of a comparison
+    ],
+)
+def test_a_study_is_gone_on_with_by_the_program_that_began_it(
+    owner: str,
+    confirm_seeds: int,
+    listed: bool,
+    folder: str,
+    program: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whatever its losses are: of most the seed study has no settings."""
+    plan = Plan(losses=["pml:SupConLoss"], num_samples=1, max_epochs=1, confirm_seeds=confirm_seeds)
+    Study.create(tmp_path / folder, {"plan": plan.fields(), "listed": listed, "status": "x"})
+    if owner == program:
+        return
+    words = ["--resume", "--name", folder, "--storage-path", str(tmp_path)]
+    assert PROGRAMS[program](words) == 2
+    law = f"error: {program} goes on with its own studies; that in {tmp_path / folder} is gone on "
+    assert capsys.readouterr().err == f"{law}with by {owner}\n"
+
+
+def test_a_study_is_audited_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    info = {"plan": Plan(losses=["triplet"], num_samples=1, max_epochs=1).fields(), "status": "x"}
+    for folder in (tmp_path, tmp_path / "audit"):
+        Study.create(folder, info)
+    assert audit_stopping.main([str(tmp_path)]) == 2
+    law = f"audited once: --resume goes on with it; for another sample move {tmp_path}/audit away"
+    assert law in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--search", "--final-seeds", "--space", "--set", "--network"])
+def test_what_does_nothing_for_the_seed_studys_settings_is_no_option(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        train_references.main([option, "1"])
+    assert f"{option}: no such option" in capsys.readouterr().err
+
+
+def test_more_than_can_be_re_ranked_is_refused_before_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = SimpleNamespace(tested=20_001)
+    monkeypatch.setattr(comparison, "dataset_of", lambda *_: large)
+    assert compare_losses.main(["--rerank", "--storage-path", str(tmp_path)]) == 2
+    law = "--rerank holds all distances at once, of at most 20,000 test images; got 20,001"
+    assert law in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -211,7 +211,7 @@ def test_a_finished_comparison_is_shown_again_and_not_read_again(
         (("--holdout-classes", "1,2"), "holdout_classes was [], is [1, 2]"),
         (("--num-samples", "3"), "a sweep that is finished stays as it is: num_samples was 2, is"),
         (("--final-seeds", "9"), "a sweep that is finished stays as it is: final_seeds was"),
-        (("--confirm-seeds", "1"), "confirm_seeds must be >= 2, or 0; got 1"),
+        (("--confirm-seeds", "1"), "a comparison must have confirm_seeds >= 2; got 1"),
         (("--confirm-seeds", "0"), "a comparison must have confirm_seeds >= 2; got 0"),
         (("--confirm-epochs", "0"), "confirm_epochs must be >= 1; got 0"),
         (("--holdout-classes", "5,shoe"), "9 Ankle boot; got 'shoe'"),

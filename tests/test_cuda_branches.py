@@ -486,22 +486,36 @@ FULL = (
 )
 
 
-@pytest.mark.parametrize("where", ["made", "trained"])
+@pytest.mark.parametrize("where", ["made", "trained", "judged"])
 def test_a_card_without_room_is_one_line_with_what_helps(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> Any:
         raise torch.OutOfMemoryError(FULL)
 
-    run = SimpleNamespace(epoch=0, config=config(), train_epoch=full)
+    judged = where == "judged"
+    run = SimpleNamespace(epoch=0, config=config(), train_epoch=full, is_judging=judged)
     monkeypatch.setattr(trainable, "TrainingRun", full if where == "made" else lambda *_: run)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    expected = (
-        "CUDA out of memory. Tried to allocate 19.14 GiB, with batch_size 64, 0.25 of a card: "
-        f"take {HINT}"
-    )
+    had = f"with batch_size 64, 0.25 of a card: take {HINT}"
+    if judged:  # which takes the same of any batch
+        had = "while it was judged, with 0.25 of a card: take a larger --gpus-per-trial"
+    expected = f"CUDA out of memory. Tried to allocate 19.14 GiB, {had}"
     with pytest.raises(RuntimeError, match=f"^{re.escape(expected)}$"):
         Asked(config(), {"CPU": 1.0, "GPU": 0.25}).step()
+
+
+def test_a_run_knows_whether_it_is_judged(
+    small_split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TrainingRun(config(), small_split)
+    asked: list[bool] = []
+    steps, judge = run._train_steps, run._validate
+    monkeypatch.setattr(run, "_train_steps", lambda n: (asked.append(run.is_judging), steps(n))[1])
+    monkeypatch.setattr(run, "_validate", lambda: (asked.append(run.is_judging), judge())[1])
+    run.train_until(0.1)
+    run.train_until(0.2)
+    assert asked == [False, True] * 2
 
 
 NO_ROOM = f"""
@@ -613,6 +627,8 @@ def test_no_time_is_said_and_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -
 
 def test_bars_are_met_from_their_number_on() -> None:
     plain = [("smooth_ap, batch 64: project, float32", "1", "1", "9.99")]
+    beside = ("smooth_ap, batch 64: plain loop", "1", "1", "99")  # which is no project's
+    assert "bar: 10: missed" in bench_gpu.of_plain([beside, *plain])
     assert "bar: 10: missed" in bench_gpu.of_plain(plain)
     plain.append(("smooth_ap, batch 64: project, bfloat16", "1", "1", "10.00"))
     assert "bar: 10: met" in bench_gpu.of_plain(plain)

@@ -102,7 +102,8 @@ def test_a_search_asks_for_nothing_that_the_data_cannot_hold(loss: str, kind: st
 
 
 def test_a_knob_without_a_choice_is_refused_with_its_law() -> None:
-    with pytest.raises(StudyError, match=r"gives another.: batch_size may not exceed the 63"):
+    law = r"^batch_size may not exceed the 63 training images; got 64 \(--set batch_size=VALUE"
+    with pytest.raises(StudyError, match=law):
         fitted(Split(WHOLE.train.take(slice(63)), WHOLE.validation), LOSSES)
 
 
@@ -187,3 +188,34 @@ def test_what_the_network_gets_decides_what_may_be_blanked_of_it() -> None:
     wide = WIDE.changed({"erase": {"choices": [0, 20]}})
     assert choices(fitted(many(40), LOSSES, wide)[0], "erase") == (0, 20)
     assert choices(fitted(many(40), LOSSES, wide, image_size=20)[0], "erase") == (0,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "law"),
+    [
+        (
+            {"erase": 28},
+            r"^erase must be below the images' 28 pixels; got 28 \(--set erase=VALUE gives another",
+        ),
+        (
+            {"batch_size": 16, "per_class": 3},
+            r"^per_class must divide batch_size 16; got 3 "
+            r"\(--set batch_size=VALUE or --set per_class=VALUE gives another\)$",
+        ),
+        ({"shift": 30, "erase": 4}, r"^shift must be below .* got 30 \(--set shift=VALUE"),
+    ],
+)
+def test_a_law_that_is_broken_is_of_the_knob_that_breaks_it(
+    settings: dict[str, int], law: str
+) -> None:
+    space = WIDE.changed({name: {"choices": [value]} for name, value in settings.items()})
+    with pytest.raises(StudyError, match=law):
+        fitted(WHOLE, ["triplet", "smooth_ap:tau=0.01"], space)
+
+
+def test_what_no_knob_mends_blames_none() -> None:
+    labels = np.arange(100)
+    alone = Split(LabelledImages(np.zeros((100, 1, 28, 28), np.uint8), labels), WHOLE.validation)
+    law = "^triplet needs 2 training images of one class; got 1 of each$"
+    with pytest.raises(StudyError, match=law):
+        fitted(alone, ["triplet"])

@@ -137,7 +137,7 @@ def test_what_the_study_sets_for_all_a_loss_does_not_fix() -> None:
         ({"lr_factor": {"choices": [1.0]}}, {}, "smooth_ap:lr=0.1"),
         ({}, {"embedding_dim": 64}, "smooth_ap:embedding_dim=32"),
     ):
-        with pytest.raises(StudyError, match="which the study sets for all losses too"):
+        with pytest.raises(StudyError, match="which the study sets too"):
             Plan(losses=[loss], num_samples=1, max_epochs=1, changes=changes, **more)
 
 
@@ -193,3 +193,10 @@ def test_a_trials_name_says_its_loss(loss: str) -> None:
     if ":." not in loss and ".:" not in loss and "::" not in loss:
         name = trial_name(loss, 7)
         assert search_of(name) == loss and ":" not in name
+
+
+def test_a_loss_of_a_file_is_told_where_losses_lie() -> None:
+    with pytest.raises(
+        ValueError, match=r"one of your own is a file in trainables/losses \(study/O"
+    ):
+        resolve("myloss.py:loss")

@@ -18,12 +18,11 @@ from analysis.figures.pr_curves import pr_table
 from analysis.found.runs import Results
 from analysis.found.sources import Source
 from analysis.page.answer import answer
-from analysis.page.answer_tables import differences_table, rules
+from analysis.page.answer_tables import differences_table, losses_table, rules
 from analysis.page.sections import fault_sections
 from study.compare_losses import tell
-from study.judge import pages
+from study.judge import comparison, pages
 from study.judge.choices import chosen
-from study.judge.comparison import _in_vain
 from study.judge.final_tables import DIFFERENCES
 from study.judge.final_tables import differences_table as differences_of
 from study.judge.final_test import read_test
@@ -80,6 +79,8 @@ def test_runs_that_are_left_out_are_told_wherever_the_result_is(tmp_path: Path) 
     (table,) = section.tables
     assert table.title == "Confirming runs that ended by a fault"
     assert table.cells["trial"].tolist() == ["triplet-001"]
+    validated = losses_table(source, source.results).meanings["validation mAP"]
+    assert validated == "the mean over the confirming runs, of each run's best epoch"
     text = pages.results(source.study.folder)
     assert "runs that failed or diverged: 1 of Triplet (chosen); nothing is called shown" in text
     whole = read(tmp_path / "d", losses=BOTH, reference_seeds=0)
@@ -87,17 +88,44 @@ def test_runs_that_are_left_out_are_told_wherever_the_result_is(tmp_path: Path) 
     assert "Left out" not in rules(whole, whole.results)[0] + pages.results(whole.study.folder)
 
 
-def test_a_search_in_which_all_of_a_loss_failed_is_run_again(tmp_path: Path) -> None:
-    """Until the choices are frozen, which they are not then; what diverged would do so again."""
+def test_a_loss_without_a_sound_trial_has_no_choice(tmp_path: Path) -> None:
     sweep, _ = make(tmp_path / "c", losses=BOTH)
-    assert not _in_vain(sweep) and set(chosen(sweep)) == set(BOTH)
+    assert set(chosen(sweep)) == set(BOTH)
     for status, again in (("failed", True), ("diverged", False)):
         for trial in sweep.trials:
             trial.status = status if trial.loss == "triplet" else "finished"
-        assert _in_vain(sweep) == again
         with pytest.raises(StudyError, match="no trial of triplet ended well, so there is") as law:
             chosen(sweep)
         assert ("--resume (with another --gpus-per-trial" in str(law.value)) == again
+
+
+@pytest.mark.parametrize(("status", "tries"), [("failed", 2), ("diverged", 1)])
+def test_what_failed_is_tried_once_more_before_the_choices_are_frozen(
+    status: str, tries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that lost trials to the machine would be a smaller one, for one loss; what diverged
+    would do so again."""
+    sweep, _ = make(tmp_path / "c", losses=BOTH)
+    plan, asked = Plan(**sweep.info["plan"]), list[bool]()
+
+    def run(*_: Any, resume: bool, **__: Any) -> Study:
+        asked.append(resume)
+        sweep.trials[-1].status = status if len(asked) == 1 else "finished"
+        sweep.write_trial(sweep.trials[-1])
+        return sweep
+
+    monkeypatch.setattr(comparison, "run_study", run)
+    where = comparison._Where(address=None, data_dir=None)
+    found = comparison._sweep(plan, sweep.folder, False, where, False)
+    assert asked == [False, True][:tries]
+    assert [trial.status for trial in found.trials].count("finished") == (4 if tries == 2 else 3)
+    # One that was finished by an earlier version, or still has what failed: until it is frozen.
+    sweep.trials[-1].status = status
+    sweep.write_trial(sweep.trials[-1])
+    for frozen in (True, False):
+        asked.clear()
+        comparison._sweep(plan, sweep.folder, True, where, frozen)
+        assert len(asked) == (0 if frozen or status == "diverged" else 2)
 
 
 def rows(of: dict[str, list[tuple[int, float]]]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:

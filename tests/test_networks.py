@@ -27,6 +27,7 @@ from trainables.networks import (
     Embedder,
     Input,
     NetworkError,
+    check_trainable,
     names,
     parameter_groups,
     resolve,
@@ -294,7 +295,7 @@ def test_timms_sizes_tags_and_fixed_sizes() -> None:
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n == "timm" else spec(n))
-    with pytest.raises(NetworkError, match="needs timm, which is not installed: pip install timm"):
+    with pytest.raises(NetworkError, match=r"needs timm, .*: pip install --editable '\.\[timm\]'"):
         resolve("timm:resnet26")
     with pytest.raises(NetworkError, match=r"got 'resnet51'; nearest: torchvision:resnet"):
         resolve("resnet51")
@@ -458,7 +459,8 @@ class Hostile:
 def test_no_file_of_weights_runs_code(tmp_path: Path) -> None:
     file, target = tmp_path / "hostile.pth", tmp_path / "it_ran"
     torch.save({"conv1.weight": Hostile(target)}, file)
-    with pytest.raises(NetworkError, match=r"hostile\.pth cannot be read as tensors alone"):
+    law = r"hostile\.pth cannot be read as tensors alone: it is damaged, or holds something else$"
+    with pytest.raises(NetworkError, match=law):  # and not torch's advice, to let it run code
         resolve("seed_cnn", weights=str(file)).build()
     assert not target.exists()
     for suffix in ("pth", "safetensors"):
@@ -603,3 +605,79 @@ def test_seeded_leaves_the_global_state() -> None:
     assert not torch.equal(one, two)
     with seeded(torch.Generator().manual_seed(0)):
         assert torch.equal(torch.rand(3), one)
+
+
+UNTRAINABLE = """
+import torch
+from torch import nn
+
+INPUT = {"height": 8, "width": 8}
+
+class Aux(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.AdaptiveAvgPool2d(1))
+        self.drop = nn.Dropout()
+
+    def forward(self, images):
+        return self.drop(self.layers(images).flatten(1))
+
+class Pair(Aux):
+    def forward(self, images):
+        found = super().forward(images)
+        return (found, found) if self.training else found
+
+class Idle(Aux):
+    @torch.no_grad()
+    def forward(self, images):
+        return super().forward(images)
+
+class Fails(Aux):
+    def forward(self, images):
+        assert not self.training, "once more"
+        return super().forward(images)
+
+ONE = Aux()
+
+def one(): return ONE
+def pair(): return Pair()
+def idle(): return Idle()
+def fails(): return Fails()
+def pixels(): return nn.Flatten()
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "dim", "law"),
+    [
+        ("pair", None, r"pair must give \(B, D\) for .* 8, 8\), in training too; got tuple"),
+        ("idle", None, "idle must keep its gradients in training; its features have none"),
+        ("idle", 4, "idle must keep its gradients in training; its features have none"),
+        ("fails", None, r"fails cannot be trained on pictures \(3, 8, 8\): once more"),
+        ("pixels", None, "pixels has no weights that could be trained, nor a head"),
+    ],
+)
+def test_a_network_that_cannot_be_trained_is_refused(
+    function: str, dim: int | None, law: str, tmp_path: Path
+) -> None:
+    (tmp_path / "nets.py").write_text(UNTRAINABLE)
+    entry = resolve(f"{tmp_path}/nets.py:{function}")
+    with pytest.raises(NetworkError, match=law):
+        check_trainable(entry.title, entry.build(dim))
+
+
+def test_of_a_network_that_can_be_trained_nothing_is_changed(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(UNTRAINABLE)
+    check_trainable("pixels", resolve(f"{tmp_path}/nets.py:pixels").build(4))
+    state = torch.random.get_rng_state()
+    network = resolve(f"{tmp_path}/nets.py:one").build(None)
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    check_trainable("one", network)
+    assert all(torch.equal(one, before[name]) for name, one in network.state_dict().items())
+    assert all(weight.grad is None for weight in network.parameters())
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("freeze", ["none", "bn", "stem", "backbone"])
+def test_whatever_of_it_is_frozen_a_network_is_trained(freeze: str, tmp_path: Path) -> None:
+    check_trainable("resnet", resnet(tmp_path, freeze, 4))

@@ -10,22 +10,32 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import ray
+import torch
 from PIL import Image
 
 from analysis import report
 from study import compare_losses, tune_smoothap
+from study.results.images import dataset_of, fixed_by
 from study.results.studies import Study
 from study.results.trials import SELECTION
+from study.run import runner
 from study.run.cli import FINAL_SEEDS, run
+from study.run.cluster import ROOT
 from study.run.plan import APART, Plan
+from study.search.space import default
+from trainables.data import own
 from trainables.data.ledger import LEDGER, entries
 from trainables.data.pixels import making
 from trainables.data.pixels.cache import default_folder
+from trainables.data.tables.files import PICTURES
+from trainables.networks import check_trainable, resolve
+from trainables.train import TrainingRun
 
 SIDE = 24
 LETTERS = "abcdefghijkl"
@@ -139,6 +149,18 @@ def twice(root: Path) -> Path:
     return path
 
 
+def nested(root: Path) -> Path:
+    """The classes lie a folder deeper than they are looked for."""
+    photos(root / "images")
+    return root
+
+
+def other_format(root: Path) -> Path:
+    for path in photos(root).rglob("*.jpg"):
+        path.rename(path.with_suffix(".heic"))
+    return root
+
+
 def nowhere(root: Path) -> Path:
     return root / "nowhere"
 
@@ -154,14 +176,16 @@ BAD = [
     (empty_file, r"c/3\.jpg: is empty"),
     (text_file, r"c/3\.jpg: is no picture"),
     (huge, r"c/huge\.png: .*pixels"),
-    (one_class, "held-out classes need at least 7 classes of two images or more"),
+    (one_class, "photos, a folder of classes: retrieval needs at least 2 classes; got one, 'a'$"),
+    (nested, "got one, 'images'; if a, b, c, ... are classes: --data .*/photos/images$"),
+    (other_format, r"got none, but 72 files that are no .* \(.heic\); what is read: .jpg .jpeg"),
     (single_images, "held-out classes need at least 7 classes of two images or more"),
-    (same_leaves, "held-out classes need at least 7 classes"),
+    (same_leaves, "got one, 'all'; if birds, insects are classes: --data .*/photos/all$"),
     (sharing, "held-out classes are in one part alone .* train and test share 6 classes"),
     (without_label, r"list\.csv.*label"),
     (leading_out, r"list\.csv, row 2: .*nowhere/0\.jpg"),
     (twice, r"list\.csv, row 74: .*row 2"),
-    (nowhere, "data must be fashion_mnist, or a folder or a CSV; there is no .*/nowhere"),
+    (nowhere, "data must be fashion_mnist, or a folder or a CSV; there is no .*/nowhere$"),
     (a_picture, r"data must be a folder, or a file \.csv or \.tsv; got .*a\.jpg"),
 ]
 
@@ -192,7 +216,7 @@ def test_bad_data_is_one_line_before_any_trial_and_leaves_nothing(
         (["--weights", "none", "--freeze", "stem"], "starts from random weights: freeze must be"),
         (["--folds", "1"], "folds must be at least 2"),
         (["--fold", "9"], "a fold must be from 0 to"),
-        (["--size", "3"], "image_size must be an integer >= 4 or None; got 3"),
+        (["--size", "3"], "--size must be an integer >= 4 or None; got 3"),
         (["--protocol", "closed", "--folds", "2"], "folds are of the held-out protocol"),
         (["--set", "colour=1"], "colour is no knob of this search"),
         (["--set", "crop=2"], r"crop must be a finite number in \(0, 1\]; got 2"),
@@ -219,10 +243,141 @@ def test_what_is_not_of_ones_own_data_is_refused(
     assert tune_smoothap.main([*where, "--protocol", "closed"]) == 2
     assert "Fashion-MNIST has its own protocols; got 'closed'" in capsys.readouterr().err
     assert tune_smoothap.main([*where, "--size", "32"]) == 2
-    assert "image_size may not exceed the images' 28 pixels; got 32" in capsys.readouterr().err
+    assert "--size is for one's own pictures: those of fashion_" in capsys.readouterr().err
+    assert tune_smoothap.main([*where, "--data", str(tmp_path / "fashion-mnist")]) == 2
+    assert capsys.readouterr().err.endswith("fashion-mnist; did you mean fashion_mnist?\n")
     data = ["--data", str(photos(tmp_path / "photos"))]
     assert compare_losses.main([*where, *data, "--holdout-classes", "a,b"]) == 2
     assert "held-out classes of one's own data are drawn" in capsys.readouterr().err
+
+
+NET = """
+import torch
+from torch import nn
+
+class Idle(nn.Sequential):
+    @torch.no_grad()
+    def forward(self, images):
+        return super().forward(images)
+
+def idle(channels):
+    return Idle(nn.Conv2d(channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "batch_size=100000"], "batch_size may not exceed the 24 training images; got 1"),
+        (["--set", "batch_size=16", "--set", "per_class=3"], "per_class must divide batch_size 16"),
+        (["--weights", "nofile.pt"], "there is no file nofile.pt"),
+        (["--teacher", "nofile.pt"], "teacher must be the checkpoint of a trained network"),
+        (["--network", "FILE:idle"], "idle must keep its gradients in training"),
+        (["--network", "torchvision:resnet19"], "got 'torchvision:resnet19'; nearest: torchvis"),
+        (["--embedding-dim", "100000000"], "embedding_dim must be at most 65536; got 100000000"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_what_shows_without_a_picture_is_refused_before_any_is_decoded(
+    options: list[str],
+    message: str,
+    check: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("load_pixels", "check_pictures"):
+        monkeypatch.setattr(own, name, None)
+    (tmp_path / "net.py").write_text(NET)
+    data = photos(tmp_path / "photos")
+    given = [option.replace("FILE", str(tmp_path / "net.py")) for option in options]
+    where = ["--storage-path", str(tmp_path / "r"), "--data", str(data), "--size", str(SIDE)]
+    assert tune_smoothap.main([*where, *given, *["--check"] * check]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gpus-per-trial", "64"], "a trial is to have 64 GPUs; Ray sees"),
+        (["--cpus-per-trial", "4096"], "a trial is to have 4096 CPUs; Ray sees"),
+        (["--address", "127.0.0.1:1"], "Ray cannot be reached at 127.0.0.1:1"),
+    ],
+)
+def test_where_no_trial_can_run_nothing_is_decoded(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(runner, "dataset_of", None)
+    monkeypatch.setattr(runner, "start_ray", None)
+    data = photos(tmp_path / "photos")
+    where = ["--storage-path", str(tmp_path / "r"), "--data", str(data), "--size", str(SIDE)]
+    assert tune_smoothap.main([*where, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_seven_classes_of_two_pictures_are_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the page on one's own images says: the check and a training run take them."""
+    root = photos(tmp_path / "photos", classes=7, each=2)
+    where = ["--data", str(root), "--size", str(SIDE), "--storage-path", str(tmp_path)]
+    assert tune_smoothap.main([*where, "--loss", "triplet", "--check"]) == 0
+    assert "14 images of 7 classes" in capsys.readouterr().out
+    losses = ["triplet", "normalized_softmax"]
+    plan = Plan(losses=losses, num_samples=1, max_epochs=1, data=str(root), image_size=SIDE)
+    dataset = dataset_of(plan.fields())
+    space, _ = runner.admitted(plan, dataset)
+    split, fixed = dataset.split(), {**plan.fixed, **fixed_by(dataset, plan.fields())}
+    outline = dataset.outline()
+    assert (len(split.train), dataset.tested) == (4, 6)
+    for part, drawn in ((split.train, outline.train), (split.validation, outline.validation)):
+        assert part.shape == drawn.shape and part.labels.tolist() == drawn.labels.tolist()
+    for loss in losses:
+        config = default(loss, epochs=1, seed=0, space=space, **fixed)
+        assert config.batch_size == 4
+        assert 0 <= TrainingRun(config, split).train_epoch().val_map <= 1
+
+
+def test_what_is_passed_over_is_said_when_a_study_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = photos(tmp_path / "photos")
+    for name in ("1.HEIC", "2.heic", "3.gif", ".DS_Store"):
+        (root / "a" / name).touch()
+    (root / "z").mkdir()
+    plan = Plan(losses=["triplet"], num_samples=1, max_epochs=1, data=str(root), image_size=SIDE)
+    for name in ("start_ray", "_tune"):
+        monkeypatch.setattr(runner, name, lambda *_: None)
+    monkeypatch.setattr(runner, "fit_to_cluster", lambda plan: (plan, 1))
+    monkeypatch.setattr(runner, "describe_run", lambda *_: {"plan": plan.fields(), "runs": 0})
+    runner.run_study(plan, tmp_path / "s")
+    line = "left out: 3 files that are no pictures by their names (.gif, .heic), and 1 for other"
+    assert f"\n{line} reasons (--check says which)\n" in capsys.readouterr().out
+
+
+def test_the_page_names_what_is_read_and_what_is_needed() -> None:
+    page = (ROOT / "study" / "OWN-IMAGES.md").read_text()
+    assert ", ".join(f"`{ending}`" for ending in PICTURES) in page
+    assert "needs seven classes of two pictures or more" in page
+
+
+def test_the_pages_network_and_loss_are_trained(tmp_path: Path) -> None:
+    page = (ROOT / "study" / "OWN-IMAGES.md").read_text()
+    network, loss = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mine.py").write_text(network)
+    entry = resolve(f"{tmp_path}/mine.py:small", channels=1)
+    assert (entry.input.height, entry.width, entry.lr) == (64, 64, 3e-3)
+    check_trainable(entry.title, entry.build(None))
+    names: dict[str, Any] = {}
+    exec(loss, names)
+    made = names["LOSS"].build(names["LOSS"].arguments({}), classes=4, width=64)
+    embeddings, labels = torch.eye(4, requires_grad=True), torch.tensor([0, 0, 1, 2])
+    assert made(embeddings, labels).item() == pytest.approx(0.25)  # two pairs at 2, of 16
+    made(embeddings, labels).backward()
 
 
 def test_a_cache_folder_that_takes_nothing_is_named_before_any_trial(

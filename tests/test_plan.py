@@ -139,9 +139,16 @@ def test_held_out_classes_are_kept_as_ascending_numbers(monkeypatch: pytest.Monk
     assert plan(holdout_classes=["C", "a"]).holdout_classes == [0, 2]
 
 
-@pytest.mark.parametrize(("name", "value"), [("image_size", 0), ("embedding_dim", 0)])
-def test_a_size_that_no_network_can_have_is_refused(name: str, value: int) -> None:
-    with pytest.raises(StudyError, match=f"{name} must be an integer .*; got {value}"):
+@pytest.mark.parametrize(
+    ("name", "value", "law"),
+    [
+        ("image_size", 0, "--size must be an integer >= 4 or None; got 0"),
+        ("embedding_dim", 0, "embedding_dim must be an integer >= 1 or None; got 0"),
+        ("embedding_dim", 100_000_000, "embedding_dim must be at most 65536; got 100000000"),
+    ],
+)
+def test_a_size_that_no_network_can_have_is_refused(name: str, value: int, law: str) -> None:
+    with pytest.raises(StudyError, match=law):
         plan(**{name: value})
 
 

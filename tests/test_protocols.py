@@ -190,6 +190,55 @@ def test_closed_is_the_stratified_split_row_by_row_and_in_order() -> None:
     assert parts.validation.gallery.tolist() == split.validation.rows.tolist()
 
 
+def test_closed_keeps_a_sequence_of_a_class_together() -> None:
+    """Else frames that are nearly equal would train and judge. By loops, of sequences of one to
+    five frames, and of some that are alone; a sequence may be of two classes."""
+    rng = np.random.default_rng(2)
+    names, sequences = [], []
+    for label in "abcd":
+        for number in range(20):
+            frames = int(rng.integers(1, 6))
+            names += [label] * frames
+            sequences += ["" if frames == 1 else f"s{number}"] * frames
+    order = rng.permutation(len(names))
+    data = table([names[n] for n in order], sequence=[sequences[n] for n in order])
+    for split in (None, ["test" if n % 7 == 0 else "train" for n in range(len(names))]):
+        if split is not None:  # what the data says stays: validation alone is drawn
+            whole = {(names[n], sequences[n]): split[i] for i, n in enumerate(order)}
+            split = [whole[names[n], sequences[n]] for n in order]
+            data = table(
+                [names[n] for n in order], sequence=[sequences[n] for n in order], split=split
+            )
+        parts = partition(data, "closed")
+        seen: dict[tuple[str, str], set[str]] = {}
+        drawn: dict[tuple[str, str], set[object]] = {}
+        for part, rows in (
+            ("train", parts.train), ("v", parts.validation.rows), ("test", parts.test.rows),
+        ):  # fmt: skip
+            for row in rows:
+                label, sequence = (data.rows[name][row] for name in ("label", "sequence"))
+                if sequence:
+                    seen.setdefault((label, sequence), set()).add(part)
+                drawn.setdefault((label, part), set()).add(sequence or row)
+        assert all(len(each) == 1 for each in seen.values())
+        assert all(len(drawn[label, part]) >= 2 for label in "abcd" for part in ("train", "v"))
+        if split is None:
+            assert {len(drawn[label, "test"]) for label in "abcd"} == {4}  # a fifth of twenty
+            assert {len(drawn[label, "v"]) for label in "abcd"} == {2}  # a tenth of sixteen
+            assert parts.unanswered == {"validation": 0, "test": 0}
+
+
+def test_closed_judges_no_class_of_few_sequences() -> None:
+    many, few = [f"m{n}" for n in range(8) for _ in range(3)], [f"f{n // 8}" for n in range(40)]
+    data = table(["a"] * 24 + ["b"] * 24 + ["c"] * 40, sequence=[*many, *many, *few])
+    parts = partition(data, "closed")
+    for judged in (parts.validation.rows, parts.test.rows):
+        assert labels_of(data, judged) == {"a", "b"} and len(judged) == 2 * 2 * 3
+    assert set(np.flatnonzero(data.labels == 2)) <= set(parts.train)
+    with pytest.raises(DataError, match=r"of 8 sequences or more, .*; the largest has 5 to draw"):
+        partition(table(["a"] * 40 + ["b"] * 40, sequence=[*few, *few]), "closed")
+
+
 def test_closed_refuses_what_it_does_not_train_on() -> None:
     names = [*classes(4), "new", "new"]
     split = ["train", "train", "train", "test"] * 4 + ["test"] * 2

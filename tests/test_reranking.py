@@ -89,6 +89,24 @@ def test_a_query_is_not_expanded_by_what_is_of_its_group() -> None:
     assert np.isfinite(expanded(x, 3, np.arange(3, 5), groups)).all()  # one has nothing left
 
 
+@pytest.mark.parametrize("in_gallery", [True, False])
+def test_each_query_is_expanded_by_all_that_it_ranks(in_gallery: bool) -> None:
+    """By loops: a group that is nearly the whole gallery shortens no other query's expansion."""
+    x = unit(30, 4, seed=3)
+    groups = np.array([0, 1, -1, 2, *[0] * 22, 1, 1, -1, 2])
+    gallery = np.arange(0 if in_gallery else 4, 30)[::-1].copy()
+    found = expanded(x, 4, gallery, groups, count=6, power=3.0)
+    for query in range(4):
+        alike = {j for j in gallery if groups[j] == groups[query] >= 0}
+        similar = {j: float(x[j] @ x[query]) for j in gallery if j not in {query, *alike}}
+        total = x[query].clone()
+        for j in sorted(similar, key=lambda j, s=similar: -s[j])[:6]:
+            total += max(similar[j], 0) ** 3 * x[j]
+        direction = total / torch.linalg.vector_norm(total)
+        wanted = [float(((direction - row) ** 2).sum()) for row in x]
+        np.testing.assert_allclose(found[query], wanted, atol=1e-5)
+
+
 def test_a_query_is_expanded_by_the_gallery_alone() -> None:
     x = unit(20, 4)
     together = expanded(x, 5, np.arange(5, 20), count=4)

@@ -257,6 +257,7 @@ def test_the_references_are_a_study_of_one_trial_each(
         "early_stopping": False,
         "final_seeds": 0,
         "job": train_references.train,
+        "program": "train_references.py",
         "tell": summarize,
     }
 

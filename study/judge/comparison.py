@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,8 +14,11 @@ from study.judge.choices import CHOICES, Frozen, chosen, confirming_trials, free
 from study.judge.final_files import read_arrays, read_table
 from study.judge.final_tables import differences_table
 from study.judge.final_test import FINALS, is_complete, read_test, was_read
+from study.judge.other_orders import MOST
 from study.results.files import StudyError
+from study.results.images import dataset_of
 from study.results.studies import Study
+from study.results.trials import TrialRecord
 from study.run.cluster import end_in_order_on_sigterm
 from study.run.plan import MAY_GROW, Plan
 from study.run.progress import chosen_at, trial_line
@@ -49,6 +53,8 @@ def compare(
         KeyboardInterrupt: a step was interrupted, and has left all in order.
     """
     _check(plan, folder, resume, reread)
+    if plan.rerank and not resume:
+        _check_rerank(plan, data_dir)
     where = _Where(address=address, data_dir=data_dir)
     with only_driver(folder):
         sweep, *others = _sweeps(plan, folder, resume, where)
@@ -83,6 +89,14 @@ def _check(plan: Plan, folder: Path, resume: bool, reread: str | None) -> None:
     if not (resume and was_read(folder)):
         law = "--reread-test is for a comparison (--resume) whose test split was read"
         raise StudyError(f"{law}; {folder} has no reading")
+
+
+def _check_rerank(plan: Plan, data_dir: str | None) -> None:
+    """StudyError if the test is known to have more images than can be re-ranked."""
+    tested = dataset_of(plan.fields(), data_dir).tested
+    if tested is not None and tested > MOST:
+        law = f"--rerank holds all distances at once, of at most {MOST:,} test images"
+        raise StudyError(f"{law}; got {tested:,}")
 
 
 def _sweeps(plan: Plan, folder: Path, resume: bool, where: _Where) -> list[Study]:
@@ -122,7 +136,7 @@ def differences_of(sweep: Study) -> pd.DataFrame:
 
 
 def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where, frozen: bool) -> Study:
-    """The finished sweep: what is left of it is run, and what failed if a loss has no choice yet.
+    """The finished sweep: what is left of it is run, and what failed until the choices are made.
 
     Args:
         frozen: whether the choices are made.
@@ -133,7 +147,7 @@ def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where, frozen: bool) 
     if resume:
         sweep = Study.load(folder)
         check_plan(plan, sweep)
-        if sweep.info["status"] == "finished" and (frozen or not _in_vain(sweep)):
+        if sweep.info["status"] == "finished" and (frozen or not _failed(sweep)):
             before, now = Plan(**sweep.info["plan"]).fields(), plan.fields()
             for name in MAY_GROW:
                 if now[name] != before[name]:
@@ -143,19 +157,34 @@ def _sweep(plan: Plan, folder: Path, resume: bool, where: _Where, frozen: bool) 
                 sweep.info["plan"]["data"] = plan.data
                 sweep.write()
             return sweep
-    sweep = _finished(run_study(plan, folder, resume=resume, **where))
+    sweep = _run(plan, folder, resume, where)
     chosen(sweep)
     return sweep
 
 
-def _in_vain(sweep: Study) -> bool:
-    """Whether a loss has no choice and a trial that failed: the fault may have passed."""
-    lost = set(sweep.losses) - set(sweep.best())
-    return any(trial.loss in lost and trial.status == "failed" for trial in sweep.trials)
+def _failed(study: Study) -> int:
+    """How many trials ended by a fault of the machine, which may have passed."""
+    return sum(trial.status == "failed" for trial in study.trials)
+
+
+def _run(
+    plan: Plan,
+    folder: Path,
+    resume: bool,
+    where: _Where,
+    trials: Sequence[TrialRecord] | None = None,
+) -> Study:
+    """The finished study. What failed is tried once more: no loss is to have a smaller search, or
+    fewer runs, for a fault of the machine."""
+    study = _finished(run_study(plan, folder, resume=resume, trials=trials, **where))
+    if not _failed(study):
+        return study
+    print(f"\n{_failed(study)} of {len(study.trials)} trials failed: once more", flush=True)
+    return _finished(run_study(plan, folder, resume=True, trials=trials, **where))
 
 
 def _confirm(plan: Plan, frozen: Frozen, folder: Path, where: _Where) -> Study:
-    """The finished confirmation: what is left of it is run."""
+    """The finished confirmation: what is left of it is run, and what failed until the test."""
     trials = confirming_trials(plan, frozen)
     plan = dataclasses.replace(
         plan,
@@ -172,9 +201,10 @@ def _confirm(plan: Plan, frozen: Frozen, folder: Path, where: _Where) -> Study:
             if asked.get(run.trial_id) != run.config:
                 law = f"{folder} must confirm what {CHOICES} chose"
                 raise StudyError(f"{law}; {run.trial_id} has another configuration")
-        if confirmation.info["status"] == "finished":
+        left = _failed(confirmation) and not was_read(folder.parent)
+        if confirmation.info["status"] == "finished" and not left:
             return confirmation
-    return _finished(run_study(plan, folder, resume=resume, trials=trials, **where))
+    return _run(plan, folder, resume, where, trials)
 
 
 def _finished(study: Study) -> Study:

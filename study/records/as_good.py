@@ -150,7 +150,8 @@ def climb(
         teach: trains a teacher with a step's loss and augmentation; gives its checkpoint. Both
             raise SpentError before a run for which no hours are left.
     """
-    best, now, spent = -math.inf, None, False
+    best, spent = -math.inf, False
+    now: Step | None = None
     for tried in (None, *ADDED):
         scores: list[tuple[float, Step]] = []
         try:
@@ -159,11 +160,12 @@ def climb(
                 scores.append((run(step), step))
         except SpentError:
             spent = True
-        highest, step = max(scores, key=lambda one: one[0], default=(best, None))
-        kept = highest > best
-        yield from ((each, score, kept and each is step) for score, each in scores)
+        ended = [score for score, _ in scores]
+        kept = max(ended, default=best) > best
         if kept:
-            best, now = highest, step
+            best = max(ended)
+            now = scores[ended.index(best)][1]
+        yield from ((step, score, kept and step is now) for score, step in scores)
         if spent or now is None:
             return
 

@@ -8,6 +8,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ from study.results.files import StudyError
 from study.results.images import dataset_of
 from study.results.studies import Study
 from study.run.cluster import ROOT, end_in_order_on_sigterm
-from study.run.commands import going_on
+from study.run.commands import TUNE, going_on, program_of
 from study.run.plan import APART, Plan
 from study.run.progress import INTERRUPTED
-from study.run.runner import check_folder, run_study
-from study.search.changes import read_setting, read_space
+from study.run.runner import admitted, check_folder, run_study
+from study.search.changes import read_setting, read_space, together
 from study.search.searches import SEARCHES
 from trainables.config import PRECISIONS
 from trainables.data import DataError
-from trainables.data.names import known
+from trainables.data.names import check_there, known
 from trainables.data.protocols import PROTOCOLS
 from trainables.metrics import METRICS
 from trainables.networks import FREEZES
@@ -47,20 +48,26 @@ def add_run_options(text: Parser) -> None:
         "of the searches and of every trial (default: 0; of a fold, after those of the one before)"
     )
     add("--seed", type=int, help=seeds)
+    add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
+    add("--select-by", choices=tuple(METRICS), help="what chooses, on validation (default: map)")
+    add("--check", action="store_true", help="the data's card and what a study would refuse, only")
+    add("--smoke-test", action="store_true", help="the real path on a small slice of the data")
+
+
+def add_search_options(text: Parser) -> None:
+    """What a study that searches takes, too: what draws and is drawn, of which data and network."""
+    add = text.add_argument
     add("--search", choices=SEARCHES, help=f"draws configurations (default: {SEARCHES[0]})")
     add("--from-scratch", action="store_true", help="without the hand-set defaults as a prior")
     add(
         "--final-seeds", type=int, help=f"fresh seeds that choose (default: {FINAL_SEEDS}; 0: none)"
     )
-    add("--precision", choices=PRECISIONS, help="of the convolutions (default: auto)")
     add("--data", help="fashion_mnist (default), or one's own: a folder, a CSV, a known benchmark")
     add("--protocol", choices=tuple(PROTOCOLS), help="of one's own data (default: held_out)")
     add("--folds", type=int, help="of the classes that judge meanwhile (default: 4, fewer if few)")
     add("--fold", type=int, help="which of them judges (default: 0)")
-    add("--size", type=int, dest="image_size", help="side of the pictures that the network gets")
+    add("--size", type=int, dest="image_size", help="side of one's own pictures for the network")
     add("--grey", action="store_true", help="take one's own pictures without their colours")
-    add("--check", action="store_true", help="print what is to be known of the data, and stop")
-    add("--select-by", choices=tuple(METRICS), help="what chooses, on validation (default: map)")
     add("--network", help="seed_cnn (default), torchvision:NAME, timm:NAME, file.py:function")
     add("--weights", help="default, none, or a file of the network's weights (default: default)")
     add("--freeze", choices=FREEZES, help="what of the network stays (default: bn if pretrained)")
@@ -77,9 +84,9 @@ def add_run_options(text: Parser) -> None:
         action="append",
         dest="settings",
         metavar="KNOB=VALUE",
-        help="a knob that is not searched but has this value; repeat it for several",
+        help="a knob (of one loss: LOSS.KNOB) that is not searched but has this value; repeat it "
+        "for several",
     )
-    add("--smoke-test", action="store_true", help="the real path on a small slice of the data")
 
 
 def add_machine_options(text: Parser) -> None:
@@ -110,6 +117,7 @@ def run(
     *,
     tell: Callable[[Any, float, str | None], int],
     job: Callable[..., Any] = run_study,
+    program: str = TUNE,
     title: str | None = None,
     **defaults: Any,
 ) -> int:
@@ -120,6 +128,7 @@ def run(
         tell: prints what the job returned, after so many seconds, with the data's folder or
             None; returns the exit code.
         job: is called as `run_study` is.
+        program: which of `study.run.commands` asks; it goes on with its own studies alone.
         title: what the default name begins with; None for the losses.
         defaults: fields of a `Plan` where no option is given; a study that is resumed goes on
             with its own plan instead.
@@ -144,19 +153,32 @@ def run(
     def study() -> int:
         check_folder(folder, resume)
         new = {"final_seeds": FINAL_SEEDS, "seed": first_seed(options), **defaults}
-        before = Study.load(folder).info["plan"] if resume else new
+        before = _own(folder, program).info["plan"] if resume else new
         plan = Plan(**{**before, **options})
         if where["data_dir"] is not None and not resume and not known(plan.data):
             law = "--data-dir is for data that a name says, or of a study that is continued"
             raise StudyError(f"{law}; --data says where one's own are: {plan.data}")
+        if not resume:
+            check_there(plan.data)
         if check:
-            print(dataset_of(plan.fields(), where["data_dir"]).card())
+            dataset = dataset_of(plan.fields(), where["data_dir"])
+            print(dataset.card())
+            print("".join(f"{line}\n" for line in admitted(plan, dataset)[1]), end="")
             return 0
         done = job(plan, folder, resume=resume, **where)
         return tell(done, time.monotonic() - start, where["data_dir"])
 
     go_on = going_on(name=folder.name, storage_path=folder.parent, **where)
     return exit_code(study, folder, go_on)
+
+
+def _own(folder: Path, program: str) -> Study:
+    """The study in a folder; StudyError if another program goes on with it."""
+    study = Study.load(folder)
+    if (owner := program_of(study)) != program:
+        law = f"{program} goes on with its own studies"
+        raise StudyError(f"{law}; that in {folder} is gone on with by {owner}")
+    return study
 
 
 def first_seed(options: Mapping[str, Any]) -> int:
@@ -167,11 +189,8 @@ def first_seed(options: Mapping[str, Any]) -> int:
 
 def _changes(spaces: Sequence[str], settings: Sequence[str]) -> dict[str, Any]:
     """The fields `wide` and `changes` of a plan, from `--space` and `--set`, where given."""
-    found: dict[str, Any] = {}
-    for space in spaces:
-        if space != WIDE:
-            found |= read_space(Path(space))
-    found |= dict(map(read_setting, settings))
+    files = [read_space(Path(space)).items() for space in spaces if space != WIDE]
+    found = together([*chain(*files), *map(read_setting, settings)])
     wide = {"wide": True} if WIDE in spaces else {}
     return wide | ({"changes": found} if found else {})
 

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray._private.grpc_utils import init_grpc_channel
 from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._private.utils import get_num_cpus
 
 from study.results.files import StudyError
 from study.run.plan import Plan, steps
@@ -39,9 +41,7 @@ RAY_SETTINGS = {
 
 def start_ray(address: str | None) -> None:
     """Starts Ray here, or joins the cluster at `address`; StudyError if that cannot be done."""
-    if address is not None:
-        check_address(address)
-    else:
+    if address is None:
         have_token()
     # Workers find the packages wherever the program was started from.
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
@@ -86,6 +86,25 @@ def have_token() -> None:
         kept = False
     if not kept and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+def check_place(plan: Plan, address: str | None) -> None:
+    """StudyError if no trial can run there, as far as that shows before Ray is started."""
+    if address is not None:
+        check_address(address)
+    else:  # as Ray counts them
+        _check_node(plan, get_num_cpus(True), torch.cuda.device_count())
+
+
+def _check_node(plan: Plan, cpus: float, gpus: float) -> None:
+    """StudyError if a trial is to have more than the largest node has."""
+    for name, share, most in (
+        ("CPUs", plan.cpus_per_trial, cpus),
+        ("GPUs", plan.gpus_per_trial or 0.0, gpus),
+    ):
+        if share > most:
+            law = f"a trial is to have {share:g} {name}"
+            raise StudyError(f"{law}; Ray sees {most:g} on a node")
 
 
 def check_address(address: str) -> None:
@@ -158,11 +177,7 @@ def fit_to_cluster(plan: Plan) -> tuple[Plan, int]:
     share = plan.gpus_per_trial
     if share is None:
         share = GPU_SHARE if node_gpus else 0.0
-    if plan.cpus_per_trial > node_cpus:
-        law = f"a trial is to have {plan.cpus_per_trial:g} CPUs"
-        raise StudyError(f"{law}; Ray sees {node_cpus:g} on a node")
-    if share > node_gpus:
-        raise StudyError(f"a trial is to have {share:g} GPUs; Ray sees {node_gpus:g} on a node")
+    _check_node(plan, node_cpus, node_gpus)
     room = sum(places(node, plan.cpus_per_trial, share) for node in nodes)
     if not room:
         law = f"a trial is to have {plan.cpus_per_trial:g} CPUs and {share:g} GPUs"

@@ -7,7 +7,22 @@ import shutil
 import sys
 from pathlib import Path
 
+from study.results.studies import Study
 from study.run.cluster import ROOT
+
+AUDIT = "audit"  # the folder, in a study's own, of what was audited of it
+TUNE, COMPARE = "tune_smoothap.py", "compare_losses.py"
+REFERENCES, AUDITING = "train_references.py", "audit_stopping.py"
+
+
+def program_of(study: Study) -> str:
+    """The program that goes on with a study: of a comparison, of a search or of given trials."""
+    listed = study.info.get("listed")
+    if listed and study.folder.name == AUDIT:
+        return AUDITING
+    if study.info["plan"].get("confirm_seeds"):
+        return COMPARE
+    return REFERENCES if listed else TUNE
 
 
 def going_on(*words: str, **options: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from study.results.files import StudyError
 from study.search import ladder
-from study.search.changes import Changes, check_names, only
+from study.search.changes import Changes, check_losses, check_names, of_loss, only, plain
 from study.search.ladder import FINALISTS, FRESH, Cost
 from study.search.searches import SEARCHES
 from study.search.space import SPACE, WIDE, Space, all_knobs, knobs_of
@@ -57,7 +57,7 @@ def _from_root(name: str, ending: str) -> str:
 
 def _whole(loss: str) -> list[Knob]:
     """All knobs of a loss, also those that its name fixes."""
-    return all_knobs(loss.rpartition(":")[0] if resolve(loss).settings else loss)
+    return all_knobs(plain(resolve(loss)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +97,8 @@ class Plan:
         teacher: of every trial, as in `TrialConfig`; its weight is a knob then.
         data: a name of `trainables.data`, or the path of one's own pictures.
         protocol, folds, fold, grey: of these, as `trainables.data.Asked` has them.
-        image_size: the side, in pixels, of the squares that the network gets; None for that which
-            its weights ask for, or which all images of the data have.
+        image_size: of one's own pictures, the side, in pixels, of the squares that the network
+            gets; None for that which its weights ask for.
         select_by: the metric of `trainables.metrics.METRICS` by which trials are stopped and the
             best is chosen, on the validation images.
         changes: of the space: by knob its range, choices or default (`study.search.changes`).
@@ -179,7 +179,7 @@ class Plan:
             law = f"seed must be below 2**32, less {APART} for each search"
             raise StudyError(f"{law}; got {self.seed}")
         if self.confirm_seeds == 1:
-            raise StudyError(f"confirm_seeds must be >= 2, or 0; got {self.confirm_seeds}")
+            raise StudyError(f"a comparison must have confirm_seeds >= 2; got {self.confirm_seeds}")
         for name in ("confirm_epochs", "reference_epochs"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -204,11 +204,12 @@ class Plan:
             law = f"select_by must be one of {', '.join(METRICS)}"
             raise StudyError(f"{law}; got {self.select_by!r}")
         try:
-            LAWS["image_size"]("image_size", self.image_size)
+            LAWS["image_size"]("--size", self.image_size)
             LAWS["embedding_dim"]("embedding_dim", self.embedding_dim)
         except ValueError as error:
             raise StudyError(str(error)) from error
         check_names(self.changes, [knob for loss in self.losses for knob in _whole(loss)])
+        check_losses(self.changes, self.losses)
         if self.embedding_dim is not None and "embedding_dim" in self.changes:
             law = (
                 "embedding_dim must be given once: --embedding-dim, or a range or value of the knob"
@@ -238,7 +239,7 @@ class Plan:
         settings, knobs = resolve(loss).settings, _whole(loss)
         check_names({name: only(value) for name, value in settings.items()}, knobs)
         sets = {knob.name: knob.sets for knob in knobs}
-        taken = {sets.get(name, name) for name in self.changes}
+        taken = {sets.get(name, name) for name in of_loss(self.changes, resolve(loss))}
         taken |= set() if self.embedding_dim is None else {"embedding_dim"}
         if self.teacher is None and "teacher_weight" in {*settings, *self.changes}:
             raise StudyError("teacher_weight is set, so there must be a teacher; got none")
@@ -246,13 +247,16 @@ class Plan:
             if sets.get(name, name) != name:
                 raise StudyError(f"{name} is relative, so {loss} must fix {sets[name]}")
             if name in taken:
-                raise StudyError(f"{loss} fixes {name}, which the study sets for all losses too")
+                raise StudyError(f"{loss} fixes {name}, which the study sets too")
 
     def _check_used(self) -> None:
         """What is set is used by some configuration: of some loss, or of the one that fixes it."""
         space = self.space()
         searches = {loss: all_knobs(loss, space) for loss in self.losses}
-        asked = dict.fromkeys(self.changes, self.losses)
+        asked: dict[str, list[str]] = {}
+        for loss in self.losses:
+            for name in of_loss(self.changes, resolve(loss)):
+                asked.setdefault(name, []).append(loss)
         for loss in self.losses:
             asked |= {name: [loss] for name in resolve(loss).settings}
         for name, losses in asked.items():
@@ -283,10 +287,11 @@ class Plan:
     def _check_sum(self, loss: str) -> None:
         """What the study sets for all is heard by a sum, whose knobs may have other names."""
         knobs = _whole(loss)
-        unheard = set(self.changes) - {name for knob in knobs for name in (knob.name, knob.sets)}
+        mine = of_loss(self.changes, resolve(loss))
+        unheard = set(mine) - {name for knob in knobs for name in (knob.name, knob.sets)}
         for knob in resolve(loss).knobs if "+" in loss else ():
             ends = any(knob.name.endswith(f"_{name}") for name in unheard)
-            if ends and knob.name not in self.changes:
+            if ends and knob.name not in mine:
                 law = (
                     f"{' and '.join(sorted(unheard))} must be set by the names of a sum's own knobs"
                 )

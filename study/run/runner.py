@@ -21,6 +21,7 @@ from study.results.images import DATA, about, check_data, dataset_of, fixed_by
 from study.results.studies import Study
 from study.results.trials import UNFINISHED, TrialRecord
 from study.run.cluster import (
+    check_place,
     describe_run,
     ending_on_signals,
     fit_to_cluster,
@@ -47,8 +48,8 @@ from study.search.space import Space, describe
 from trainables.batches import side_of
 from trainables.data import Dataset, Split
 from trainables.knobs import Choice
-from trainables.networks import Network, resolve
-from trainables.teacher import taught
+from trainables.networks import Network, check_trainable, resolve
+from trainables.teacher import check_teacher, taught
 from trainables.trainable import RetrievalTrial
 from trainables.unseen import check_weights
 
@@ -79,14 +80,10 @@ def run_study(
     """
     check_folder(folder, resume)
     check_store(plan.checkpoint_uri)
+    check_place(plan, address)
     dataset = dataset_of(plan.fields(), data_dir)
+    space, left_out = admitted(plan, dataset, trials or ())
     split, fixed = dataset.split(), {**plan.fixed, **fixed_by(dataset, plan.fields())}
-    entry = _network(plan, split, fixed["image_size"])
-    asked = plan.space(entry.lr, dataset.changes_of(wide=plan.wide))
-    space, left_out = fitted(split, plan.losses, asked, **fixed)
-    _check_built(entry, space)
-    _check_room(trials or (), split)
-    _check_weights(split, plan, dataset)
     with only_driver(folder):
         study = _continued(plan, folder, space, dataset, trials is not None) if resume else None
         if plan.teacher is not None:
@@ -95,13 +92,14 @@ def run_study(
         try:
             held, concurrent = fit_to_cluster(plan)
             if study is None:
-                info = describe_run(plan, space)
+                info = {**describe_run(plan, space), "listed": trials is not None}
                 # Before study.json: what has that says of what data it is.
                 write_atomically(folder / DATA, json.dumps(dataset.about(), indent=1))
                 study = Study.create(folder, info)
             print(f"study: {folder}", flush=True)
             print(_sizes(split, concurrent, held), flush=True)
             print("".join(f"how the data is read: {note}\n" for note in dataset.notes), end="")
+            print("".join(f"left out: {files}\n" for files in dataset.passed_over), end="")
             if trials is None:
                 said = [*left_out, *rare_positives(split, plan.losses, space, **fixed)]
                 print("\n".join(said), end="\n" * bool(said))
@@ -115,6 +113,35 @@ def run_study(
             return study
         finally:
             ray.shutdown()
+
+
+def admitted(
+    plan: Plan, dataset: Dataset, trials: Sequence[TrialRecord] = ()
+) -> tuple[Space, list[str]]:
+    """The search space that the data holds, and a line for each choice that it does not.
+
+    Raises:
+        StudyError, DataError: the plan cannot be carried out with this data, as far as that shows
+            before a picture of one's own is read.
+    """
+    size = dataset.image_size
+    if dataset.own_size and plan.image_size is not None:
+        law = f"--size is for one's own pictures: those of {dataset.name} stay as large as they are"
+        raise StudyError(f"{law}; got {plan.image_size}")
+    split, fixed = dataset.outline(), {**plan.fixed, "dataset": dataset.name, "image_size": size}
+    entry = _network(plan, split, size)
+    asked = plan.space(entry.lr, dataset.changes_of(wide=plan.wide))
+    space, left_out = fitted(split, plan.losses, asked, **fixed)
+    _check_built(entry, space)
+    _check_room(trials, split)
+    unseen = None if plan.smoke_test else dataset.name
+    try:
+        check_weights(split, plan.weights, dataset=unseen)
+        if plan.teacher is not None:
+            check_teacher(split, plan.teacher, dataset=unseen)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    return space, left_out
 
 
 def _sizes(split: Split, concurrent: int, plan: Plan) -> str:
@@ -180,13 +207,14 @@ def _network(plan: Plan, split: Split, image_size: int | None) -> Network:
 
 
 def _check_built(entry: Network, space: Space) -> None:
-    """StudyError if the network, or its weights, cannot be had with each head that is searched."""
+    """StudyError if the network, or its weights, cannot be had and trained with each head that is
+    searched."""
     knob = next(knob for knob in space.shared if knob.sets == "embedding_dim")
     heads = knob.range.values if isinstance(knob.range, Choice) else (knob.default,)
     try:
         for head in heads:
             with torch.random.fork_rng(devices=[]):
-                entry.build(head)
+                check_trainable(entry.title, entry.build(head))
     except ValueError as error:
         raise StudyError(str(error)) from error
 
@@ -196,14 +224,6 @@ def _taught(split: Split, teacher: str, dataset: Dataset, small: bool) -> Split:
     cannot teach these."""
     try:
         return taught(split, teacher, dataset=None if small else dataset.name)
-    except ValueError as error:
-        raise StudyError(str(error)) from error
-
-
-def _check_weights(split: Split, plan: Plan, dataset: Dataset) -> None:
-    """StudyError if the weights to begin with have seen what judges here."""
-    try:
-        check_weights(split, plan.weights, dataset=None if plan.smoke_test else dataset.name)
     except ValueError as error:
         raise StudyError(str(error)) from error
 

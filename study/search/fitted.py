@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from study.results.files import StudyError
+from study.search.changes import only
 from study.search.space import SPACE, Space, all_knobs, default
 from trainables.batches import check_room, positives
 from trainables.config import TrialConfig
@@ -15,7 +16,8 @@ from trainables.knobs import Choice, Knob
 from trainables.losses import resolve
 
 FEW_POSITIVES = 0.5  # for an image of a random batch
-BY_DATA = ("batch_size", "per_class", "shift", "erase")  # whose choices data may not hold
+WITHOUT = {"per_class": None, "shift": 0, "erase": 0}  # what every size of a batch holds
+BY_DATA = ("batch_size", *WITHOUT)  # whose choices data may not hold
 
 Combinations = list[dict[str, Any]]
 
@@ -34,14 +36,14 @@ def fitted(
     Raises:
         StudyError: a knob has no choice left; the message states the law that its first one broke.
     """
-    # Without what depends on the size of a batch, which is fitted after it.
-    plain = whole.changed({"per_class": {"choices": [None]}})
+    # Each knob is fitted without those that come after it, or it would be left out for their laws.
+    plain = whole.changed({name: only(value) for name, value in WITHOUT.items()})
     try:
         usual = [default(loss, epochs=1, seed=0, space=plain, **fixed) for loss in losses]
     except ValueError as error:
         raise StudyError(str(error)) from error
     for config in usual:
-        if config.entry.settings and (law := broken_law([_least(config, whole)], split)):
+        if config.entry.settings and (law := broken_law([_least(config, plain)], split)):
             raise StudyError(f"{config.loss}: {law}")
     space: list[Knob] = []
     left_out: list[str] = []
@@ -68,9 +70,10 @@ def _fitted(
     }
     stay = [choice for choice, law in laws.items() if law is None]
     if not stay:
-        law = next(iter(laws.values()))
-        other = f"--set {knob.name}=VALUE gives another"
-        raise StudyError(f"the data holds no choice of {knob.name} ({other}): {law}")
+        law = next(iter(laws.values())) or ""
+        blamed = [name for name in BY_DATA if name in law]
+        other = " or ".join(f"--set {name}=VALUE" for name in blamed)
+        raise StudyError(f"{law} ({other} gives another)" if other else law)
     gone = {choice: law for choice, law in laws.items() if law is not None}
     names, law = ", ".join(map(str, gone)), next(iter(gone.values()), "")
     lines = [f"left out of the search: {knob.name} {names} ({law})"] if gone else []

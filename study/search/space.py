@@ -15,7 +15,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-from study.search.changes import Changes, changed, only
+from study.search.changes import Changes, changed, of_loss, only
 from trainables import config as configuration
 from trainables import losses
 from trainables.config import FIELDS, LAWS, LEAST_LAWS, OPTIMIZERS, SCHEDULES, TrialConfig
@@ -122,7 +122,7 @@ def all_knobs(loss: str, space: Space = SPACE) -> list[Knob]:
     shared = [knob for knob in space.shared if entry.knows_classes or knob.sets != "loss_lr"]
     own = entry.knobs if space.wide else _narrow(entry.knobs)
     alone = {name: only(value) for name, value in entry.settings.items()}
-    return [*changed(shared, alone), *changed(own, space.changes)]
+    return [*changed(shared, alone), *changed(own, of_loss(space.changes, entry))]
 
 
 def configured(
