@@ -50,7 +50,8 @@ def until(holds: Callable[[], Any]) -> None:
 
 def asked_nobody(page: webdriver.Chrome) -> None:
     """Nothing was asked for beyond the page, and nothing went wrong, since it was opened."""
-    assert page.get_log("browser") == []
+    log = page.get_log("browser")
+    assert log == [], log
     messages = [json.loads(row["message"])["message"] for row in page.get_log("performance")]
     sent = [m["params"]["request"]["url"] for m in messages if m["method"].endswith("BeSent")]
     assert any(url.startswith("file:") for url in sent)  # the page itself: the log is not empty
