@@ -162,6 +162,7 @@ def pretending(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             return draw(self, *arguments, **named)
 
     monkeypatch.setattr(train, "Learner", learner)
+    monkeypatch.setattr(train, "can_replay", lambda *_: False)  # a fake cannot be replayed
     monkeypatch.setattr(train, "draw_order", order)
     monkeypatch.setattr(train.Augmentation, "draw", changes)
     monkeypatch.setattr(train, "seeded", lambda *_: contextlib.nullcontext())
@@ -664,9 +665,10 @@ def test_what_the_page_says_of_its_tables_is_theirs() -> None:
     assert f"{least // moving} to {usual // moving} fill it" in said
     largest = {row[0]: row for row in table(text, "Smooth-AP\n")}["4096"]
     moved, milliseconds, fused = float(largest[1]), float(largest[3]), float(largest[5])
-    assert f"{moved / 1e3:.1f} TB are moved, {milliseconds / 1e3:.1f} s at the least" in said
-    assert f"{milliseconds / bench_gpu.MILLISECONDS:.0f} times the bar" in said
-    assert f"makes it {fused:.1f} ms of special functions" in said
+    assert f"{moved / 1e3:.2f} TB are moved, {milliseconds:.0f} ms at the least" in said
+    assert milliseconds > bench_gpu.MILLISECONDS > fused
+    assert f"and {largest[2]} launches take as long again" in said
+    assert f"one fused kernel (Triton): {fused:.1f} ms of special functions" in said
     memory = {row[-1] for row in table(text, "Memory of a trial")}
     assert memory == {"63"} and "would let 63 share a card" in said
     chunk = bench_gpu.floor_of_judging(60_000)
@@ -676,6 +678,23 @@ def test_what_the_page_says_of_its_tables_is_theirs() -> None:
         f"in {chunk.launches} launches; 60,000 x 60,000 are 215 chunks, {215 * seconds:.2f} s"
         in said
     )
+
+
+def test_what_was_measured_says_what_its_tables_do() -> None:
+    rows = table(PAGE.read_text(encoding="utf-8"), "Measured")
+    steps = {row[0]: [float(cell) for cell in row[1:]] for row in rows if "batch" in row[0]}
+    assert len(steps) == 4
+    for plain, single, half, _, times in steps.values():
+        assert times == pytest.approx(plain / min(single, half), abs=0.1)
+    _, _, half, one_by_one, times = steps["Smooth-AP, batch 64"]
+    assert times > bench_gpu.TIMES_PLAIN  # "is met"
+    watching = " ".join(WATCHING.read_text(encoding="utf-8").split())
+    said = f"{half:.1f} ms at batch 64 where launching its operations one by one takes "
+    assert f"{said}{one_by_one:.1f}" in watching
+    alone = {row[0]: row for row in rows if row[0].isdigit()}
+    quicker = {n for n, row in alone.items() if row[2] and float(row[2]) < float(row[1])}
+    assert quicker == {"256"}  # "up to 256 rows the dense tensors are quicker"
+    assert float(alone["4096"][1]) > bench_gpu.MILLISECONDS  # "is missed"
 
 
 def test_the_largest_row_is_what_the_others_say_it_is() -> None:
@@ -737,6 +756,6 @@ def floor_forward() -> int:
     )
     images = torch.empty(64, 1, 28, 28, device="meta")
     labels = torch.empty(64, dtype=torch.long, device="meta")
-    with bench_gpu.without_autocast(), bench_gpu.Meter() as meter:
+    with bench_gpu.without_numbers(64), bench_gpu.Meter() as meter:
         learner(learner.network(images), labels)
     return meter.launches

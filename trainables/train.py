@@ -32,6 +32,8 @@ from trainables.learner import Learner, average_of, network_of, optimizer_of
 from trainables.losses.distillation import similarity_loss
 from trainables.metrics import METRICS, RetrievalResult, evaluate_roles
 from trainables.networks import Embedder, seeded
+from trainables.networks.randomness import drawn_seed
+from trainables.replay import Replay, can_replay
 from trainables.retrieval import unit_length
 from trainables.terminal import few
 from trainables.trained import embedding_batch, read_checkpoint, repeat_exactly
@@ -143,6 +145,8 @@ class TrainingRun:
         self.is_judging = False
         self.last_finite: float | None = None
         self.drawn: Drawn | None = None  # the epoch that is under way
+        self.replays = can_replay(config, self.learner, self.device)
+        self.replay: Replay | None = None
         # Of a batch, by name and device, which stay from step to step.
         self.buffers: dict[tuple[str, torch.device], Tensor] = {}
         self.copied: torch.cuda.Event | None = None  # the last batch, from memory to a card
@@ -241,6 +245,7 @@ class TrainingRun:
             self.learner.load_state_dict(state["trained"])
             self.average.n_averaged.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.replay = None  # which has the optimizer's state before
         self.schedule.load_state_dict(state["schedule"])
         self.order.set_state(state["order"])
         self.changes.set_state(state["changes"])
@@ -280,22 +285,37 @@ class TrainingRun:
                 self.drawn = self._draw_epoch()
             drawn, place = self.drawn, self.step % self.steps_per_epoch
             part = drawn.changes.take(slice(place * size, (place + 1) * size))
-            images = change(self._batch(self.pixels, drawn.rows[place]), part)
-            with seeded(self.noise, self.device):
-                features = self._features(self.learner.network, images)
-            loss = self.learner(features, drawn.labels[place])
+            batch = [change(self._batch(self.pixels, drawn.rows[place]), part), drawn.labels[place]]
             if self.targets is not None:
-                taught = similarity_loss(features, self.targets[drawn.places[place]])
-                loss = loss + (self.config.teacher_weight or 0.0) * taught
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self.optimizer.step()
+                batch.append(self.targets[drawn.places[place]])
+            losses.append(self._train_step(*batch))
             self.schedule.step()
             if self.average is not None:
                 self.average.update_parameters(self.learner)
-            losses.append(loss.detach())
             self.step += 1
         return torch.stack(losses)
+
+    def _train_step(self, *batch: Tensor) -> Tensor:
+        """A step, replayed where it can be; its loss ()."""
+        if not self.replays:
+            with seeded(self.noise, self.device):
+                return self._step(*batch)
+        drawn_seed(self.noise)  # which does not depend on where the steps before were
+        if self.replay is None:
+            self.replay = Replay(self._step, batch, self.learner, self.optimizer)
+        return self.replay(*batch)
+
+    def _step(self, images: Tensor, labels: Tensor, taught: Tensor | None = None) -> Tensor:
+        """Of the optimizer, on the loss () of a batch and of what a teacher says of it."""
+        features = self._features(self.learner.network, images)
+        loss: Tensor = self.learner(features, labels)
+        if taught is not None:
+            weight = self.config.teacher_weight or 0.0
+            loss = loss + weight * similarity_loss(features, taught)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
 
     def _batch(self, pixels: Tensor, rows: Tensor) -> Tensor:
         """(B, C, H, W) uint8 on the device; it is written over by the next batch.
@@ -332,7 +352,9 @@ class TrainingRun:
     def _features(self, network: Embedder, images: Tensor) -> Tensor:
         low = self.precision == "bfloat16"
         shape = (len(images), network.input.channels, *images.shape[2:])
-        inputs = self._buffer("inputs", shape, torch.float32, self.device)
+        # Of training it stays where it is, as a replay must find it; those judged are more.
+        name = "inputs" if network.training else "judged inputs"
+        inputs = self._buffer(name, shape, torch.float32, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             features: Tensor = network(network.input.scale(images, out=inputs))
         # A network may give its input back, which the next batch is written over.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,6 +19,8 @@ class CrossEntropy(nn.Module):
     Args:
         label_smoothing: the share of the target that is spread evenly, in [0, 1).
     """
+
+    replayed_batch = math.inf
 
     def __init__(self, *, classes: int, width: int, label_smoothing: float) -> None:
         super().__init__()

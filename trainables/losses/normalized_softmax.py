@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +20,8 @@ class NormalizedSoftmax(nn.Module):
         temperature: divides the cosines, > 0.
         label_smoothing: the share of the target that is spread evenly, in [0, 1).
     """
+
+    replayed_batch = math.inf
 
     def __init__(
         self, *, classes: int, width: int, temperature: float, label_smoothing: float

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trainables.knobs import Knob, choice, integer, log, positive
 from trainables.losses.entry import Loss
+from trainables.losses.kernels.by_block import UNREAD
 from trainables.losses.ranking import ANCHORS, kernels, ranking_loss
 from trainables.retrieval import unit_length
 
@@ -65,6 +66,8 @@ class RecallAtK(nn.Module):
         longest: of the lists, which are of 1, 2, 4, ... up to it.
         anchors: the first so many images of a batch, or `all`.
     """
+
+    replayed_batch = UNREAD
 
     def __init__(
         self, *, tau: float, tau_k: float, longest: int, anchors: int | str, **_: int

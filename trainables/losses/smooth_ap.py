@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from trainables import laws
 from trainables.knobs import Knob, choice, log, one_of, positive
 from trainables.losses.entry import Loss
+from trainables.losses.kernels.by_block import UNREAD
 from trainables.losses.ranking import ANCHORS, REDUCTIONS, kernels, ranking_loss
 from trainables.retrieval import unit_length
 
@@ -66,6 +67,8 @@ class SmoothAP(nn.Module):
         tau, numerator, positives: as there.
         anchors: the first so many images of a batch, or `all`.
     """
+
+    replayed_batch = UNREAD
 
     def __init__(
         self, *, tau: float, numerator: str, positives: str, anchors: int | str, **_: int

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from trainables import laws
 from trainables.knobs import Knob, choice, log, not_negative, one_of
 from trainables.losses.entry import Loss
+from trainables.losses.kernels.by_block import UNREAD
 from trainables.losses.ranking import ANCHORS, REDUCTIONS, kernels, ranking_loss
 from trainables.retrieval import unit_length
 
@@ -51,6 +52,8 @@ class Triplet(nn.Module):
         margin, reduction: as there.
         anchors: the first so many images of a batch, or `all`.
     """
+
+    replayed_batch = UNREAD
 
     def __init__(self, *, margin: float, reduction: str, anchors: int | str, **_: int) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ def seeded(generator: torch.Generator, device: torch.device | str = "cpu") -> It
         device: of the network; a CUDA device's state is seeded and restored besides the CPU's.
     """
     device = torch.device(device)
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    seed = drawn_seed(generator)
     cards = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cards):
         torch.default_generator.manual_seed(seed)
@@ -28,3 +28,8 @@ def seeded(generator: torch.Generator, device: torch.device | str = "cpu") -> It
             with torch.cuda.device(card):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+def drawn_seed(generator: torch.Generator) -> int:
+    """The next of a generator on the CPU."""
+    return int(torch.randint(2**63 - 1, (), generator=generator))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import torch
@@ -27,6 +28,8 @@ class SeedCNN(nn.Module):
         in_channels: 1 for grey, 3 for colour.
         height, width: of the images, each at least 4 pixels.
     """
+
+    replayed_batch = math.inf
 
     def __init__(self, in_channels: int = 1, height: int = SIDE, width: int = SIDE) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The ranking losses of a matrix of distances, a block of anchors at a time: for accelerators.
 
-No value is read, which would halt the device until it is known.
+In small batches no value is read, which would halt the device until it is known.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from trainables.losses.kernels.laws import (
 
 #: Bytes of one (anchors, rows, samples) block: enough to hide the launches.
 BLOCK_BYTES = 1 << 28
+#: The most samples of which lists of positives have the length of the batch. Of more, the device is
+#: waited for once, for the size of the largest class: padding would be most of the work.
+UNREAD = 256
 
 Block = tuple[Tensor, Tensor, Tensor]
 #: Of Sp, Sn and weight (a, r) of anchors' positives: their loss, and its slopes by Sp and by Sn.
@@ -35,7 +38,8 @@ class _Classes:
     """The samples of a batch by label, and its first `anchors` samples' places among them.
 
     Attributes: columns (B + 1,), the samples by label and then B; and of each anchor (A,), its
-    class's first place in columns and its class's size, with its own place stacked in runs (3, A).
+    class's first place in columns and its class's size, with its own place stacked in runs (3, A);
+    and `most`, as many positives as an anchor has at the most, or more.
     """
 
     def __init__(self, labels: Tensor, anchors: int) -> None:
@@ -48,6 +52,7 @@ class _Classes:
         self.first = torch.searchsorted(ordered, mine)
         self.size = torch.searchsorted(ordered, mine, right=True) - self.first
         self.runs = torch.stack((self.first, place[:anchors], self.size))
+        self.most = self.batch - 1 if self.batch <= UNREAD else max(1, _largest(self.size) - 1)
 
     def weights(self, dtype: torch.dtype) -> Tensor:
         """(A,): 1 / (how many anchors count) for those with a positive and a negative, else 0."""
@@ -55,7 +60,7 @@ class _Classes:
         return counts / counts.sum().clamp_min(1)
 
     def blocks(self, bound: int, items: int) -> Iterator[Block]:
-        """Yield (rows (a,), positives (a, B - 1), negatives (a, B - 1)): anchors and what they
+        """Yield (rows (a,), positives (a, most), negatives (a, B - 1)): anchors and what they
         compare.
 
         The lists end in the column B, which callers fill with +inf and ignore. A block holds as
@@ -67,11 +72,17 @@ class _Classes:
     def _lists(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         # By label, an anchor's class is one run [low, low + many), with itself at `here`.
         low, here, many = self.runs.index_select(1, rows)[:, :, None]
-        ramp = self.ramp[: self.batch - 1]
+        ramp = self.ramp[: self.most]
         same = low + ramp
         same = (same + (same >= here)).masked_fill_(ramp >= many - 1, self.batch)
+        ramp = self.ramp[: self.batch - 1]
         other = (ramp + many * (ramp >= low)).masked_fill_(ramp >= self.batch - many, self.batch)
         return self.columns.take(same), self.columns.take(other)
+
+
+def _largest(sizes: Tensor) -> int:
+    """Of the anchors' classes. The host waits for it."""
+    return int(sizes.max())
 
 
 def smooth_ap(
@@ -123,7 +134,8 @@ def _ranks(
     slopes = torch.zeros_like(scaled)
     sizes = (classes.size - 1).clamp_min(1)
     weights = classes.weights(scaled.dtype) / (sizes if mean else 1)
-    for rows, positives, negatives in classes.blocks(bound, classes.batch**2):
+    items = classes.most * (classes.most + classes.batch)
+    for rows, positives, negatives in classes.blocks(bound, items):
         mine, padded = scaled.index_select(0, rows), positives == classes.batch
         near, far = mine.gather(1, positives), mine.gather(1, negatives)
         weight = weights.index_select(0, rows)[:, None].masked_fill(padded, 0)
