@@ -3,8 +3,10 @@ them is in `tests/test_gpu.py`."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from trainables import replay
 from trainables.config import TrialConfig
 from trainables.data import Split
 from trainables.losses.kernels.by_block import UNREAD
+from trainables.networks.seed_cnn import SeedCNN
 from trainables.replay import WARM, Replay, can_replay, largest_batch
 from trainables.train import EpochMetrics, TrainingRun
 
@@ -170,6 +173,7 @@ def test_inputs_of_training_stay_where_they_are(split: Split, graphs: Graphs) ->
         ({"loss": "smooth_ap+normalized_softmax"}, UNREAD),
         ({"loss": "pml:SupConLoss"}, 0),  # looks for its pairs
         ({"loss": "normalized_softmax+pml:SupConLoss"}, 0),
+        ({"loss": "smooth_ap+cross_entropy", "embedding_dim": 16}, UNREAD),
         ({"network": f"{WIDE}:wide_cnn"}, 0),  # may do anything
     ],
 )
@@ -179,12 +183,99 @@ def test_network_and_loss_say_what_can_be_replayed(
     assert largest_batch(TrainingRun(config(**changes), split).learner) == largest
 
 
+def test_what_is_made_of_a_network_says_nothing_by_that(split: Split) -> None:
+    class WithDropOut(SeedCNN):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.dropout(super().forward(images), 0.5, self.training)
+
+    learner = TrainingRun(config(), split).learner
+    assert largest_batch(learner) == UNREAD
+    learner.network.trunk = WithDropOut()
+    assert largest_batch(learner) == 0
+
+
+def test_a_step_that_fails_in_warming_up_has_trained_nothing(
+    split: Split, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = replaying(config(), split)
+    before = {name: one.clone() for name, one in run.learner.state_dict().items()}
+    step, asked = run._step, []
+
+    def fails(*batch: Tensor) -> Tensor:
+        asked.append(len(batch))
+        if len(asked) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(*batch)
+
+    monkeypatch.setattr(run, "_step", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        run.train_until(0.5)
+    assert run.replay is None and run.step == 0
+    assert not all(torch.equal(one, 0 * one) for one in before.values())
+    for name, one in run.learner.state_dict().items():
+        assert torch.equal(one, before[name])
+    for state in run.optimizer.state.values():
+        assert all(not one.any() for one in state.values())
+    assert all(isinstance(group["lr"], float) for group in run.optimizer.param_groups)
+
+
+@pytest.mark.parametrize("replays", [True, False])
+def test_what_has_no_room_to_be_judged_beside_a_graph_is_judged_without(
+    replays: bool, split: Split, graphs: Graphs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once: then it is an error. The graph is made again, and the numbers are as they were."""
+    expected = [numbers(epoch) for epoch in replaying(config(), split)]
+    run = replaying(config(), split)
+    run.replays = replays
+    judge, asked = run._validate, []
+
+    def without_room() -> Any:
+        asked.append(run.replay)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return judge()
+
+    monkeypatch.setattr(run, "_validate", without_room)
+    if not replays:
+        with pytest.raises(torch.OutOfMemoryError):
+            run.train_epoch()
+        assert run.is_judging
+        return
+    assert [numbers(epoch) for epoch in run] == expected
+    assert [one is None for one in asked] == [False, True, False]
+    assert graphs.captured == 3
+
+
+def test_why_a_capture_failed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An end of the capture that fails too would hide it, and with it what helps."""
+
+    @contextlib.contextmanager
+    def graph(*_: Any, **__: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    def step(error: type[Exception]) -> Tensor:
+        raise error("no room")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(replay, "side_stream", lambda _: None)
+    card = torch.device("cuda", 0)
+    with pytest.raises(torch.OutOfMemoryError, match="no room"):
+        replay.captured(partial(step, torch.OutOfMemoryError), card)
+    with pytest.raises(RuntimeError, match="during capture"):
+        replay.captured(partial(step, ValueError), card)
+
+
 @pytest.mark.parametrize(
     ("changes", "replays"),
     [
         ({}, True),
         ({"optimizer": "adamw"}, True),
-        ({"optimizer": "sgd", "momentum": 0.9}, False),  # its rates cannot be tensors
+        ({"optimizer": "sgd", "momentum": 0.9}, False),
         ({"batch_size": UNREAD}, True),
         ({"batch_size": UNREAD + 1}, False),
         ({"loss": "cross_entropy", "batch_size": UNREAD + 1}, True),

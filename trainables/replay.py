@@ -14,10 +14,11 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainables.config import TrialConfig
 from trainables.learner import Learner
+from trainables.losses.combined import Combined
 
 WARM = 3  # steps before the one that is kept, in which libraries choose and set up what they use
 
@@ -73,15 +74,18 @@ class Replay:
 
 
 def can_replay(config: TrialConfig, learner: Learner, device: torch.device) -> bool:
-    """Whether a graph can be made of a run's steps: on a card, with rates that can be tensors."""
+    """Whether a graph is made of a run's steps: on a card, with an optimizer that takes its rates
+    from there (of SGD that is not done)."""
     fits = config.optimizer != "sgd" and config.batch_size <= largest_batch(learner)
     return fits and device.type == "cuda"
 
 
 def largest_batch(learner: Learner) -> float:
     """Of the steps that can be replayed; 0 if none can."""
-    parts: tuple[nn.Module, nn.Module] = (learner.network.trunk, learner.loss)
-    return min(getattr(part, "replayed_batch", 0) for part in parts)
+    loss = learner.loss
+    parts = [learner.network.trunk, *(loss.losses if isinstance(loss, Combined) else [loss])]
+    # Its class must say so itself: what is made of that may draw or read what it does not.
+    return min(vars(type(part)).get("replayed_batch", 0) for part in parts)
 
 
 @contextlib.contextmanager
@@ -93,16 +97,18 @@ def as_it_was(learner: Learner, optimizer: torch.optim.Optimizer) -> Iterator[No
         weight: {name: one.clone() for name, one in tensors(state)}
         for weight, state in optimizer.state.items()
     }
-    yield
-    with torch.no_grad():
-        for weight, old in zip(weights, before, strict=True):
-            weight.copy_(old)
-        for weight, state in optimizer.state.items():
-            for name, one in tensors(state):
-                if weight in states:
-                    one.copy_(states[weight][name])
-                else:
-                    one.zero_()
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, old in zip(weights, before, strict=True):
+                weight.copy_(old)
+            for weight, state in optimizer.state.items():
+                for name, one in tensors(state):
+                    if weight in states:
+                        one.copy_(states[weight][name])
+                    else:
+                        one.zero_()
 
 
 def tensors(state: dict[str, Any]) -> list[tuple[str, Tensor]]:
@@ -111,8 +117,8 @@ def tensors(state: dict[str, Any]) -> list[tuple[str, Tensor]]:
 
 @cache
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """One a process, as its libraries keep workspaces of some 32 MiB for each stream."""
-    return torch.cuda.Stream()
+    """One a card and process, as libraries may keep workspaces of some 32 MiB for each stream."""
+    return torch.cuda.Stream(device)
 
 
 def warm(step: Callable[[], Tensor], device: torch.device) -> None:
@@ -120,16 +126,28 @@ def warm(step: Callable[[], Tensor], device: torch.device) -> None:
     with torch.cuda.device(device):
         side = side_stream(device)
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARM):
-                step()
-        torch.cuda.current_stream().wait_stream(side)
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(WARM):
+                    step()
+        finally:  # what fails lets go of memory that the stream may not be done with
+            torch.cuda.current_stream().wait_stream(side)
 
 
 def captured(step: Callable[[], Tensor], device: torch.device) -> tuple[Callable[[], None], Tensor]:
-    """What launches the step, and the loss that it writes. Nothing runs yet."""
+    """What launches the step, and the loss that it writes. Nothing runs yet.
+
+    Raises:
+        torch.OutOfMemoryError: the card has no room for what the graph works on.
+    """
     graph = torch.cuda.CUDAGraph()
-    # Another thread of the process may do what it likes.
-    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        loss = step()
+    # By default torch has one stream for all cards; and other threads are not to end a capture.
+    how: dict[str, Any] = {"stream": side_stream(device), "capture_error_mode": "thread_local"}
+    try:
+        with torch.cuda.device(device), torch.cuda.graph(graph, **how):
+            loss = step()
+    except RuntimeError as error:  # that the capture could not be ended may hide why
+        if isinstance(error.__context__, torch.OutOfMemoryError):
+            raise error.__context__ from None
+        raise
     return graph.replay, loss

@@ -176,7 +176,7 @@ class TrainingRun:
         train_loss = self._finite_mean(losses, "training")
         trained = time.perf_counter()
         self.is_judging = True
-        val_loss, result = self._validate()
+        val_loss, result = self._judge()
         self.is_judging = False
         scores = {f"val_{name}": metric.mean(result) for name, metric in METRICS.items()}
         end = time.perf_counter()
@@ -237,6 +237,7 @@ class TrainingRun:
                 f"goes on in {began}, as it began; auto would be {self.precision} here", flush=True
             )
             self.precision = began
+        self.replay = None  # which works on the optimizer's state as it was
         self.epoch, self.step = state["epoch"], state["step"]
         self.last_finite = state["last_finite"]
         self.judged.network.load_state_dict(state["network"])
@@ -245,7 +246,6 @@ class TrainingRun:
             self.learner.load_state_dict(state["trained"])
             self.average.n_averaged.copy_(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.replay = None  # which has the optimizer's state before
         self.schedule.load_state_dict(state["schedule"])
         self.order.set_state(state["order"])
         self.changes.set_state(state["changes"])
@@ -360,6 +360,16 @@ class TrainingRun:
         # A network may give its input back, which the next batch is written over.
         own = features.untyped_storage().data_ptr() != inputs.untyped_storage().data_ptr()
         return features if own else features.clone()
+
+    def _judge(self) -> tuple[float | None, RetrievalResult]:
+        """As `_validate`; without a replay where a card has no room for both."""
+        try:
+            return self._validate()
+        except torch.OutOfMemoryError:
+            if self.replay is None:
+                raise
+        self.replay = None
+        return self._validate()
 
     @torch.no_grad()
     def _validate(self) -> tuple[float | None, RetrievalResult]:

@@ -32,11 +32,6 @@ class Combined(nn.Module):
             own = {k.name: arguments[_named(part, k, shared)] for k in part.knobs}
             self.losses.append(part.build(own, classes=classes, width=width))
 
-    @property
-    def replayed_batch(self) -> float:
-        """The least of its parts'."""
-        return min(getattr(loss, "replayed_batch", 0) for loss in self.losses)
-
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(B, D) and (B,) → a scalar."""
         total = features.new_zeros(())
