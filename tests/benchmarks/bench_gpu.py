@@ -10,11 +10,11 @@ written to the page, as soon as it is known. Peers that are not installed are le
 
 *Step*: the seed study's network. The plain loop is a DataLoader, ReLU before pooling, a Python loop
 over the first ten anchors, autograd and unfused Adam on the same device; the project takes all
-anchors, and replays its steps where *one by one* does not say that it launches each operation
-by itself. *Smooth-AP*: forward and backward of 256-d unit embeddings of 10 classes, tau 0.02. *mAP*:
-256-d, 10 classes, every row a query. *Trials at once*: as many processes, each bounded to its share
-of the card's memory, as the study's trials are. *Pictures*: 256 x 256 in a mapped file, random
-crops of 224, mirrored; a wait is what a step takes longer than one whose batch is there already.
+anchors, and replays its steps but for *one by one*, where it launches each operation by itself.
+*Smooth-AP*: forward and backward of 256-d unit embeddings of 10 classes, tau 0.02. *mAP*: 256-d,
+10 classes, every row a query. *Trials at once*: as many processes, each bounded to its share of the
+card's memory, as the study's trials are. *Pictures*: 256 x 256 in a mapped file, random crops of
+224, mirrored; a wait is what a step takes longer than one whose batch is there already.
 """
 
 from __future__ import annotations
