@@ -25,6 +25,7 @@ from trainables.replay import WARM, Replay, can_replay, largest_batch
 from trainables.train import EpochMetrics, TrainingRun
 
 WIDE = Path(__file__).parents[1] / "study" / "examples" / "wide_cnn.py"
+WATCHING = WIDE.parents[1] / "WATCHING.md"
 
 
 def config(**changes: Any) -> TrialConfig:
@@ -192,6 +193,20 @@ def test_what_is_made_of_a_network_says_nothing_by_that(split: Split) -> None:
     assert largest_batch(learner) == UNREAD
     learner.network.trunk = WithDropOut()
     assert largest_batch(learner) == 0
+
+
+def test_a_class_in_a_file_joins_in(split: Split, tmp_path: Path) -> None:
+    """As the page on watching says."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import math\nfrom torch import nn\n\n"
+        "class Mine(nn.Linear):\n    replayed_batch = math.inf\n\n"
+        "    def forward(self, images):\n        return super().forward(images.flatten(1))\n\n"
+        "def mine(channels):\n    return Mine(channels * 28 * 28, 8)\n"
+    )
+    run = TrainingRun(config(loss="cross_entropy", network=f"{file}:mine"), split)
+    assert largest_batch(run.learner) == math.inf
+    assert "`replayed_batch = math.inf`" in WATCHING.read_text(encoding="utf-8")
 
 
 def test_a_step_that_fails_in_warming_up_has_trained_nothing(
